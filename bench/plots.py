@@ -24,9 +24,9 @@ def plot_runs(runs: Sequence[tuple[str, Sequence[QuerySample], ScaleLog]], file:
     figure, axes = _subplots(3, len(runs), (4.5 * len(runs), 7), sharex=True, sharey="row")
     for column, (name, samples, log) in enumerate(runs):
         load, violations, running = axes[:, column]
-        asked = Counter(int(sample.sent_s) for sample in samples)
-        violated = Counter(int(sample.sent_s) for sample in samples if sample.violated)
-        answered = Counter(int(s.sent_s + s.total_ms / 1e3) for s in samples if s.status == "ok")
+        asked = Counter(int(sample.due_s) for sample in samples)
+        violated = Counter(int(sample.due_s) for sample in samples if sample.violated)
+        answered = Counter(int(s.due_s + s.total_ms / 1e3) for s in samples if s.status == "ok")
         seconds = range(max(asked) + 1)
         load.set_title(f"fleet {name}")
         load.plot(seconds, [asked[s] for s in seconds], label="asked")

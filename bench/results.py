@@ -8,7 +8,7 @@ import datetime
 import platform
 import re
 import subprocess
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -39,8 +39,8 @@ HEADLINES: Final = (
     "idle with the zoo loaded, CPU of all processes",
     "queries lost or refused, 2 SIGKILLs",
     "answers shown twice",
-    "load x8 in steps: violations, fleet autoscaled",
-    "load x8 in steps: cost, autoscaled over sized for the peak",
+    "peaks in turn: violations, autoscaled over sized for the mean",
+    "peaks in turn: cost, autoscaled over sized for the peak",
     "first query after scale to zero, beyond load and inference, worst of 5",
 )
 """Names of the figures that the README shows, on Apache Kafka."""
@@ -65,8 +65,8 @@ MAIN_FIGURES: Final = (
     "S goodput by HTTP, pinned, over MLServer's",
     "H goodput by HTTP, pinned, over Triton's",
     "sentiment mix with cascades over Triton serving the accurate model to all",
-    "load x8 in steps: violations, fleet autoscaled",
-    "load x8 in steps: cost, autoscaled over sized for the peak",
+    "peaks in turn: violations, autoscaled over sized for the mean",
+    "peaks in turn: cost, autoscaled over sized for the peak",
     "first query after scale to zero, beyond load and inference, worst of 5",
     "100 variants queried by name, one worker: answered",
     "an answer against its prediction, 1 variants at once: median error",
@@ -119,6 +119,22 @@ def write_tables(figures: Sequence[Figure]) -> None:
     by_name = {figure.name: figure for figure in figures if figure.broker != "embedded"}
     for page, mark, names in ((README, "bench", HEADLINES), (BENCHMARKS, "bench-page", MAIN_FIGURES)):
         replace_table(page, mark, figure_table(by_name[name] for name in names if name in by_name))
+    replace_table(BENCHMARKS, "fleets", fleet_table(by_name))
+
+
+def fleet_table(figures: Mapping[str, Figure]) -> str:
+    """Format a row for each fleet and load in Markdown: each measured figure, and the simulated one behind a slash."""
+    columns = {"queries": "queries", "violations": "violations %", "refused": "refused %", "late": "late %",
+               "accuracy": "accuracy %", "cost": "worker-s", "p50": "p50 ms", "p99": "p99 ms"}  # fmt: skip
+    lines = [f"| load | fleet | {' | '.join(columns.values())} |", f"|---|---|{'---:|' * len(columns)}"]
+    for name in figures:
+        run, _, column = name.partition(": ")
+        load, comma, fleet = run.partition(", ")
+        if comma and column == "queries":
+            cells = [figures[f"{run}: {column}"] for column in columns]
+            shown = [f"{f.value:,.4g} / {f.baseline or 0.0:,.4g}" for f in cells[1:]]
+            lines.append(f"| {load} | {fleet} | {cells[0].value:,.0f} | {' | '.join(shown)} |")
+    return "\n".join(lines) + "\n"
 
 
 def figure_table(figures: Iterable[Figure]) -> str:

@@ -1,10 +1,10 @@
 """`make bench-scale`: behaviour at scale, on real processes, a real Apache Kafka and a real Postgres.
 
-Reading order: traffic (the load), watching (record of the autoscaler's actions) -> steps (load in steps up to
-eightfold and down again: autoscaled, with and without kills, and two fixed fleets) -> zero (memory freed by an idle
-task, and latency of the next query) -> milp (time of the solver for many architectures and workers) -> deciding (time
-of the autoscaler's decision for many workers) -> crowd, selection (cost and quality of a selector's decision among
-many replicas) -> fleet (two hundred workers on one Postgres, and the cost of a registration for each catalog watcher)
--> recorder (cost of observing 10,000 partitions) -> ray_nodes, ray_cluster (four Ray nodes on this machine, one killed
-under load) -> __main__.
+Reading order: loads (tasks whose peaks do not meet, a published trace), traffic (sends them), watching (record of the
+autoscaler's actions) -> steps (autoscaled fleets, with and without kills, and fixed ones, beside their simulation) ->
+zero (memory freed by an idle task, and latency of the next query) -> milp (time of the solver for many architectures
+and workers) -> deciding (time of the autoscaler's decision for many workers) -> crowd, selection (cost and quality of a
+selector's decision among many replicas) -> fleet (two hundred workers on one Postgres, and the cost of a registration
+for each catalog watcher) -> recorder (cost of observing 10,000 partitions) -> ray_nodes, ray_cluster (four Ray nodes on
+this machine, one killed under load) -> __main__.
 """

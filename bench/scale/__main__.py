@@ -17,6 +17,7 @@ from bench.core.figures import Figure
 from bench.core.system import running_at
 from bench.results import publish
 from bench.scale import deciding, fleet, milp, ray_cluster, recorder, selection, steps, zero
+from bench.scale.loads import TASKS
 
 BROKER: Final = "apache"
 PLOTS: Final = Path(__file__).parents[2] / "docs" / "scale"
@@ -24,7 +25,8 @@ PLOTS: Final = Path(__file__).parents[2] / "docs" / "scale"
 
 Measure = Callable[[Path, float], Awaitable[list[Figure]]]
 BENCHES: Final[dict[str, Measure]] = {
-    "steps": lambda home, seconds: steps.measure(home, BROKER, seconds, PLOTS / "steps.svg"),
+    "steps": lambda home, seconds: steps.measure(home, BROKER, seconds, steps.PEAKS, PLOTS / "steps.svg"),
+    "trace": lambda home, seconds: steps.measure(home, BROKER, seconds / 2, steps.AZURE, PLOTS / "trace.svg"),
     "zero": lambda home, _seconds: zero.measure(home, BROKER),
     "ray": lambda home, _seconds: ray_cluster.measure(home, BROKER),
     "recorder": lambda home, _seconds: recorder.measure(home, BROKER),
@@ -34,13 +36,13 @@ BENCHES: Final[dict[str, Measure]] = {
     "fleet": lambda _home, _seconds: fleet.measure(),
     "registering": lambda _home, _seconds: fleet.measure_registration(),
 }
-_NEED_MODELS: Final = {"steps", "zero"}
+_NEED_MODELS: Final = {"steps", "trace", "zero"}
 
 
 async def _run(only: list[str], seconds: float, home: Path, console: Console) -> None:
     if _NEED_MODELS & set(only):
         console.log("registering")
-        async with running_at(home, BROKER, *steps.TASKS):
+        async with running_at(home, BROKER, *TASKS):
             pass
     for name in only:
         console.log(name)
@@ -51,7 +53,7 @@ def main() -> None:
     """Parse the command line, run, print and write."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--only", choices=BENCHES, nargs="+", default=list(BENCHES))
-    parser.add_argument("--seconds", type=float, default=300.0, help="duration of the load in steps")
+    parser.add_argument("--seconds", type=float, default=330.0, help="duration of the load of each fleet in `steps`")
     parser.add_argument("--home", type=Path, help="folder of the system; kept, so that models are registered only once")
     wanted = parser.parse_args()
     console = Console()

@@ -16,8 +16,9 @@ from bench.core.figures import Figure, exactly, plain
 from bench.core.system import SystemUnderTest, running_at
 from bench.load.pace import silence_s
 from bench.scale.ray_nodes import RayNodes, ray_nodes
-from bench.scale.traffic import LoadResult, TaskStream, load
+from bench.scale.traffic import LoadResult, load, steady
 from infaas.client import InfaasClient
+from simulator.trace import QueryKind
 from store.placement import list_workers
 from store.pool import Pool, open_pool
 from zoo.samples import labelled
@@ -28,8 +29,8 @@ _ROOM: Final = 2
 _MEMORY: Final = 2 * 2**30
 _UP_S: Final = 90.0
 _BACK_S: Final = 90.0
-_LATENCY_MS: Final = 20_000.0
-"""Requested latency, so high that no query is refused: the figure is whether each query is answered."""
+_KIND: Final = QueryKind(task=TASK, latency_ms=20_000.0)
+"""Single input, with so high a latency that no query is refused: the figure is whether each query is answered."""
 _NEAR_S: Final = 20.0
 
 
@@ -57,21 +58,19 @@ async def measure(home: Path, broker: str, *, rate: float = 150.0, seconds: floa
         ):
             await _wait_until_alive(pool, _UP_S)
             used = len(set(nodes.workers().values()))
-            stream = await _stream(system, rate)
+            await _first_answer(system)
             async with asyncio.TaskGroup() as tasks:
                 began_s = time.monotonic()
                 dying = tasks.create_task(_kill(system, pool, nodes, seconds / 3), name="kill")
-                found = await load(system.kafka, [stream], [1.0], seconds)
+                found = await load(system.kafka, steady([_KIND], rate, seconds))
             return _figures(broker, used, found, began_s, dying.result())
 
 
-async def _stream(system: SystemUnderTest, rate: float) -> TaskStream:
-    """Make a cheap stream of single inputs; waits for a first answer, so that an instance is loaded."""
+async def _first_answer(system: SystemUnderTest) -> None:
+    """Wait for a first answer, so that an instance is loaded."""
     inputs, _labels = labelled(TASK)
-    one = {name: array[:1] for name, array in inputs.items()}
     async with InfaasClient(kafka=system.kafka) as client:
-        await client.infer(TASK, one, timeout_s=_UP_S)
-    return TaskStream(task=TASK, inputs=one, min_accuracy=0.0, latency_ms=_LATENCY_MS, rate=rate)
+        await client.infer(TASK, {name: array[:1] for name, array in inputs.items()}, timeout_s=_UP_S)
 
 
 async def _kill(system: SystemUnderTest, pool: Pool, nodes: RayNodes, after_s: float) -> _NodeDeath:
@@ -100,7 +99,7 @@ async def _wait_until_alive(pool: Pool, limit_s: float, victim: str = "", epoch:
 
 
 def _figures(broker: str, used: int, found: LoadResult, began_s: float, death: _NodeDeath) -> list[Figure]:
-    answered_s = [sample.sent_s + sample.total_ms / 1e3 for sample in found.samples if sample.status == "ok"]
+    answered_s = [sample.due_s + sample.total_ms / 1e3 for sample in found.samples if sample.status == "ok"]
     silence = silence_s(answered_s, death.at_s - began_s, _NEAR_S)
     bad = sum(sample.status != "ok" for sample in found.samples)
     doubled = sum(max(sample.shown - 1, 0) for sample in found.samples)

@@ -1,198 +1,209 @@
-"""Load in steps up to eightfold and down again on two tasks: the autoscaled fleet against two fixed ones.
+"""Fleets compared under loads: autoscaled, with and without kills, and fixed ones; each beside its simulation.
 
-The zoo's queries are made heavy, so that computation dominates the overhead: with their number of inputs and required
-accuracy, the cheapest suitable variant takes tens of milliseconds. Rates derive from the profiles measured on this
-machine: at the peak both tasks together need `_PEAK_CORES` cores. A worker computes one batch at a time, so one worker
-(sized for the mean) just fails to serve the peak in time, and two succeed. They share the machine's cores with Kafka,
-Postgres, the selector and the load itself, so the peak cannot be higher.
-
-The autoscaled run is repeated with the leading autoscaler and a worker killed by SIGKILL at the highest load.
+A fixed fleet is sized for the mean or for the peak of the load; the placement of its instances is decided as in the
+autoscaled one. The simulation gets the same trace, the profiles of the system's registry, and the measured start time
+of a worker.
 """
 
 import asyncio
 import os
 import signal
-from collections import defaultdict
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from statistics import fmean
 from typing import Final
 
 import msgspec
+from msgspec.structs import replace
 
-from bench.core.figures import Figure, beside, exactly, percentile, plain, within
-from bench.core.system import SystemUnderTest, running_at
+from bench.core.figures import Figure, beside, exactly, percentile, plain
+from bench.core.system import SystemUnderTest, infaas, running_at
 from bench.plots import plot_runs
-from bench.scale.traffic import QuerySample, TaskStream, load
+from bench.scale.loads import all_kinds, azure_code, peaks_in_turn
+from bench.scale.traffic import QuerySample, load, steady
 from bench.scale.watching import ScaleLog, watching
-from schemas.latency import LatencyModel
-from store.catalog import load_catalog
-from store.pool import open_pool
-from zoo.samples import labelled
+from process.home import SupervisorCommand, send_command
+from simulator.catalogue import Catalogue
+from simulator.scenario import FaultKind, InflictedFault, Scaling, Scenario
+from simulator.simulation import simulate
+from simulator.summary import Summary, summarize
+from simulator.trace import Trace
 
-FACTORS: Final = (1, 2, 3, 4, 5, 6, 7, 8, 7, 6, 5, 4, 3, 2, 1)
-TASKS: Final = ("mnist", "sentiment")
-_PEAK_CORES: Final = 0.9
-_SHARES: Final = {"mnist": 0.25, "sentiment": 0.75}
-"""Share of each task in the load's compute time."""
-_INPUTS: Final = {"mnist": 64, "sentiment": 8}
-_MIN_ACCURACY: Final = {"mnist": 0.985, "sentiment": 0.86}
-_LATENCY_MS: Final = 300.0
-_NEAR_S: Final = 2
-"""Seconds after a change that count as near it, besides the second before."""
+_WARM_PER_S: Final = 10.0
+_WARM_S: Final = 10.0
 _CALM: Final = 0.01
-"""Largest share of violated queries in a second that counts as recovered."""
-_LIMIT: Final = 1.5
+"""Largest share of violations at which the warm-up ends."""
+_TAKEOVER_S: Final = 2.0
+"""Seconds until another autoscaler leads, in the simulation."""
 
 
 class FleetConfig(msgspec.Struct, frozen=True):
-    """Fleet to compare, with its start flags."""
+    """Fleet to compare."""
 
     name: str
-    flags: tuple[str, ...]
+    workers: int
+    maximum: int
     killed: bool = False
     """True if processes are killed at the highest load."""
 
+    @property
+    def flags(self) -> tuple[str, ...]:
+        """Flags of `infaas up`."""
+        workers = f"--workers={self.workers}", f"--max-workers={self.maximum}"
+        return *workers, "--autoscalers=2", "--cores-per-worker=1", "--oversubscribe"
 
-_CORES: Final = ("--cores-per-worker", "1", "--oversubscribe")
-_AUTOSCALED: Final = ("--workers=1", "--max-workers=2", "--autoscalers=2", *_CORES)
-FLEETS: Final = (
-    FleetConfig("autoscaled", _AUTOSCALED),
-    FleetConfig("autoscaled, 2 SIGKILLs", _AUTOSCALED, killed=True),
-    FleetConfig("sized for the peak", ("--workers=2", *_CORES)),
-    FleetConfig("sized for the mean", ("--workers=1", *_CORES)),
-)
+
+_AUTOSCALED: Final = FleetConfig("autoscaled", 1, 2)
+_KILLED: Final = FleetConfig("autoscaled, 2 SIGKILLs", 1, 2, killed=True)
+_FOR_PEAK: Final = FleetConfig("sized for the peak", 2, 2)
+_FOR_MEAN: Final = FleetConfig("sized for the mean", 1, 1)
+
+
+class LoadConfig(msgspec.Struct, frozen=True):
+    """Load, and the fleets that are compared under it."""
+
+    name: str
+    trace: Callable[[Catalogue, float], Trace]
+    """Makes the load of a length in seconds with rates for the profiles of a catalogue."""
+    fleets: tuple[FleetConfig, ...]
+
+
+PEAKS: Final = LoadConfig("peaks in turn", peaks_in_turn, (_AUTOSCALED, _KILLED, _FOR_PEAK, _FOR_MEAN))
+AZURE: Final = LoadConfig("Azure code x10", azure_code, (_AUTOSCALED, _FOR_PEAK, _FOR_MEAN))
 
 
 class FleetRun(msgspec.Struct, frozen=True):
-    """Run of one fleet under the load."""
+    """Run of one fleet under a load."""
 
-    fleet: str
+    fleet: FleetConfig
+    trace: Trace
+    catalogue: Catalogue
     samples: list[QuerySample]
     repeated: int
     log: ScaleLog
-    step_s: float
 
-    @property
-    def violations(self) -> float:
-        """Share of the queries that were refused, late or lost, 0..1."""
-        return sum(sample.violated for sample in self.samples) / len(self.samples)
+    def share(self, *outcomes: str) -> float:
+        """Return the share of the queries with one of these outcomes."""
+        return sum(sample.outcome in outcomes for sample in self.samples) / len(self.samples)
 
     def latency_ms(self, share: float) -> float:
-        """Return a percentile of the answers' total latency."""
+        """Return a percentile of the answers' latency."""
         return percentile([sample.total_ms for sample in self.samples if sample.status == "ok"], share)
 
     @property
-    def lost(self) -> int:
-        """Number of queries without any answer."""
-        return sum(sample.status == "lost" for sample in self.samples)
+    def accuracy(self) -> float:
+        """Mean accuracy of the answers in time, weighted by inputs."""
+        given = [(s.kind.batch, s.accuracy) for s in self.samples if not s.violated]
+        return fmean([accuracy for _, accuracy in given], [batch for batch, _ in given])
 
     @property
     def worker_seconds(self) -> float:
         """Sum of all workers' seconds during the load."""
-        return self.log.worker_seconds(len(FACTORS) * self.step_s)
+        return self.log.worker_seconds(self.trace.duration_s)
 
-    def recovery_s(self) -> list[float]:
-        """Return, for each step of the load, the seconds until violations were rare for the rest of the step."""
-        asked, violated = defaultdict[int, int](int), defaultdict[int, int](int)
-        for sample in self.samples:
-            asked[int(sample.sent_s)] += 1
-            violated[int(sample.sent_s)] += sample.violated
-        found: list[float] = []
-        for step in range(1, len(FACTORS)):
-            seconds = range(int(step * self.step_s), int((step + 1) * self.step_s))
-            bad = [second for second in seconds if violated[second] > _CALM * asked[second]]
-            found.append(max(bad) + 1 - seconds[0] if bad else 0.0)
-        return found
-
-    def around_changes(self) -> tuple[float, int]:
-        """Return the p99 near changes of scale over that in other seconds of equal load, and the number of changes."""
-        changes = [at for at in self.log.changes_s() if 0 <= at < len(FACTORS) * self.step_s]
-        near = {int(at) + offset for at in changes for offset in range(-1, _NEAR_S + 1)}
-        quiet, around = defaultdict[float, list[float]](list), defaultdict[float, list[float]](list)
-        for sample in self.samples:
-            if sample.status == "ok":
-                (around if int(sample.sent_s) in near else quiet)[sample.factor].append(sample.total_ms)
-        ratios = [ms / percentile(quiet[f], 0.99) for f, found in around.items() if quiet[f] for ms in found]
-        return (percentile(ratios, 0.99) if ratios else 1.0), len(changes)
+    def simulated(self) -> Summary:
+        """Return the figures of a simulation of this run."""
+        fleet, middle_s = self.fleet, self.trace.duration_s / 2
+        faults = (
+            InflictedFault(kind=FaultKind.AUTOSCALER_STOPS, at_s=_kill_times(middle_s)[0], seconds=_TAKEOVER_S),
+            InflictedFault(kind=FaultKind.WORKER_DIES, at_s=_kill_times(middle_s)[1]),
+        )
+        scenario = Scenario(
+            trace=self.trace,
+            catalogue=self.catalogue,
+            fleet={"cpu": fleet.workers},
+            scaling=Scaling(min_workers={"cpu": fleet.workers}),
+            faults=faults if fleet.killed else (),
+        )
+        return summarize(simulate(scenario))
 
 
-async def measure(home: Path, broker: str, seconds: float, plots: Path) -> list[Figure]:
+async def measure(home: Path, broker: str, seconds: float, wanted: LoadConfig, plots: Path) -> list[Figure]:
     """Run the fleets one after another in `home`, with its registered models; writes the plots."""
-    runs = [await _run(home, broker, fleet, seconds / len(FACTORS)) for fleet in FLEETS]
-    plot_runs([(run.fleet, run.samples, run.log) for run in runs], plots)
-    return _figures(runs, broker)
+    runs = [await _run(home, broker, wanted, fleet, seconds) for fleet in wanted.fleets]
+    plot_runs([(run.fleet.name, run.samples, run.log) for run in runs], plots)
+    return [figure for run in runs for figure in _fleet_figures(run, wanted.name, broker)] + _figures(
+        runs, wanted.name, broker
+    )
 
 
-async def _run(home: Path, broker: str, fleet: FleetConfig, step_s: float) -> FleetRun:
+async def _run(home: Path, broker: str, wanted: LoadConfig, fleet: FleetConfig, seconds: float) -> FleetRun:
     async with running_at(home, broker, flags=fleet.flags) as system:
-        streams = await calibrated(system)
-        await _warm_up(system, streams)
+        catalogue = await _catalogue(system, fleet)
+        trace = wanted.trace(catalogue, seconds)
+        await _warm_up(system)
         async with watching(system.postgres) as log, asyncio.TaskGroup() as tasks:
             if fleet.killed:
-                tasks.create_task(_kill(system, step_s), name="kill")
-            found = await load(system.kafka, streams, FACTORS, step_s)
-        return FleetRun(fleet.name, found.samples, found.repeated, log, step_s)
+                tasks.create_task(_kill(system, trace.duration_s / 2), name="kill")
+            found = await load(system.kafka, trace)
+        started_s = (await send_command(home, SupervisorCommand(verb="list"))).start_s
+        hardware = replace(catalogue.hardware[0], start_s=started_s)
+        return FleetRun(fleet, trace, replace(catalogue, hardware=(hardware,)), found.samples, found.repeated, log)
 
 
-async def _warm_up(system: SystemUnderTest, streams: Sequence[TaskStream]) -> None:
-    """Run a load until the required variants are loaded and the JVM has compiled."""
+async def _catalogue(system: SystemUnderTest, fleet: FleetConfig) -> Catalogue:
+    """Return the catalogue of the system's registry, with the fleet's maximum of workers."""
+    found = msgspec.json.decode(await infaas(system.home, "catalogue", "export"), type=Catalogue)
+    return replace(found, hardware=tuple(replace(one, maximum=fleet.maximum) for one in found.hardware))
+
+
+async def _warm_up(system: SystemUnderTest) -> None:
+    """Run a small load until the required variants are loaded and the JVM has compiled."""
     async with asyncio.timeout(120):
         while True:
-            found = await load(system.kafka, streams, [1], 10)
-            settled = found.samples[len(found.samples) // 2 :]
+            samples = (await load(system.kafka, steady(all_kinds(), _WARM_PER_S, _WARM_S))).samples
+            settled = samples[len(samples) // 2 :]
             if sum(sample.violated for sample in settled) <= _CALM * len(settled):
                 return
 
 
-async def _kill(system: SystemUnderTest, step_s: float) -> None:
-    """Kill the leading autoscaler and a worker in the middle of the highest step."""
-    await asyncio.sleep((FACTORS.index(max(FACTORS)) + 0.2) * step_s)
+def _kill_times(middle_s: float) -> tuple[float, float]:
+    """Return the seconds at which the leading autoscaler and a worker are killed: around the middle peak."""
+    return middle_s - 5.0, middle_s + 1.0
+
+
+async def _kill(system: SystemUnderTest, middle_s: float) -> None:
+    """Kill the leading autoscaler and a worker."""
+    first_s, second_s = _kill_times(middle_s)
+    await asyncio.sleep(first_s)
     os.kill(await system.leading_autoscaler(), signal.SIGKILL)
-    await asyncio.sleep(0.3 * step_s)
+    await asyncio.sleep(second_s - first_s)
     os.kill(await system.pid_of("worker"), signal.SIGKILL)
 
 
-async def calibrated(system: SystemUnderTest) -> list[TaskStream]:
-    """Return the streams of both tasks, with rates for this machine."""
-    async with open_pool(system.postgres, max_size=1) as pool:
-        catalog = await load_catalog(pool)
-    streams: list[TaskStream] = []
-    for task in TASKS:
-        count, minimum = _INPUTS[task], _MIN_ACCURACY[task]
-        profiles = [catalog.profiles[v.name] for v in catalog.variants.values() if v.task == task]
-        compute_s = min(LatencyModel(p.latency, 16).batch_s(count) for p in profiles if p.accuracy >= minimum)
-        inputs, _labels = labelled(task)
-        streams.append(
-            TaskStream(
-                task=task,
-                inputs={name: array[:count] for name, array in inputs.items()},
-                min_accuracy=minimum,
-                latency_ms=_LATENCY_MS,
-                rate=_PEAK_CORES * _SHARES[task] / compute_s / max(FACTORS),
-            )
-        )
-    return streams
-
-
-def _figures(runs: Sequence[FleetRun], broker: str) -> list[Figure]:
-    scaled, killed, peak, mean = runs
-
-    around, changes = scaled.around_changes()
-    shown_twice = sum(sample.shown > 1 for run in (scaled, killed) for sample in run.samples)
-    what, twice = "load x8 in steps", "load x8 in steps, with and without 2 SIGKILLs"
-    over = ((fleet.fleet, scaled.worker_seconds, fleet.worker_seconds) for fleet in (peak, mean))
+def _fleet_figures(run: FleetRun, name: str, broker: str) -> list[Figure]:
+    """Return the figures of a run, each beside the simulated one."""
+    simulated, count = run.simulated(), len(run.samples)
+    worker_seconds = sum(simulated.workers.values()) * simulated.seconds
+    late = (simulated.late + simulated.expired) / count
     return [
-        *(plain(f"{what}: violations, fleet {run.fleet}", broker, run.violations * 100, "%") for run in runs),
-        *(beside(f"{what}: cost, autoscaled over {name}", broker, ours, "worker-s", base) for name, ours, base in over),
-        *(
-            beside(f"{what}: p{share * 100:g}, autoscaled over {peak.fleet}", broker, scaled.latency_ms(share), "ms",
-                   peak.latency_ms(share))
-            for share in (0.5, 0.99)
-        ),
-        plain(f"{what}: longest time to recover after a step", broker, max(scaled.recovery_s()), "s"),
-        plain(f"{what}: changes of scale", broker, changes),
-        within(f"{what}: p99 around changes over p99 in quiet seconds", broker, around, "x", _LIMIT),
-        exactly(f"{twice}: queries lost", broker, scaled.lost + killed.lost),
-        exactly(f"{twice}: answers shown twice", broker, shown_twice),
-        plain(f"{what}, 2 SIGKILLs: second results dropped by id", broker, killed.repeated),
+        beside(f"{name}, {run.fleet.name}: {metric}", broker, value, unit, expected)
+        for metric, value, unit, expected in (
+            ("queries", count, "", simulated.queries),
+            ("refused", run.share("refused") * 100, "%", simulated.refused / count * 100),
+            ("late", run.share("late") * 100, "%", late * 100),
+            ("violations", (1 - run.share("answered")) * 100, "%", simulated.violations * 100),
+            ("accuracy", run.accuracy * 100, "%", simulated.accuracy * 100),
+            ("cost", run.worker_seconds, "worker-s", worker_seconds),
+            ("p50", run.latency_ms(0.5), "ms", simulated.p50_ms),
+            ("p99", run.latency_ms(0.99), "ms", simulated.p99_ms),
+        )
+    ]
+
+
+def _figures(runs: Sequence[FleetRun], name: str, broker: str) -> list[Figure]:
+    """Return the figures that compare the fleets, and the counts that must be 0."""
+    by_name = {run.fleet.name: run for run in runs}
+    scaled, peak, mean = (by_name[fleet.name] for fleet in (_AUTOSCALED, _FOR_PEAK, _FOR_MEAN))
+    statuses = Counter(sample.status for run in runs for sample in run.samples)
+    return [
+        beside(f"{name}: violations, autoscaled over sized for the mean", broker, (1 - scaled.share("answered")) * 100,
+               "%", (1 - mean.share("answered")) * 100),
+        beside(f"{name}: cost, autoscaled over sized for the peak", broker, scaled.worker_seconds, "worker-s",
+               peak.worker_seconds),
+        plain(f"{name}: changes of scale", broker, len(scaled.log.changes_s())),
+        exactly(f"{name}: queries lost", broker, statuses["lost"]),
+        exactly(f"{name}: answers shown twice", broker, sum(s.shown > 1 for run in runs for s in run.samples)),
+        plain(f"{name}: second results dropped by id", broker, sum(run.repeated for run in runs)),
     ]  # fmt: skip

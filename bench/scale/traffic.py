@@ -1,57 +1,55 @@
-"""Open-loop load of several tasks at once, in steps, through the client library, with answers as users see them.
+"""Open-loop load of a trace through the client library, with answers as users see them.
 
-Queries are sent on time, regardless of late answers. Each is one call; a call that returned is one answer shown.
-Repeated results are counted where the library drops them.
+Queries are sent when they are due, regardless of late answers, and their latency counts from then. Each is one call; a
+call that returned is one answer shown. Repeated results are counted where the library drops them.
 """
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from bench.load.pace import pace, repeated_results
+from bench.load.pace import repeated_results
 from broker.kafka.settings import KafkaSettings
-from infaas.client import InfaasClient
+from infaas.client import InfaasClient, QueryOptions
 from schemas.errors import DeadlineExceeded, QueryError
+from simulator.trace import QueryKind, Trace
+from zoo.samples import labelled
 
 LOST_S = 30.0
 """Seconds without a result after which a query is lost."""
 _UNANSWERED = f"there was no result within {LOST_S:g} s"
 
-
-class TaskStream(msgspec.Struct, frozen=True, kw_only=True):
-    """Steady stream of queries of one task."""
-
-    task: str
-    inputs: dict[str, NDArray[np.generic]]
-    min_accuracy: float
-    latency_ms: float
-    """Required latency of each query; a refusal or a later answer is a violation."""
-    rate: float
-    """Queries per second at a factor of 1."""
+Inputs = Mapping[str, NDArray[np.generic]]
 
 
 class QuerySample(msgspec.Struct):
     """Result of one query."""
 
-    task: str
-    sent_s: float
-    """Seconds since the load began."""
-    factor: float
-    """Factor of the load at that time."""
-    limit_ms: float
+    kind: QueryKind
+    due_s: float
+    """Seconds from the beginning of the load to its arrival."""
     total_ms: float = 0.0
     status: str = "lost"
+    accuracy: float = 0.0
+    """Accuracy of the variant that answered."""
     shown: int = 0
     """Number of answers that the library returned."""
 
     @property
+    def outcome(self) -> str:
+        """Outcome: `answered` (in time), `late` (or expired), `refused` or `lost`."""
+        if self.status == "ok":
+            return "late" if self.total_ms > (self.kind.latency_ms or float("inf")) else "answered"
+        return {"lost": "lost", DeadlineExceeded.code: "late"}.get(self.status, "refused")
+
+    @property
     def violated(self) -> bool:
         """True if it was refused, late or lost."""
-        return self.status != "ok" or self.total_ms > self.limit_ms
+        return self.outcome != "answered"
 
 
 class LoadResult(msgspec.Struct, frozen=True):
@@ -62,49 +60,44 @@ class LoadResult(msgspec.Struct, frozen=True):
     """Number of duplicate results that the library dropped."""
 
 
-async def load(
-    kafka: KafkaSettings, streams: Sequence[TaskStream], factors: Sequence[float], step_s: float
-) -> LoadResult:
-    """Send queries at each factor for `step_s`, and wait for every answer."""
+def steady(kinds: Sequence[QueryKind], rate: float, seconds: float) -> Trace:
+    """Return queries of these kinds in turn, `rate` of them a second."""
+    numbers = np.arange(int(rate * seconds))
+    return Trace(numbers / rate, (numbers % len(kinds)).astype(np.int32), tuple(kinds))
+
+
+async def load(kafka: KafkaSettings, trace: Trace) -> LoadResult:
+    """Send the queries of a trace, with held-out inputs of the zoo, and wait for every answer."""
+    whole = {task: labelled(task)[0] for task in sorted({kind.task for kind in trace.kinds})}
+    inputs = [{name: array[: kind.batch] for name, array in whole[kind.task].items()} for kind in trace.kinds]
     samples: list[QuerySample] = []
     before = repeated_results()
-    async with InfaasClient(kafka=kafka) as client, asyncio.TaskGroup() as sending:
-        began = time.monotonic()
-        for stream in streams:
-            sending.create_task(_send(client, stream, factors, step_s, began, samples), name=f"send {stream.task}")
+    async with InfaasClient(kafka=kafka) as client, asyncio.TaskGroup() as asking:
+        began_s = time.monotonic()
+        for due_s, kind in zip(trace.time_s.tolist(), trace.kind.tolist(), strict=True):
+            await asyncio.sleep(max(began_s + due_s - time.monotonic(), 0.0))
+            sample = QuerySample(trace.kinds[kind], due_s)
+            samples.append(sample)
+            asking.create_task(_ask(client, inputs[kind], sample, began_s), name=f"query {len(samples)}")
     return LoadResult(samples, repeated_results() - before)
 
 
-async def _send(
-    client: InfaasClient,
-    stream: TaskStream,
-    factors: Sequence[float],
-    step_s: float,
-    began: float,
-    samples: list[QuerySample],
-) -> None:
-    async with asyncio.TaskGroup() as asking:
-        for step, factor in enumerate(factors):
-            rate = stream.rate * factor
-            async for _ in pace(rate, int(step_s * rate), began + step * step_s):
-                sample = QuerySample(stream.task, time.monotonic() - began, factor, stream.latency_ms)
-                samples.append(sample)
-                asking.create_task(_ask(client, stream, sample), name=f"query {len(samples)}")
-
-
-async def _ask(client: InfaasClient, stream: TaskStream, sample: QuerySample) -> None:
-    started = time.monotonic()
+async def _ask(client: InfaasClient, inputs: Inputs, sample: QuerySample, began_s: float) -> None:
+    kind = sample.kind
     try:
-        await client.infer(
-            stream.task,
-            stream.inputs,
-            latency_ms=stream.latency_ms,
-            min_accuracy=stream.min_accuracy,
-            timeout_s=LOST_S,
-        )
-        sample.status = "ok"
+        answer = await client.infer(kind.task, inputs, **_options(kind))
+        sample.status, sample.accuracy = "ok", answer.accuracy or 0.0
     except QueryError as error:
         is_lost = isinstance(error, DeadlineExceeded) and str(error) == _UNANSWERED
         sample.status = "lost" if is_lost else error.code
-    sample.total_ms = (time.monotonic() - started) * 1e3
+    sample.total_ms = (time.monotonic() - began_s - sample.due_s) * 1e3
     sample.shown += 1
+
+
+def _options(kind: QueryKind) -> QueryOptions:
+    options = QueryOptions(timeout_s=LOST_S)
+    if kind.latency_ms is not None:
+        options["latency_ms"] = kind.latency_ms
+    if kind.min_accuracy is not None:
+        options["min_accuracy"] = kind.min_accuracy
+    return options
