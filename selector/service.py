@@ -6,7 +6,7 @@
     statuses   the workers' statuses -> ClusterState
     metadata   fetches metadata of topics of newly loaded variants, before queries need it
     catalog    the catalog -> ClusterState; subscribes to new tasks, learns new partitions
-    housekeep  drops silent workers, publishes metrics
+    housekeep  drops silent workers, updates the shares of tasks, publishes metrics
     report     the load of the last second -> the autoscaler
 
 Stopping ends the intake first; the other loops run until all taken queries are acknowledged.
@@ -15,7 +15,8 @@ Stopping ends the intake first; the other loops run until all taken queries are 
 import asyncio
 import logging
 import time
-from collections.abc import AsyncGenerator
+from collections import defaultdict
+from collections.abc import AsyncGenerator, Iterable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Final
 
@@ -47,8 +48,10 @@ from schemas.topics import (
     OFFLINE_SELECTOR_GROUP,
     SELECTOR_GROUP,
     STATUS,
+    TASKS,
     ingress_topic,
     offline_of,
+    task_of,
     task_topic,
 )
 from schemas.versions import versions_of
@@ -60,6 +63,7 @@ from selector.dispatch.metrics import SelectorMetrics
 from selector.dispatch.offline import OfflineDispatcher
 from selector.dispatch.online import Dispatcher
 from selector.policy.cluster_state import HOUSEKEEPING_INTERVAL_S, ClusterState
+from selector.policy.replicas import TaskShare
 from selector.settings import SelectorSettings
 from store.catalog import CatalogWatcher
 from store.leader import held_name
@@ -216,6 +220,7 @@ class Selector:
         while True:
             now = time.monotonic()
             self._state.expire(now)
+            self._state.use_shares(task_shares(self._consumer.reading, self._subscribed))
             self._metrics.publish(self._state, self._consumer.in_flight, self._offline.held, now)
             await asyncio.sleep(HOUSEKEEPING_INTERVAL_S)
 
@@ -275,6 +280,18 @@ class Selector:
             await self._consumer.refresh_partitions()
             await self._offline_consumer.refresh_partitions()
         self._subscribed = heard  # set last, so that a failed attempt is repeated
+
+
+def task_shares(reading: Iterable[tuple[str, int]], counts: Mapping[str, int]) -> dict[str, TaskShare]:
+    """Return the share of each task of which partitions are read; `counts` are the partitions of topics."""
+    numbers = defaultdict[str, set[int]](set)
+    for topic, number in reading:
+        numbers[topic].add(number)
+    return {
+        task_of(topic): TaskShare(frozenset(found), max(counts.get(topic, 0), max(found) + 1))
+        for topic, found in numbers.items()
+        if topic.startswith(TASKS)
+    }
 
 
 async def serve(settings: SelectorSettings, kafka: KafkaSettings, dsn: str, stop: asyncio.Event) -> None:

@@ -22,6 +22,7 @@ from schemas.status import InstanceState, InstanceStatus, PartitionStatus, Worke
 from selector.policy.choice import Choice, PolicyConfig
 from selector.policy.cluster_state import ClusterState
 from selector.policy.prediction import finish_s
+from selector.policy.replicas import TaskShare
 from selector.policy.selection import choose
 
 TASK: Final = "crowd"
@@ -58,8 +59,9 @@ class Crowd:
         self._names = _NAMES[:variants]
         self._states = [ClusterState() for _ in range(selectors)]
         rows = [_registered(name, place) for place, name in enumerate(self._names)]
-        for state in self._states:
+        for number, state in enumerate(self._states):
             state.register([TASK], [row for row, _ in rows], {profile.variant: profile for _, profile in rows})
+            state.use_shares({TASK: TaskShare(frozenset({number}), selectors)})
         self._levels = [0.0] * size
         self._as_of = [self.now] * size
         self._ends = [0] * size

@@ -29,7 +29,7 @@ from schemas.versions import Versions
 from selector.policy.candidates import NO_ROOM, TaskCandidates, WorkerSizes
 from selector.policy.entities import Instance, Worker, WorkerKind
 from selector.policy.partition import Partition
-from selector.policy.replicas import Replicas
+from selector.policy.replicas import WHOLE_TASK, Replicas, TaskShare
 from selector.policy.variants import PricedVariant
 
 
@@ -107,6 +107,7 @@ class ClusterState:
         self._failed = FailedLoads()
         self._versions = Versions()
         self._users: Users = {}
+        self._shares: Mapping[str, TaskShare] = {}
 
     # -- what is registered --------------------------------------------------------------------------------------------
 
@@ -137,6 +138,14 @@ class ClusterState:
         self._users = self._users if users is None else users
         self._group_by_task({task: (measures or {}).get(task, ACCURACY) for task in tasks})
         return [v for v in self._variants.values() if v.name in known and v.partitions > known[v.name].partitions]
+
+    def use_shares(self, shares: Mapping[str, TaskShare]) -> None:
+        """Set this selector's shares of tasks, by task; a task without one is read by no other selector."""
+        if shares != self._shares:
+            self._shares = shares
+            for name, task in self.tasks.items():
+                for replicas in task.serving.values():
+                    replicas.use_share(shares.get(name, WHOLE_TASK))
 
     def seen_in(self, query: Query) -> TaskCandidates | None:
         """Return the part of a query's task that its tenant may use; None if there is none."""
@@ -174,7 +183,7 @@ class ClusterState:
         old, versions = self.tasks.get(task), self._versions.of_task(task, architectures)
         named = {task, *architectures, *(rollout.model for rollout in versions.rollouts.get(task, ()))}
         users = {name: self._users[name] for name in named & self._users.keys()}
-        if old is not None and old.variants == tuple(variants) and (old.versions, old.users) == (versions, users):
+        if old is not None and (old.variants, old.versions, old.users) == (tuple(variants), versions, users):
             return old
         return TaskCandidates(task, variants, self._loadable, self._failed.reasons, measure, versions, users)
 
@@ -222,8 +231,7 @@ class ClusterState:
 
     def _note_failures(self, worker: str, instances: Iterable[InstanceStatus]) -> None:
         for name in self._failed.update(worker, instances):
-            variant = self._variants.get(name)
-            if variant is not None and variant.task in self.tasks:
+            if (variant := self._variants.get(name)) is not None and variant.task in self.tasks:
                 self.tasks[variant.task].invalidate()
 
     def _add_worker(self, status: WorkerStatus) -> Worker:
@@ -305,7 +313,7 @@ class ClusterState:
         task = self.tasks[variant.task]
         replicas = task.serving.get(variant.name)
         if replicas is None:
-            replicas = task.serving[variant.name] = Replicas()
+            replicas = task.serving[variant.name] = Replicas(self._shares.get(variant.task, WHOLE_TASK))
         if instance not in replicas.model_of:
             self.newly_served.append(variant)
         if replicas.put(instance, now):
@@ -315,11 +323,11 @@ class ClusterState:
         replicas = self._replicas_of(instance.variant)
         if replicas is None or instance not in replicas.model_of:
             return
-        task = self.tasks[instance.variant.task]
+        task, name = self.tasks[instance.variant.task], instance.variant.name
         slower = replicas.remove(instance)
         if not replicas:
-            del task.serving[instance.variant.name]
-            task.formerly_served.add(instance.variant.name)
+            del task.serving[name]
+            task.formerly_served.add(name)
         if slower:
             task.invalidate()
 

@@ -6,13 +6,17 @@ that is free first is taken; if not even that one is in time, none is. Random dr
 the single best replica, they would flood it between two statuses.
 
 An instance becomes idle by a status, or when its known work is finished at its own rate.
+
+Selectors that share a task prefer different replicas, each its aperture (deterministic aperture of Twitter's Finagle):
+the replicas lie on a ring in order of their workers' names, and each partition of the task's topic has the same share
+of the ring. Nearly all queries of these replicas come from one selector, which so knows their queues between statuses.
 """
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from heapq import heapify, heappop, heappush
 from itertools import chain, count, islice
-from typing import TYPE_CHECKING, Final, Generic, TypeVar
+from typing import TYPE_CHECKING, Final, Generic, NamedTuple, TypeVar
 
 from selector.policy.entities import Instance
 
@@ -121,6 +125,34 @@ class ReplicaGroup:
         return free_at == instance.free_at and instance in self.members and instance not in self.idle
 
 
+class TaskShare(NamedTuple):
+    """Partitions of a task's topic that a selector reads."""
+
+    partitions: frozenset[int] = frozenset({0})
+    of: int = 1
+    """Number of all partitions of the topic."""
+
+    @property
+    def is_whole(self) -> bool:
+        """True if no other selector reads the task; also if this one reads nothing of it."""
+        return len(self.partitions) in (0, self.of)
+
+    def aperture(self, ring: Sequence[T]) -> list[T]:
+        """Return the items of a ring of which a part belongs to these partitions: at least one, if there is any."""
+        size, of = len(ring), self.of
+        places = {
+            place for number in self.partitions for place in range(number * size // of, -(-(number + 1) * size // of))
+        }
+        return [ring[place] for place in sorted(places)]
+
+
+WHOLE_TASK: Final = TaskShare()
+
+
+def _worker_name(instance: Instance) -> str:
+    return instance.worker.name
+
+
 class Replicas:
     """All replicas of a variant.
 
@@ -128,11 +160,15 @@ class Replicas:
     correction of its profile, or a new profile.
     """
 
-    __slots__ = ("_models", "healthy", "model_of", "overloaded")
+    __slots__ = ("_aperture", "_is_current", "_models", "_share", "healthy", "model_of", "overloaded")
 
-    def __init__(self) -> None:
+    def __init__(self, share: TaskShare = WHOLE_TASK) -> None:
         self.healthy = ReplicaGroup()
         self.overloaded = ReplicaGroup()
+        self._share = share
+        self._aperture = ReplicaGroup()
+        self._is_current = False
+        """False if the aperture may have changed; it is formed again when it is used."""
         self.model_of: dict[Instance, LatencyModel] = {}
         """Latency model under which each replica is counted. Read-only for others."""
         self._models: Counter[LatencyModel] = Counter()
@@ -150,6 +186,20 @@ class Replicas:
         """Return any replica, a healthy one if there is one. There must be at least one replica."""
         return next(iter(self))
 
+    def use_share(self, share: TaskShare) -> None:
+        """Set the selector's share of the task."""
+        self._share, self._aperture, self._is_current = share, ReplicaGroup(), False
+
+    def preferred(self, now: float) -> ReplicaGroup:
+        """Return the aperture, overloaded replicas included: all healthy ones if no other selector reads the task."""
+        if self._share.is_whole:
+            return self.healthy
+        if not self._is_current:
+            self._aperture, self._is_current = ReplicaGroup(), True
+            for instance in self._share.aperture(sorted(self.model_of, key=_worker_name)):
+                self._aperture.put(instance, now)
+        return self._aperture
+
     def put(self, instance: Instance, now: float) -> bool:
         """Add a replica or update it; return true if `promised_s` may change.
 
@@ -157,6 +207,8 @@ class Replicas:
         """
         counted, model = self.model_of.get(instance), instance.model
         changed = False
+        if counted is None:
+            self._is_current = False
         if counted is not model:
             changed = counted is not None and self._uncount(counted)
             self.model_of[instance] = model
@@ -173,6 +225,8 @@ class Replicas:
         if other.members.items:
             other.discard(instance)
         group.put(instance, now)
+        if instance in self._aperture.members:
+            self._aperture.put(instance, now)
 
     def give_work(self, instance: Instance, now: float) -> None:
         """Update a replica that was given work, if it is one of these; small sets have no order to update."""
@@ -184,6 +238,7 @@ class Replicas:
         """Remove a replica; return true if it was the last one with its latency model."""
         self.healthy.discard(instance)
         self.overloaded.discard(instance)
+        self._is_current = False
         return self._uncount(self.model_of.pop(instance))
 
     def _uncount(self, model: "LatencyModel") -> bool:

@@ -3,8 +3,9 @@
 Pure: query, cluster state, time and configuration come in; a choice or a refusal comes out.
 
     1  cheapest    the cheapest loaded variant predicted in time, on an instance that is not overloaded if one is in
-                   time; of its replicas the soonest, or of some if there are many (`replicas.py`). An upgrade may take
-                   its place. If a version on trial (canary) draws the query, its cheapest in time goes first
+                   time; of its replicas the soonest, or of some if there are many or other selectors read the task
+                   (`replicas.py`). An upgrade may take its place. If a version on trial (canary) draws the query, its
+                   cheapest in time goes first
     2  cold start  if nothing loaded is fast enough: the cheapest variant whose load and inference still fit
     3  soonest     for a query that may be late or has no deadline: the soonest of all loaded
     4  fallback    the same without anything loaded: a variant that is likely to be loaded
@@ -42,6 +43,8 @@ from selector.policy.variants import PricedVariant
 
 _MOST_UPGRADES: Final = 16
 """Number of more accurate variants that are examined for an upgrade."""
+_NEAR: Final = 0.5
+"""Share of the time to the deadline within which a replica of the aperture is taken; beyond it, all are examined."""
 _MICROSECONDS: Final = 1e6
 _32_BITS: Final = 0xFFFFFFFF
 
@@ -98,11 +101,27 @@ def _cheapest(context: ChoiceContext, candidates: Candidates) -> Choice | None:
             replicas = candidate.replicas
             group = replicas.healthy if healthy else replicas.overloaded
             if group.members.items:
-                found = _soonest_replica(context, candidate, group, context.slack_s, tried)
+                found = _replica_in_time(context, candidate, group, tried)
                 if found is not None:
                     return _upgrade(context, found, candidates) or found
             tried.add(candidate.variant.name)
     return None
+
+
+def _replica_in_time(
+    context: ChoiceContext, candidate: Candidate, group: ReplicaGroup, tried: Collection[str]
+) -> Choice | None:
+    """Return the soonest replica in time: one of the selector's aperture, unless it leaves little of the time."""
+    replicas, limit_s = candidate.replicas, context.slack_s
+    preferred = replicas.preferred(context.now) if group is replicas.healthy else group
+    if preferred is group:
+        return _soonest_replica(context, candidate, group, limit_s, tried)
+    found = _soonest_replica(context, candidate, preferred, limit_s, tried)
+    if found is None:
+        return _soonest_replica(context, candidate, group, limit_s, tried)
+    if found.predicted_s <= _NEAR * limit_s:
+        return found
+    return _soonest_replica(context, candidate, group, found.predicted_s, tried) or found
 
 
 def _soonest_replica(
@@ -165,7 +184,7 @@ def _upgrade(context: ChoiceContext, choice: Choice, candidates: Candidates) -> 
     for candidate in islice(candidates.upgrades, _MOST_UPGRADES):
         if candidate.variant.accuracy <= accuracy:
             return None
-        group = candidate.replicas.healthy
+        group = candidate.replicas.preferred(now)
         instances: Sequence[Instance] = group.members.items
         if len(instances) > FEW:
             idle = group.idle.items

@@ -19,6 +19,7 @@ from selector.policy.cluster_state import HOUSEKEEPING_INTERVAL_S, ClusterState
 from selector.policy.entities import Instance
 from selector.policy.late_binding import LateBinder, Wait
 from selector.policy.partition import Partition
+from selector.policy.replicas import TaskShare
 from simulator.cluster.cluster import Cluster
 from simulator.cluster.query import SimulatedQuery
 from simulator.outcomes import QueryOutcome
@@ -61,6 +62,8 @@ class SimulatedSelector:
         self.state = ClusterState()
         self._shedder = LoadShedder(scenario.policy)
         self._meter = LoadMeter(f"selector-{number}")
+        self._share = TaskShare(frozenset({number}), scenario.selectors)
+        """Its share of each task: task topics have a partition for each selector."""
         self._unacknowledged: deque[_Unacknowledged] = deque()
         self._demanded_s: dict[str, float] = {}
         self._queue: deque[SimulatedQuery] = deque()
@@ -85,7 +88,9 @@ class SimulatedSelector:
     def register(self, rows: Iterable[Variant], profiles: Mapping[str, Profile]) -> None:
         """Take a new catalogue."""
         rows = list(rows)
-        self.state.register(sorted({row.task for row in rows}), rows, profiles)
+        tasks = sorted({row.task for row in rows})
+        self.state.register(tasks, rows, profiles)
+        self.state.use_shares(dict.fromkeys(tasks, self._share))
 
     # -- input ---------------------------------------------------------------------------------------------------------
 

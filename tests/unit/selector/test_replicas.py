@@ -21,7 +21,7 @@ from selector.policy.cluster_state import ClusterState
 from selector.policy.entities import Instance
 from selector.policy.late_binding import Wait, bind
 from selector.policy.prediction import finish_s
-from selector.policy.replicas import FEW, IndexedSet, some_of
+from selector.policy.replicas import FEW, IndexedSet, TaskShare, some_of
 from selector.policy.selection import choose
 from tests.unit.selector.story import (
     FAST,
@@ -175,6 +175,42 @@ def test_choose_has_p99_close_to_full_search(load: float, selectors: int) -> Non
             return percentile([sent.true_s for sent in crowd.run(load, 0.7, DEFAULT)], 0.99)
 
     assert p99(walk=False) <= 1.15 * p99(walk=True)
+
+
+def test_selectors_do_not_flood_the_same_idle_replicas() -> None:
+    def p99(selectors: int) -> float:
+        crowd = Crowd(60, selectors=selectors, seed=5)
+        for _ in crowd.run(0.9, 0.5, DEFAULT):
+            pass
+        return percentile([sent.true_s for sent in crowd.run(0.9, 0.7, DEFAULT)], 0.99)
+
+    assert p99(6) <= 1.5 * p99(1)
+
+
+@given(st.integers(1, 40), st.integers(1, 24))
+def test_apertures_cover_each_replica_evenly(size: int, partitions: int) -> None:
+    ring = list(range(size))
+    apertures = [TaskShare(frozenset({number}), partitions).aperture(ring) for number in range(partitions)]
+    assert {place for aperture in apertures for place in aperture} == set(ring)
+    assert all(0 < len(aperture) <= size / partitions + 2 for aperture in apertures)
+    assert TaskShare(frozenset(range(partitions)), partitions).is_whole
+    assert TaskShare(frozenset(), partitions).is_whole
+
+
+@pytest.mark.parametrize("count", [FEW, MANY])
+def test_choose_prefers_aperture_unless_it_is_slow(count: int) -> None:
+    where = many(count)
+    names = sorted(f"w{place}" for place in range(count))
+    near, far = ({int(name[1:]) for name in half} for half in (names[: count // 2], names[count // 2 :]))
+    where.use_shares({TASK: TaskShare(frozenset({0}), 2)})
+    for number in range(20):
+        assert place_of(choose(query(id=f"q{number}", latency_ms=100), where, NOW, DEFAULT)) in near
+    for place in near:
+        where.apply_status(status(instance(FAST, partitions=(place,), queued=400), worker=f"w{place}"), NOW)
+    for number in range(20):
+        assert place_of(choose(query(id=f"q{number}", latency_ms=100), where, NOW, DEFAULT)) in far
+    where.use_shares({})
+    assert where.tasks[TASK].serving[FAST].preferred(NOW) is where.tasks[TASK].serving[FAST].healthy
 
 
 @given(st.lists(st.tuples(st.booleans(), st.integers(0, 12)), max_size=60))
