@@ -24,7 +24,7 @@ CHANGED := { git diff --name-only --diff-filter=d --merge-base $(BASE) 2>/dev/nu
 	git ls-files --others --exclude-standard; } | grep '\.py$$' | sort -u
 
 .PHONY: help setup demo up down check check-style check-types check-unit test test-unit test-integration test-system \
-	test-torch lint scan-secrets audit bench bench-runtimes bench-scale bench-peers bench-variants bench-profiles bench-zoo bench-systems \
+	test-torch lint scan-secrets audit bench bench-runtimes bench-scale bench-peers bench-variants bench-profiles bench-zoo bench-systems bench-selectors \
 	neighbours chaos chaos-jobs fuzz docs images lock clean
 .DELETE_ON_ERROR:
 
@@ -129,6 +129,9 @@ fuzz: $(VENV)/dev.stamp ## throw generated requests at every route of a gateway;
 
 bench-systems: $(VENV)/dev.stamp ## simulate INFaaS and other systems under several workloads, write docs/systems.md; seven minutes
 	$(BIN)/python -m bench.systems $(BENCH)
+
+bench-selectors: $(VENV)/dev.stamp ## simulate many selectors, write docs/selectors.md; half an hour
+	$(BIN)/python -m bench.selectors $(BENCH)
 
 neighbours: $(VENV)/dev.stamp ## ask beside a tenant that does everything wrong; BENCH="--signed --each" for more
 	$(BIN)/python -m bench.neighbours $(BENCH)

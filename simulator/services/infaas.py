@@ -52,7 +52,11 @@ class InfaasSystem:
         gateway, selector = self._routes[query.number]
         if self.gateways and not query.offline and not self._admitted(query, gateway):
             return
-        self._events.after(next(self._to_selector), self.selectors[selector].take, query)
+        self._events.after(next(self._to_selector), self.selector_of(query, selector).take, query)
+
+    def selector_of(self, query: SimulatedQuery, drawn: int) -> SimulatedSelector:
+        """Return the selector of a query by the number that was drawn for it: each selector reads each task."""
+        return self.selectors[drawn]
 
     def held(self) -> int:
         """Return the number of offline queries that selectors hold."""

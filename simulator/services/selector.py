@@ -62,8 +62,7 @@ class SimulatedSelector:
         self.state = ClusterState()
         self._shedder = LoadShedder(scenario.policy)
         self._meter = LoadMeter(f"selector-{number}")
-        self._share = TaskShare(frozenset({number}), scenario.selectors)
-        """Its share of each task: task topics have a partition for each selector."""
+        self._share = self.share(number, scenario.selectors)
         self._unacknowledged: deque[_Unacknowledged] = deque()
         self._demanded_s: dict[str, float] = {}
         self._queue: deque[SimulatedQuery] = deque()
@@ -91,6 +90,10 @@ class SimulatedSelector:
         tasks = sorted({row.task for row in rows})
         self.state.register(tasks, rows, profiles)
         self.state.use_shares(dict.fromkeys(tasks, self._share))
+
+    def share(self, number: int, selectors: int) -> TaskShare:
+        """Return the share of each task: task topics have a partition for each selector."""
+        return TaskShare(frozenset({number}), selectors)
 
     # -- input ---------------------------------------------------------------------------------------------------------
 

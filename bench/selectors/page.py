@@ -1,0 +1,116 @@
+"""Page of the study, docs/selectors.md."""
+
+import datetime
+import textwrap
+from collections.abc import Iterable, Sequence
+from typing import Final
+
+from bench.results import commit, machine
+from bench.selectors.cell import LATENCY_MS, SEED, SERVICE_S, Cell, CellFigures
+from bench.selectors.mechanisms import IDEAL, INTERVAL_S, MECHANISMS, PRODUCTION
+
+SELECTORS: Final = (1, 8, 40)
+WORKERS: Final = (100, 1_000, 10_000)
+LOADS: Final = (0.5, 0.7, 0.9)
+_HIGHEST: Final = LOADS[-1]
+_FEW: Final = 1_000
+"""Workers up to which every load and mechanism is simulated."""
+_LIMIT: Final = 0.01
+
+
+def cells(counts: Sequence[int]) -> list[Cell]:
+    """Return the cells of these numbers of workers, the longest last."""
+    found = [
+        Cell(mechanism, selectors, workers, load)
+        for workers in counts
+        for mechanism, numbers in ((PRODUCTION, SELECTORS), ("none", SELECTORS[1:]), (IDEAL, SELECTORS[:1]))
+        for selectors in numbers
+        for load in LOADS
+        if workers <= _FEW or (load == _HIGHEST and mechanism != IDEAL)
+    ]
+    others = [name for name in MECHANISMS if name not in (PRODUCTION, "none", IDEAL)]
+    found += [Cell(name, SELECTORS[-1], WORKERS[0], _HIGHEST) for name in others if WORKERS[0] in counts]
+    return sorted(found, key=lambda cell: cell.selectors * cell.workers)
+
+
+def page(rows: Sequence[CellFigures]) -> str:
+    """Format the page in Markdown."""
+    day = datetime.datetime.now(datetime.UTC).date().isoformat()
+    longest_s, fewest = max(row.cpu_s for row in rows), min(row.queries for row in rows)
+    paragraphs = [
+        f"A selector learns of other selectors' queries from statuses and acknowledgements only. This page shows the "
+        f"deadlines that this costs, by `make bench-selectors`: simulations with the production code on fixed fleets. "
+        f"Workers have one slot. A query takes {SERVICE_S * 1e3:.0f} ms alone (p99 1.2 times) and has {LATENCY_MS:.0f} "
+        f"ms from its arrival to the result. Variants do not batch, so no batch absorbs a queue. A busy worker "
+        f"sends a status each {INTERVAL_S * 1e3:.0f} ms, in which it computes five queries. Arrivals are Poisson, seed "
+        f"{SEED}, at least {fewest:,} queries a cell. Commit {commit()}, {day}, {machine()}.",
+        "Violations are queries that were refused, late or expired. *True queues* joins the shortest queue with exact "
+        "numbers of all queries in flight, which no selector knows: the floor. *Without apertures* treats all replicas "
+        "alike. [Selection](explanation/selection.md#choice-among-replicas) explains apertures.",
+    ]
+    infeasible = (
+        f"At {WORKERS[-1]:,} workers only the load {_HIGHEST} was simulated, and no true queues: the longest cell took "
+        f"{longest_s / 60:.1f} minutes of CPU time, nearly all of it for statuses."
+    )
+    return "\n\n".join(
+        [
+            "# Many selectors",
+            *map(_fill, paragraphs),
+            _by_fleet(rows),
+            _fill(infeasible),
+            "## Mechanisms",
+            f"{SELECTORS[-1]} selectors, {WORKERS[0]} workers, load {_HIGHEST}.",
+            _by_mechanism(rows),
+            _fill(_conclusion(rows)) + "\n",
+        ]
+    )
+
+
+def _fill(text: str) -> str:
+    return textwrap.fill(text, 120, break_long_words=False, break_on_hyphens=False)
+
+
+def _by_fleet(rows: Iterable[CellFigures]) -> str:
+    found = {row.cell: row for row in rows}
+    loads = " | ".join(f"load {load}" for load in LOADS)
+    lines = [f"| workers | selectors | choice | {loads} |", f"|---:|---:|---|{'---:|' * len(LOADS)}"]
+    names = {PRODUCTION: "production", "none": "without apertures", IDEAL: "true queues"}
+    for workers in WORKERS:
+        for selectors in SELECTORS:
+            for mechanism, name in names.items():
+                shown = [found.get(Cell(mechanism, selectors, workers, load)) for load in LOADS]
+                if any(shown):
+                    texts = " | ".join(_text(row) for row in shown)
+                    lines.append(f"| {workers:,} | {selectors} | {name} | {texts} |")
+    return "\n".join(lines)
+
+
+def _text(row: CellFigures | None) -> str:
+    return "-" if row is None else f"{row.violations:.2%}, p99 {row.p99_ms:.0f} ms"
+
+
+def _compared(rows: Iterable[CellFigures]) -> list[CellFigures]:
+    """Return the rows of the mechanisms that are compared, in their order."""
+    found = {row.cell: row for row in rows}
+    compared = [Cell(name, SELECTORS[-1], WORKERS[0], _HIGHEST) for name in MECHANISMS]
+    return [found[cell] for cell in compared if cell in found]
+
+
+def _by_mechanism(rows: Iterable[CellFigures]) -> str:
+    lines = ["| mechanism | violations | p99 ms |", "|---|---:|---:|"]
+    lines += [f"| {row.cell.mechanism} | {row.violations:.2%} | {row.p99_ms:.0f} |" for row in _compared(rows)]
+    return "\n".join(lines)
+
+
+def _conclusion(rows: Sequence[CellFigures]) -> str:
+    """Name the mechanisms below the limit, and the cells of production above it."""
+    kept = [f"*{row.cell.mechanism}*" for row in _compared(rows) if row.violations < _LIMIT]
+    above = [
+        f"{row.cell.selectors} selectors with {row.cell.workers:,} workers at {row.cell.load}"
+        for row in rows
+        if row.cell.mechanism == PRODUCTION and row.violations >= _LIMIT
+    ]
+    return (
+        f"Below {_LIMIT:.0%}: {', '.join(kept) or 'none'}. Production is above it in "
+        f"{', '.join(above) or 'no cell of the first table'}."
+    )
