@@ -344,10 +344,15 @@ class SimulatedInstance:
         elif log.offline:
             self.read_offline()
         else:
-            if log.waiting:
-                self.read(log)
+            self._read_oldest()
             if any(offline.waiting for offline in self.offline.values()):
                 self.read_offline()
+
+    def _read_oldest(self) -> None:
+        """Read what waits in all partitions, the oldest query first."""
+        waiting = [log for log in self.online.values() if log.waiting]
+        for log in sorted(waiting, key=lambda log: log.waiting[0].sent_s):
+            self.read(log)
 
     # -- status --------------------------------------------------------------------------------------------------------
 

@@ -205,10 +205,14 @@ class SimulatedAutoscaler:
             if not instance.is_ending:
                 row = rows.get(instance.variant.name)
                 instance.follow(None if row is None else row.partitions, 0 if row is None else row.max_batch)
-        for variant, row in rows.items():
-            if variant not in worker.instances:
-                instance = worker.begin_instance(self._cluster.variants[variant], row.max_batch)
-                instance.follow(row.partitions, row.max_batch)
+        for variant in sorted(rows.keys() - worker.instances.keys(), key=self._load_order):
+            row = rows[variant]
+            instance = worker.begin_instance(self._cluster.variants[variant], row.max_batch)
+            instance.follow(row.partitions, row.max_batch)
+
+    def _load_order(self, variant: str) -> tuple[float, str]:
+        """Return the sort key by which a worker reads the rows of its instances."""
+        return self._cluster.variants[variant].profile.load_s, variant
 
     def _state_changed(self, variant: str, worker: str, state: InstanceState) -> None:
         self._events.after(next(self._placement), self._store_state, (variant, worker, state))

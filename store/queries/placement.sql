@@ -61,10 +61,10 @@ SELECT name, hardware, device, host, home, slots, threads, memory_bytes, price_p
 FROM workers WHERE NOT retired ORDER BY name
 
 -- name: list_instances
--- Wanted instances of all workers, or of one.
-SELECT variant, worker, partitions, max_batch, state, reason, updated_at
-FROM instances WHERE $1::text IS NULL OR worker = $1
-ORDER BY variant, worker
+-- Wanted instances of all workers, or of one. A worker loads them one at a time in this order, the quickest load first.
+SELECT i.variant, i.worker, i.partitions, i.max_batch, i.state, i.reason, i.updated_at
+FROM instances i LEFT JOIN profiles p ON p.variant = i.variant WHERE $1::text IS NULL OR i.worker = $1
+ORDER BY p.load_s, i.variant, i.worker
 
 -- name: put_instance
 -- Write a wanted instance; the state reported by its worker is kept.

@@ -126,6 +126,15 @@ async def test_instance_reports_keep_desired_placement(store_pool: Pool) -> None
     assert not await placement.report_instance_state(store_pool, "cpu-0", VARIANT, InstanceState.ACTIVE)
 
 
+async def test_instances_are_listed_with_the_quickest_load_first(store_pool: Pool) -> None:
+    quick = "small.onnx-fp32.cpu"
+    await register(store_pool, VARIANT, quick)
+    await placement.register_worker(store_pool, a_worker("cpu-0"))
+    await placement.put_instances(store_pool, [an_instance(), an_instance(quick)])
+    await store_pool.execute(f"UPDATE profiles SET load_s = 0.01 WHERE variant = '{quick}'")
+    assert [row.variant for row in await placement.list_instances(store_pool, worker="cpu-0")] == [quick, VARIANT]
+
+
 @pytest.mark.parametrize("row", [an_instance(worker="nobody"), an_instance(variant="a.onnx-fp32.cpu")], ids=str)
 async def test_put_instances_refuses_unknown_references(store_pool: Pool, row: InstanceRow) -> None:
     await two_workers(store_pool)

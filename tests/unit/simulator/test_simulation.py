@@ -144,3 +144,18 @@ def test_autoscaler_starts_workers_for_load_and_stops_them_after_it() -> None:
 
 def later(trace: Trace, seconds: float) -> Trace:
     return Trace(trace.time_s + seconds, trace.kind, trace.kinds)
+
+
+def test_no_partition_starves_while_another_is_read() -> None:
+    scenario = a_scenario(
+        a_trace(100, 1, QueryKind(task="vision")), a_catalogue(a_variant("small")), workers=Workers(prefetch_max=2)
+    )
+    assert summarize(simulate(scenario)).answered == 100
+
+
+def test_restarted_worker_loads_the_quickest_variant_first() -> None:
+    variants = a_variant("big", load_s=8.0, accuracy=0.9), a_variant("small", batch_s=0.005, load_s=0.5)
+    dies = InflictedFault(kind=FaultKind.WORKER_DIES, at_s=15)
+    catalogue = a_catalogue(*variants, start_s=2.0)
+    result = simulate(a_scenario(a_trace(10, 25), catalogue, faults=(dies,), warm_up_s=15.0))
+    assert summarize(result).violations < 0.4  # of 10 s, 2 to start and 0.5 to load
