@@ -393,8 +393,8 @@ class ClusterState:
 
     def _given_to(self, instance: Instance, now: float) -> Worker:
         instance.turn += 1
-        worker = instance.worker
-        worker.count_send(now)
+        worker, replicas = instance.worker, self._replicas_of(instance.variant)
+        worker.count_send(now, 1.0 if replicas is None else replicas.senders)
         worker.expires_at = min(worker.expires_at, now + self._status_ttl_s)
         self.expires_at = min(self.expires_at, worker.expires_at)
         return worker

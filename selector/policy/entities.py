@@ -83,10 +83,10 @@ class Worker:
     """Slot seconds of that work."""
     online_at: float = -math.inf
     """Time at which it was last known to have an online query."""
-    sends: int = 0
-    """Queries sent to it since the last status."""
+    sends: float = 0.0
+    """Queries sent to it since the last status, with those that other selectors are expected to have sent."""
     sends_per_s: float = 0.0
-    """Queries sent to it a second, smoothed over about a second."""
+    """The same a second, smoothed over about a second."""
     decayed_sends: float = 0.0
     """Recent sends with exponential decay, as of `decayed_sends_at`."""
     decayed_sends_at: float = 0.0
@@ -128,16 +128,16 @@ class Worker:
         for instance in self.instances.values():
             instance.share_slots(now)
 
-    def count_send(self, now: float) -> None:
-        """Count a query that is sent now."""
-        self.sends += 1
-        self.decayed_sends, self.decayed_sends_at = self._decayed_sends(now) + 1.0, now
+    def count_send(self, now: float, queries: float) -> None:
+        """Count a query that is sent now; it stands for `queries` of all selectors that send here."""
+        self.sends += queries
+        self.decayed_sends, self.decayed_sends_at = self._decayed_sends(now) + queries, now
 
     def count_sends(self, now: float) -> None:
         """Update the rate of sends with those since the last status."""
         elapsed_s = now - self.status_at
         if elapsed_s > 0:
-            per_s, self.sends = self.sends / elapsed_s, 0
+            per_s, self.sends = self.sends / elapsed_s, 0.0
             self.sends_per_s += min(elapsed_s, 1.0) * (per_s - self.sends_per_s)
 
     def burst_rate(self, now: float) -> float:

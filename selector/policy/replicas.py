@@ -190,6 +190,12 @@ class Replicas:
         """Set the selector's share of the task."""
         self._share, self._aperture, self._is_current = share, ReplicaGroup(), False
 
+    @property
+    def senders(self) -> float:
+        """Number of selectors that prefer one replica: above 1 where the replicas are fewer than the selectors."""
+        share = self._share
+        return 1.0 if share.is_whole else max(share.of / len(share.partitions) / max(len(self.model_of), 1), 1.0)
+
     def preferred(self, now: float) -> ReplicaGroup:
         """Return the aperture, overloaded replicas included: all healthy ones if no other selector reads the task."""
         if self._share.is_whole:

@@ -191,6 +191,7 @@ def _upgrade(context: ChoiceContext, choice: Choice, candidates: Candidates) -> 
             instances = (idle[_seed(context) % len(idle)],) if idle else ()
         for instance in instances:
             share = upgraded_share(instance, batch, now, config.upgrade_cpu_limit, config.upgrade_share)
+            share /= candidate.replicas.senders
             if share > 0.0 and (share >= 1.0 or _seed(context) < share * (1 << 32)):
                 finish = finish_s(instance, batch, now, streamed=context.streamed)
                 if finish <= context.slack_s:

@@ -213,6 +213,19 @@ def test_choose_prefers_aperture_unless_it_is_slow(count: int) -> None:
     assert where.tasks[TASK].serving[FAST].preferred(NOW) is where.tasks[TASK].serving[FAST].healthy
 
 
+@pytest.mark.parametrize(("replicas", "partitions", "senders"), [(1, 8, 8.0), (2, 8, 4.0), (40, 8, 1.0)])
+def test_upgrades_leave_room_for_those_of_other_selectors(replicas: int, partitions: int, senders: float) -> None:
+    where = many(replicas)
+    where.use_shares({TASK: TaskShare(frozenset({0}), partitions)})
+    asked = [query(id=f"q{number}", latency_ms=100) for number in range(400)]
+    choices = [choose(one, where, NOW, DEFAULT) for one in asked]
+    upgraded = sum(isinstance(choice, Choice) and choice.upgraded for choice in choices)
+    assert upgraded / len(asked) == pytest.approx(1 / senders, rel=0.5)
+    assert isinstance(choices[0], Choice)
+    where.sent(choices[0].instance, choices[0].partition, 1, NOW)
+    assert sum(worker.sends for worker in where.workers.values()) == senders
+
+
 @given(st.lists(st.tuples(st.booleans(), st.integers(0, 12)), max_size=60))
 def test_indexed_set_behaves_as_a_set(steps: list[tuple[bool, int]]) -> None:
     found, expected = IndexedSet[int](), set[int]()

@@ -78,7 +78,7 @@ def shares_of(worker: Worker, taker: Instance, rate: float, seconds: float, now:
     said_at = now
     for _ in range(round(rate * seconds)):
         now += 1 / rate
-        worker.count_send(now)
+        worker.count_send(now, 1.0)
         shares.append(cpu_share(taker, taker.model.batch_s(1), now, LIMIT))
         if now - said_at >= 0.1:
             worker.count_sends(now)
