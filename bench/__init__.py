@@ -8,5 +8,6 @@ Reading order: core (figures, programs, a system under test, the baseline) -> lo
 without queries) -> cascade -> rollout (a canary version, and its rollback) -> __main__ -> scale (`make bench-scale`) ->
 peers (`make bench-peers`) -> plots (of scale and peers) -> variants (`make bench-variants`) -> profiles (`make
 bench-profiles`) -> zoo (`make bench-zoo`) -> neighbours (`make neighbours`) -> systems
-(`make bench-systems`, simulated) -> selectors (`make bench-selectors`, simulated). Faults and fuzzing are in `tests`.
+(`make bench-systems`, simulated) -> selectors (`make bench-selectors`, simulated) -> search (`make bench-search`,
+simulated). Faults and fuzzing are in `tests`.
 """

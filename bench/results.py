@@ -30,7 +30,8 @@ VARIANTS: Final = _ROOT / "docs" / "variants.md"
 VARIANT_PLOTS: Final = _ROOT / "docs" / "variants"
 SYSTEMS: Final = _ROOT / "docs" / "systems.md"
 SELECTORS: Final = _ROOT / "docs" / "selectors.md"
-_WRITTEN: Final = (README, BENCHMARKS, RESULTS, TRIALS, PLOTS, VARIANTS, VARIANT_PLOTS, SYSTEMS, SELECTORS)
+LOSSES: Final = _ROOT / "docs" / "losses.md"
+_WRITTEN: Final = (README, BENCHMARKS, RESULTS, TRIALS, PLOTS, VARIANTS, VARIANT_PLOTS, SYSTEMS, SELECTORS, LOSSES)
 HEADLINES: Final = (
     "end to end less compute, 200/s, p50",
     "end to end less compute, 1000/s, p99",

@@ -84,7 +84,7 @@ class Worker:
     online_at: float = -math.inf
     """Time at which it was last known to have an online query."""
     sends: float = 0.0
-    """Queries sent to it since the last status, with those that other selectors are expected to have sent."""
+    """Queries sent to it since the last status, with the expected ones of other selectors."""
     sends_per_s: float = 0.0
     """The same a second, smoothed over about a second."""
     decayed_sends: float = 0.0

@@ -1,0 +1,116 @@
+"""Cases that the search has found and that are kept, with their causes; tests hold the policy to their figures."""
+
+import datetime
+import textwrap
+from collections.abc import Sequence
+from math import isnan
+from typing import Final, NamedTuple
+
+from bench.results import commit, machine
+from bench.search.case import SECONDS, WARM_UP_S, SearchCase
+from bench.search.verdict import CaseVerdict
+
+
+class KeptCase(NamedTuple):
+    """Case with the figures that the policy may not exceed."""
+
+    name: str
+    case: SearchCase
+    violations: float
+    usd_per_hour: float
+    cause: str
+
+
+KEPT: Final = (
+    KeptCase(
+        "two classes in overload",
+        SearchCase(
+            rate=40.0, arrivals="gamma", burst=8.0, strict_share=0.5, most_workers=1, hardware="cpu", seed=1
+        ),
+        0.72,
+        0.39,
+        "Slow, accurate queries fill the one worker. Fast ones are refused because of their backlog, although a worker "
+        "computes the most urgent query first: the prediction counts work that an urgent query overtakes. Most slots "
+        "stay idle. Not mended: a status would have to tell urgent from other work.",
+    ),
+    KeptCase(
+        "offline queries beside accurate ones",
+        SearchCase(
+            rate=4.0, arrivals="markov", period_s=30.0, tasks=2, accuracy=0.9, offline_share=0.8, most_workers=1,
+            hardware="cpu", seed=5,
+        ),
+        0.33,
+        0.39,
+        "A batch is not interrupted, and one of an accurate variant takes most of the latency. An online query that "
+        "comes while offline batches compute in all slots is late, so it is refused. A trade: offline queries use idle "
+        "slots.",
+    ),
+    KeptCase(
+        "the only worker dies",
+        SearchCase(fault="worker-dies"),
+        0.61,
+        0.24,
+        "The load needs one worker. Its restart takes 30 s and the load of a model one more. A trade: a second worker "
+        "would cost as much again. Until it was mended, models loaded in the order of their names: 75 % violations.",
+    ),
+    KeptCase(
+        "no status for ten seconds",
+        SearchCase(fault="statuses-stop"),
+        0.18,
+        0.24,
+        "A worker counts as gone a second after its last status, and its queries are refused. A trade: otherwise those "
+        "of a worker that has died would wait until their deadline.",
+    ),
+    KeptCase(
+        "two selectors of one worker",
+        SearchCase(accuracy=0.6, selectors=2, hardware="cpu"),
+        0.005,
+        0.78,
+        "Mended: each selector judged by its own queries alone if upgrades leave room, so they filled the worker. With "
+        "eight selectors two of five queries were upgraded, and 6.5 % violated.",
+    ),
+    KeptCase(
+        "bursts with seconds to spare",
+        SearchCase(arrivals="gamma", burst=8.0, latency_ms=5000.0, accuracy=0.9, hardware="cpu"),
+        0.01,
+        3.2,
+        "The fleet is sized for the rate of a burst of a second or two, which a deadline of 5 s would let wait. The "
+        "second worker starts when the burst is over.",
+    ),
+)  # fmt: skip
+"""Worst cases by cause."""
+
+
+def page(verdicts: Sequence[CaseVerdict]) -> str:
+    """Format docs/losses.md from the verdicts on the kept cases, in their order."""
+    day = datetime.datetime.now(datetime.UTC).date().isoformat()
+    paragraphs = [
+        "`make bench-search` searches for workloads under which the production policy does badly: over rates, "
+        "burstiness, needs, tasks, offline share, tenants, batch sizes, selectors, gateways, faults and limits of the "
+        f"fleet, in simulations of {SECONDS:.0f} s, the first {WARM_UP_S:.0f} s left out, on a sixth of the shipped "
+        "catalogue. It maximizes the violations beyond those of the better of STATIC and INDV at no higher cost, the "
+        "price over the oracle's, and the queries that were refused although an instance was idle or that starved, and "
+        "simplifies the worst. One case of each cause is kept; `tests/unit/simulator/test_kept_cases.py` holds the "
+        "policy to its figures.",
+        f"`make bench-search BENCH=--kept` writes this page. Commit {commit()}, {day}, {machine()}. *Baseline* is the "
+        "better of STATIC and INDV, if one is as cheap; *oracle* the fewest violations at the same price; *bound* the "
+        "price over the least price of any system with as few violations.",
+    ]
+    lines = ["| case | violations | baseline | oracle | USD/h | bound |", "|---|---:|---:|---:|---:|---:|"]
+    causes: list[str] = []
+    for kept, verdict in zip(KEPT, verdicts, strict=True):
+        lines.append(
+            f"| {kept.name} | {verdict.violations:.2%} | {_share(verdict.baseline)} | {_share(verdict.oracle)} "
+            f"| {verdict.usd_per_hour:.3f} | {verdict.bound:.2f} |"
+        )
+        changes = ", ".join(f"{name} {value}" for name, value in kept.case.changes().items())
+        causes.append(_fill(f"* **{kept.name}** ({changes}). {kept.cause}", "  "))
+    return "\n\n".join(["# Where it loses", *map(_fill, paragraphs), "\n".join(lines), "\n".join(causes)]) + "\n"
+
+
+def _share(value: float) -> str:
+    return "-" if isnan(value) else f"{value:.2%}"
+
+
+def _fill(text: str, indent: str = "") -> str:
+    return textwrap.fill(text, 120, break_long_words=False, break_on_hyphens=False, subsequent_indent=indent)
