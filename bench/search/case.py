@@ -24,7 +24,7 @@ SECONDS: Final = 120.0
 _TASKS: Final = ("image-classification", "text-classification", "object-detection")
 _HARDWARE: Final = ("cpu", "t4", "inf1")
 _EACH: Final = 3
-"""Of so many variants of a task and hardware, ordered by accuracy, one is in the catalogue of the search."""
+"""Of this number of variants of a task and hardware, in order of accuracy, the catalogue of the search has one."""
 _NO_FAULT: Final = ""
 _VALUES: Final[dict[str, tuple[Any, ...]]] = {
     "rate": (0.2, 1.0, 4.0, 10.0, 20.0, 40.0, 80.0),

@@ -12,7 +12,7 @@ Score = Callable[[CaseVerdict], float]
 _BATCH: Final = 12
 _PARENTS: Final = 6
 _NEW: Final = 0.25
-"""Share of cases that are drawn anew."""
+"""Share of cases that are drawn, not mutated."""
 _KEPT: Final = 0.7
 """Share of the score that a simpler case must keep."""
 

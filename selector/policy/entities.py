@@ -165,6 +165,10 @@ class Worker:
         """Return the seconds until `width` slots are free, or all slots if the worker has fewer."""
         return max(self.free_at[min(width, self.slots) - 1] - now, 0.0)
 
+    def has_free_slots(self, width: int, now: float) -> bool:
+        """Return true if the work of its instances, offline work included, leaves `width` slots."""
+        return sum([instance.occupied_slots(now) for instance in self.instances.values()]) + width <= self.slots
+
     def mean_wait_s(self, now: float) -> float:
         """Return the mean seconds until its slots have finished their known work."""
         if self.free_at[-1] <= now:
@@ -255,6 +259,10 @@ class Instance:
         """Return the slots that it has work for at `now`, offline work included."""
         online = int(self.waiting(now) / self.mean_inputs)
         return min(online + math.ceil(self.offline_inputs), self.parallel) * self.width
+
+    def has_free_slots(self, now: float) -> bool:
+        """Return true if all work that its worker has, offline work included, leaves slots for one more batch of it."""
+        return self.occupied_slots(now) < self.parallel * self.width and self.worker.has_free_slots(self.width, now)
 
     @property
     def has_background_work(self) -> bool:

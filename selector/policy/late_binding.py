@@ -122,7 +122,7 @@ def _cheapest_idle(candidates: Candidates, query: Query, now: float) -> Choice |
     for candidate in candidates.serving:
         seen = some_of(candidate.replicas, crc32(query.id.encode()))
         for instance in seen:
-            if instance.worker in cheaper and not _has_slots_for(instance, now):
+            if instance.worker in cheaper and not instance.worker.has_free_slots(instance.width, now):
                 continue
             if not _has_room(instance, query.batch, now):
                 continue
@@ -153,11 +153,6 @@ def _is_free_of_online(instance: Instance, now: float) -> bool:
         and not instance.lacks_slot
         and worker.mean_wait_s(now) <= _UNNOTICED_S
     )
-
-
-def _has_slots_for(instance: Instance, now: float) -> bool:
-    worker = instance.worker
-    return sum(other.occupied_slots(now) for other in worker.instances.values()) + instance.width <= worker.slots
 
 
 def _choice(candidate: Candidate, instance: Instance, query: Query, now: float) -> Choice:

@@ -47,8 +47,8 @@ on other machines.
 def finish_s(instance: Instance, batch: int, now: float, offline: bool = False, streamed: bool = False) -> float:
     """Return the predicted seconds until `batch` inputs sent now are answered.
 
-    Offline queries wait for all others; to an online one they cost at most the running batch. A streamed answer does
-    not pass the broker.
+    Offline queries wait for all others; to an online one they cost at most the running batch, and nothing while they
+    leave a slot free. A streamed answer does not pass the broker.
     """
     model, worker = instance.model, instance.worker
     hops_s = worker.streamed_hop_s if streamed else worker.hop_s
@@ -67,10 +67,10 @@ def _queued_s(instance: Instance, batch: int, now: float, offline: bool, others_
     waiting = instance.waiting_in_slot(now)
     offline_inputs, large_inputs = instance.offline_inputs, instance.large_inputs
     ahead_s = 0.0
-    if offline_inputs > 0.0:
-        ahead_s = model.batch_s(
-            int(offline_inputs / max(instance.slots, 1.0)) if offline else min(int(offline_inputs) + 1, model.max_batch)
-        )
+    if offline_inputs > 0.0 and offline:
+        ahead_s = model.batch_s(int(offline_inputs / max(instance.slots, 1.0)))
+    elif offline_inputs > 0.0 and not instance.has_free_slots(now):
+        ahead_s = model.batch_s(min(int(offline_inputs) + 1, model.max_batch))
     if large_inputs and not offline:
         ahead_s = max(ahead_s, model.query_s(min(large_inputs, model.piece_inputs)))
     full, rest = divmod(waiting, model.max_batch)

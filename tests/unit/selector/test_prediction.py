@@ -174,3 +174,14 @@ def read_by(position: int, queued: int = 0, inputs: int = 0) -> InstanceStatus:
     said = instance(FAST, queued=queued)
     partitions = tuple(replace(p, position=position, end=position) for p in said.partitions)
     return replace(said, partitions=partitions, queued_inputs=inputs, queued_large=queued, queued_large_inputs=inputs)
+
+
+@pytest.mark.parametrize(("offline", "delayed"), [(1, False), (2, True)])
+def test_offline_work_delays_online_only_without_a_free_slot(offline: int, delayed: bool) -> None:
+    state = state_of(registered(FAST, ms=50))
+    said = replace(instance(FAST, queued=offline, parallel=2), queued_offline_inputs=offline)
+    state.apply_status(status(said), NOW)
+    worker = state.workers["cpu-0"]
+    alone_s = worker.hop_s + worker.instances[FAST].model.promised_s(1)
+    predicted_s = finish_s(worker.instances[FAST], 1, NOW)
+    assert (predicted_s > alone_s + 0.02) is delayed
