@@ -31,8 +31,8 @@ KEPT: Final = (
         0.39,
         "Slow, accurate queries fill the one worker. Fast ones are refused because of their backlog, although a worker "
         "computes the most urgent query first: the prediction counts work that an urgent query overtakes. Most slots "
-        "stay idle. With that wait capped at 100 ms, 49 % violated. Not mended: a status would have to tell urgent work "
-        "from other work.",
+        "stay idle. With that wait capped at 100 ms, 49 % violated. Not mended: a status would have to tell how urgent "
+        "the waiting work is.",
     ),
     KeptCase(
         "offline queries beside accurate ones",
