@@ -141,6 +141,7 @@ class ClusterState:
 
     def use_shares(self, shares: Mapping[str, TaskShare]) -> None:
         """Set this selector's shares of tasks, by task; a task without one is read by no other selector."""
+        shares = {task: share for task, share in shares.items() if not share.is_whole}
         if shares != self._shares:
             self._shares = shares
             for name, task in self.tasks.items():
@@ -277,11 +278,7 @@ class ClusterState:
             self._group_by_task({name: task.measure for name, task in self.tasks.items()})
 
     def _reconcile(self, worker: Worker, status: WorkerStatus) -> None:
-        serving = {
-            reported.variant: reported
-            for reported in status.instances
-            if reported.state in SERVING and reported.partitions
-        }
+        serving = {one.variant: one for one in status.instances if one.state in SERVING and one.partitions}
         for name in [name for name in worker.instances if name not in serving]:
             self._remove_replica(worker.instances.pop(name))
         for name, reported in serving.items():
@@ -393,7 +390,7 @@ class ClusterState:
 
     def _given_to(self, instance: Instance, now: float) -> Worker:
         instance.turn += 1
-        worker, replicas = instance.worker, self._replicas_of(instance.variant)
+        worker, replicas = instance.worker, self._replicas_of(instance.variant) if self._shares else None
         worker.count_send(now, 1.0 if replicas is None else replicas.senders)
         worker.expires_at = min(worker.expires_at, now + self._status_ttl_s)
         self.expires_at = min(self.expires_at, worker.expires_at)

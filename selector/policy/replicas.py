@@ -160,12 +160,14 @@ class Replicas:
     correction of its profile, or a new profile.
     """
 
-    __slots__ = ("_aperture", "_is_current", "_models", "_share", "healthy", "model_of", "overloaded")
+    __slots__ = ("_aperture", "_is_current", "_models", "_share", "healthy", "is_shared", "model_of", "overloaded")
 
     def __init__(self, share: TaskShare = WHOLE_TASK) -> None:
         self.healthy = ReplicaGroup()
         self.overloaded = ReplicaGroup()
         self._share = share
+        self.is_shared = not share.is_whole
+        """True if other selectors read the task, too."""
         self._aperture = ReplicaGroup()
         self._is_current = False
         """False if the aperture may have changed; it is formed again when it is used."""
@@ -189,16 +191,18 @@ class Replicas:
     def use_share(self, share: TaskShare) -> None:
         """Set the selector's share of the task."""
         self._share, self._aperture, self._is_current = share, ReplicaGroup(), False
+        self.is_shared = not share.is_whole
 
     @property
     def senders(self) -> float:
         """Number of selectors that prefer one replica: above 1 where the replicas are fewer than the selectors."""
-        share = self._share
-        return 1.0 if share.is_whole else max(share.of / len(share.partitions) / max(len(self.model_of), 1), 1.0)
+        if not self.is_shared:
+            return 1.0
+        return max(self._share.of / len(self._share.partitions) / max(len(self.model_of), 1), 1.0)
 
     def preferred(self, now: float) -> ReplicaGroup:
         """Return the aperture, overloaded replicas included: all healthy ones if no other selector reads the task."""
-        if self._share.is_whole:
+        if not self.is_shared:
             return self.healthy
         if not self._is_current:
             self._aperture, self._is_current = ReplicaGroup(), True

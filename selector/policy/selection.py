@@ -101,27 +101,25 @@ def _cheapest(context: ChoiceContext, candidates: Candidates) -> Choice | None:
             replicas = candidate.replicas
             group = replicas.healthy if healthy else replicas.overloaded
             if group.members.items:
-                found = _replica_in_time(context, candidate, group, tried)
+                if healthy and replicas.is_shared:
+                    found = _preferred_replica(context, candidate, tried)
+                else:
+                    found = _soonest_replica(context, candidate, group, context.slack_s, tried)
                 if found is not None:
                     return _upgrade(context, found, candidates) or found
             tried.add(candidate.variant.name)
     return None
 
 
-def _replica_in_time(
-    context: ChoiceContext, candidate: Candidate, group: ReplicaGroup, tried: Collection[str]
-) -> Choice | None:
-    """Return the soonest replica in time: one of the selector's aperture, unless it leaves little of the time."""
+def _preferred_replica(context: ChoiceContext, candidate: Candidate, tried: Collection[str]) -> Choice | None:
+    """Return the soonest replica in time of the selector's aperture, or of all if it leaves little of the time."""
     replicas, limit_s = candidate.replicas, context.slack_s
-    preferred = replicas.preferred(context.now) if group is replicas.healthy else group
-    if preferred is group:
-        return _soonest_replica(context, candidate, group, limit_s, tried)
-    found = _soonest_replica(context, candidate, preferred, limit_s, tried)
+    found = _soonest_replica(context, candidate, replicas.preferred(context.now), limit_s, tried)
     if found is None:
-        return _soonest_replica(context, candidate, group, limit_s, tried)
+        return _soonest_replica(context, candidate, replicas.healthy, limit_s, tried)
     if found.predicted_s <= _NEAR * limit_s:
         return found
-    return _soonest_replica(context, candidate, group, found.predicted_s, tried) or found
+    return _soonest_replica(context, candidate, replicas.healthy, found.predicted_s, tried) or found
 
 
 def _soonest_replica(
@@ -184,14 +182,16 @@ def _upgrade(context: ChoiceContext, choice: Choice, candidates: Candidates) -> 
     for candidate in islice(candidates.upgrades, _MOST_UPGRADES):
         if candidate.variant.accuracy <= accuracy:
             return None
-        group = candidate.replicas.preferred(now)
+        replicas = candidate.replicas
+        group = replicas.preferred(now) if replicas.is_shared else replicas.healthy
         instances: Sequence[Instance] = group.members.items
         if len(instances) > FEW:
             idle = group.idle.items
             instances = (idle[_seed(context) % len(idle)],) if idle else ()
         for instance in instances:
             share = upgraded_share(instance, batch, now, config.upgrade_cpu_limit, config.upgrade_share)
-            share /= candidate.replicas.senders
+            if share > 0.0 and replicas.is_shared:
+                share /= replicas.senders
             if share > 0.0 and (share >= 1.0 or _seed(context) < share * (1 << 32)):
                 finish = finish_s(instance, batch, now, streamed=context.streamed)
                 if finish <= context.slack_s:
