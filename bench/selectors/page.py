@@ -48,9 +48,11 @@ def page(rows: Sequence[CellFigures]) -> str:
         "numbers of all queries in flight, which no selector knows: the floor. *Without apertures* treats all replicas "
         "alike. [Selection](explanation/selection.md#choice-among-replicas) explains apertures.",
     ]
+    left_out = [f"{workers:,}" for workers in WORKERS if all(row.cell.workers != workers for row in rows)]
     infeasible = (
-        f"At {WORKERS[-1]:,} workers only the load {_HIGHEST} was simulated, and no true queues: the longest cell took "
-        f"{longest_s / 60:.1f} minutes of CPU time, nearly all of it for statuses."
+        f"Above {_FEW:,} workers only the load {_HIGHEST} is simulated, without true queues; the longest cell took "
+        f"{longest_s / 60:.1f} minutes of CPU time, nearly all of it for statuses. Numbers of workers that this run left "
+        f"out: {', '.join(left_out) or 'none'}. A selector decides 25,000 queries a second, which 500 such workers answer."
     )
     return "\n\n".join(
         [
