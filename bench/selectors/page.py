@@ -51,8 +51,9 @@ def page(rows: Sequence[CellFigures]) -> str:
     left_out = [f"{workers:,}" for workers in WORKERS if all(row.cell.workers != workers for row in rows)]
     infeasible = (
         f"Above {_FEW:,} workers only the load {_HIGHEST} is simulated, without true queues; the longest cell took "
-        f"{longest_s / 60:.1f} minutes of CPU time, nearly all of it for statuses. Numbers of workers that this run left "
-        f"out: {', '.join(left_out) or 'none'}. A selector decides 25,000 queries a second, which 500 such workers answer."
+        f"{longest_s / 60:.1f} minutes of CPU time, nearly all of it for statuses. Numbers of workers that this run "
+        f"left out: {', '.join(left_out) or 'none'}. A selector decides 25,000 queries a second, which 500 workers "
+        "answer."
     )
     return "\n\n".join(
         [
