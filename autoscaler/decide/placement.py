@@ -24,7 +24,7 @@ instances.
 
 from collections import Counter
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 
@@ -34,6 +34,12 @@ from autoscaler.decide.placement_builder import PlacementBuilder
 from autoscaler.decide.worker_capacity import SLACK, LoadShares, WorkerCapacity
 from schemas.names import number_of
 from schemas.status import SERVING
+
+
+_LOADS_AHEAD_S: Final = 2.0
+"""Seconds of loads of a worker up to which it gets variants without load: it loads one after the other, and the next
+one may be needed by load.
+"""
 
 
 class DesiredInstances(msgspec.Struct, frozen=True, kw_only=True):
@@ -326,8 +332,13 @@ class _Placer:
             candidate = choice.candidate
             if builder.is_placed(name) or builder.is_awaited(name) or candidate.variant.task in excluded:
                 continue
-            if self.may_have(candidate) and not builder.place(candidate, choice.reason):
+            if not self.may_have(candidate):
+                continue
+            capacity = builder.order.least_loaded(candidate)
+            if capacity is None:
                 builder.unplaced.setdefault(name, "worth serving, but no live worker that can run it has room")
+            elif builder.loading_s(capacity) <= _LOADS_AHEAD_S:
+                builder.place(candidate, choice.reason, capacity)
 
     def tasks_awaiting_load(self) -> set[str]:
         """Return the tasks with a demanded variant that is not loaded yet; it must be loaded before any other."""

@@ -112,6 +112,10 @@ class PlacementBuilder:
         """Return the number of variants that the worker hosts and has not loaded."""
         return sum(not self.is_loaded(variant, capacity) for variant in capacity.hosted)
 
+    def loading_s(self, capacity: WorkerCapacity) -> float:
+        """Return the seconds of the worker's loads."""
+        return sum(c.load_s for name, c in capacity.hosted.items() if not self.is_loaded(name, capacity))
+
     def is_demanded(self, variant: str) -> bool:
         """Return true if there is a recent demand for the variant."""
         return self.snapshot.demand_age_s.get(variant, float("inf")) <= self.limits.demand_s
