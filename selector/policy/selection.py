@@ -45,6 +45,8 @@ _MOST_UPGRADES: Final = 16
 """Number of more accurate variants that are examined for an upgrade."""
 _NEAR: Final = 0.5
 """Share of the time to the deadline within which a replica of the aperture is taken; beyond it, all are examined."""
+_PROMPT: Final = 0.5
+"""Share of the longest possible wait up to which the cheapest variant is taken at once."""
 _MICROSECONDS: Final = 1e6
 _32_BITS: Final = 0xFFFFFFFF
 
@@ -97,6 +99,7 @@ def _cheapest(context: ChoiceContext, candidates: Candidates) -> Choice | None:
     """Return the cheapest of the candidates in time, or its upgrade."""
     for healthy in (True, False):
         tried: set[str] = set()
+        cheapest: Choice | None = None
         for candidate in candidates.serving:
             replicas = candidate.replicas
             group = replicas.healthy if healthy else replicas.overloaded
@@ -106,8 +109,13 @@ def _cheapest(context: ChoiceContext, candidates: Candidates) -> Choice | None:
                 else:
                     found = _soonest_replica(context, candidate, group, context.slack_s, tried)
                 if found is not None:
-                    return _upgrade(context, found, candidates) or found
+                    if cheapest is None:
+                        cheapest = found
+                    if _is_prompt(context, found):
+                        return _upgrade(context, found, candidates) or _at_price_of(cheapest, found)
             tried.add(candidate.variant.name)
+        if cheapest is not None:
+            return cheapest
     return None
 
 
@@ -120,6 +128,23 @@ def _preferred_replica(context: ChoiceContext, candidate: Candidate, tried: Coll
     if found.predicted_s <= _NEAR * limit_s:
         return found
     return _soonest_replica(context, candidate, replicas.healthy, found.predicted_s, tried) or found
+
+
+def _is_prompt(context: ChoiceContext, choice: Choice) -> bool:
+    """Return true if a query waits for less than half of the time that it could: queues have room for others then."""
+    assert choice.instance is not None
+    alone_s = idle_finish_s(choice.instance, context.batch, context.streamed)
+    return choice.predicted_s - alone_s <= _PROMPT * (context.slack_s - alone_s)
+
+
+def _at_price_of(cheapest: Choice, found: Choice) -> Choice:
+    """Return a choice that is charged as the cheapest in time, which it replaces."""
+    if found is cheapest:
+        return found
+    return Choice(
+        found.variant, found.partition, found.instance, found.predicted_s, cheapest.cost, cheapest.cost_header,
+        upgraded=found.variant.accuracy > cheapest.variant.accuracy,
+    )  # fmt: skip
 
 
 def _soonest_replica(

@@ -35,6 +35,18 @@ def test_choose_takes_cheapest_serving_variant() -> None:
     assert choice.cost == pytest.approx(0.001 * 0.048 / 3.6)
 
 
+def test_choose_fills_half_of_cheapest_queue_before_idle_variant() -> None:
+    where = three()
+    where.apply_status(status(instance(FAST, partitions=(0,), unread=160)), NOW)  # waits for 20 batches of 2.75 ms
+    where.apply_status(status(instance(GOOD, partitions=(0,)), worker="cpu-1"), NOW)
+    assert chosen(query(latency_ms=200), where).variant.name == FAST
+    dearer = chosen(query(latency_ms=80), where)
+    assert dearer.variant.name == GOOD
+    assert dearer.cost == chosen(query(latency_ms=200), where).cost, "charged as the cheapest in time"
+    where.apply_status(status(instance(GOOD, partitions=(0,), unread=80), worker="cpu-1"), NOW)
+    assert chosen(query(latency_ms=80), where).variant.name == FAST, "both wait for long"
+
+
 def test_choose_takes_cheapest_accurate_variant() -> None:
     assert chosen(query(min_accuracy=0.85), three()).variant.name == GOOD
     assert chosen(query(min_accuracy=0.9), three()).variant.name == GOOD
