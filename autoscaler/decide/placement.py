@@ -35,7 +35,6 @@ from autoscaler.decide.worker_capacity import SLACK, LoadShares, WorkerCapacity
 from schemas.names import number_of
 from schemas.status import SERVING
 
-
 _LOADS_AHEAD_S: Final = 2.0
 """Seconds of loads of a worker up to which it gets variants without load: it loads one after the other, and the next
 one may be needed by load.

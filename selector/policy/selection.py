@@ -132,6 +132,8 @@ def _preferred_replica(context: ChoiceContext, candidate: Candidate, tried: Coll
 
 def _is_prompt(context: ChoiceContext, choice: Choice) -> bool:
     """Return true if a query waits for less than half of the time that it could: queues have room for others then."""
+    if choice.predicted_s <= _PROMPT * context.slack_s:
+        return True
     assert choice.instance is not None
     alone_s = idle_finish_s(choice.instance, context.batch, context.streamed)
     return choice.predicted_s - alone_s <= _PROMPT * (context.slack_s - alone_s)
