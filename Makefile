@@ -127,7 +127,7 @@ chaos: $(VENV)/dev.stamp ## inflict faults under load; MINUTES=30 QUERIES=100000
 fuzz: $(VENV)/dev.stamp ## throw generated requests at every route of a gateway; MINUTES=30 SEED=2 for more, and others
 	$(BIN)/python -m tests.fuzz $(if $(MINUTES),--minutes $(MINUTES)) $(if $(SEED),--seed $(SEED))
 
-bench-systems: $(VENV)/dev.stamp ## simulate INFaaS and other systems under several workloads, write docs/systems.md; seven minutes
+bench-systems: $(VENV)/dev.stamp ## simulate INFaaS and other systems under several workloads, write docs/systems.md; a quarter of an hour
 	$(BIN)/python -m bench.systems $(BENCH)
 
 bench-selectors: $(VENV)/dev.stamp ## simulate many selectors, write docs/selectors.md; half an hour

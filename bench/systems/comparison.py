@@ -6,15 +6,17 @@ from typing import Final, NamedTuple
 
 from bench.systems.workloads import FIXED, bounded_scenario, scenario
 from simulator.oracle.bound import oracle_cost
-from simulator.scenario_file import ScenarioFile, find_system
+from simulator.scenario_file import INFAAS, ScenarioFile, find_system
 from simulator.simulation import simulate
 from simulator.summary import Summary, summarize
 
 ONLY_V100: Final = {"cpu": 0, "t4": 0, "a10g": 0, "inf1": 0}
 """Maxima with which every user has chosen a GPU of the paper."""
 _MOST_VIOLATIONS: Final = 0.01
-_STEP: Final = 1.08
-_SLOWEST: Final = 10.0
+_SLOWEST: Final = 20.0
+_STEP: Final = 1.1
+_STEPS: Final = 40
+"""The fastest rate that is tried is below 20 * 1.1 ** 40, about 900."""
 _OVERLOADED: Final = 300.0
 """Mean queries a second that exceed the fixed hardware at their peaks."""
 
@@ -44,7 +46,8 @@ class ComparisonRun(NamedTuple):
 def compare(job: ComparisonRun) -> Row:
     """Simulate a workload with a fleet that the system scales."""
     rest = {} if job.fleet is None else {"fleet": job.fleet}
-    return _row(job.workload, job.system, scenario(job.workload, job.system, job.seed, **rest), bound=True)
+    file = scenario(job.workload, job.system, job.seed, **rest)
+    return _row(job.workload, job.system, file, bound=job.system == INFAAS)
 
 
 def after_peak(job: ComparisonRun) -> Row:
@@ -62,10 +65,7 @@ def overload(job: ComparisonRun) -> Row:
 
 def throughput(job: ComparisonRun) -> float:
     """Return the highest rate, in queries a second, at which at most 1 % are violated on the fixed hardware."""
-    low, high = 0, 1
-    while _is_met(job, high) and high < 64:
-        low, high = high, 2 * high
-    high = min(high, 64)
+    low, high = 0, _STEPS
     while high - low > 1:
         middle = (low + high) // 2
         low, high = (middle, high) if _is_met(job, middle) else (low, middle)
