@@ -9,9 +9,8 @@
 5. Variants that the load needs are placed where slots are free, on enough workers for the load to fit. Instances that
    the load does not need are evicted for them if their cost of a miss is not higher. A disturbed instance is moved.
 6. Surplus replicas are removed where the load fits without them.
-7. Instances of draining workers, more instances of variants with load, so that their queries can go to any of more
-   workers, and all Pareto-best variants are placed where they fit, least loaded workers first.
-   They evict nothing. The best variants of a task wait until the task's demanded variants are loaded.
+7. Instances of draining workers, more instances of variants with load (`spread_count`), and all Pareto-best variants
+   are placed where they fit, and evict nothing. The best wait for demands of their task, and for loads of their worker.
 8. Batches are limited to the size that the load allows.
 9. The row on a dead or draining worker is deleted when another worker serves the variant. Otherwise it stays: a worker
    that returns under its name finds it, and a draining worker continues to serve. The row of a failed load stays as
@@ -24,7 +23,7 @@ instances.
 
 from collections import Counter
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Any
 
 import msgspec
 
@@ -34,11 +33,6 @@ from autoscaler.decide.placement_builder import PlacementBuilder
 from autoscaler.decide.worker_capacity import SLACK, LoadShares, WorkerCapacity
 from schemas.names import number_of
 from schemas.status import SERVING
-
-_LOADS_AHEAD_S: Final = 2.0
-"""Seconds of loads of a worker up to which it gets variants without load: it loads one after the other, and the next
-one may be needed by load.
-"""
 
 
 class DesiredInstances(msgspec.Struct, frozen=True, kw_only=True):
@@ -315,13 +309,12 @@ class _Placer:
             builder.remove(name, worker, "remove", f"pinned maximum of {maximum} instances of {task} reached")
 
     def place_spread(self) -> None:
-        """Place more instances of variants with load: their queries then wait only if more workers are busy at once."""
-        slots = self.wanted.load_slots
-        for name in sorted(slots, key=lambda name: (-slots[name], name)):
+        """Place more instances of variants with load, so that their queries can go to any of more workers."""
+        for name in sorted(self.wanted.load_slots, key=lambda name: (-self.wanted.load_slots[name], name)):
             candidate = self.builder.ranking.candidates[name]
-            while self.builder.host_count(name) < self.wanted.spread.get(name, 0) and self.may_have(candidate):
-                why = "its queries have more workers to choose from"
-                if self.builder.is_awaited(name) or not self.builder.place(candidate, why):
+            wanted = 0 if self.builder.is_awaited(name) else self.wanted.spread.get(name, 0)
+            while self.builder.host_count(name) < wanted and self.may_have(candidate):
+                if not self.builder.place(candidate, "its queries have more workers to choose from"):
                     break
 
     def place_best(self) -> None:
@@ -336,7 +329,7 @@ class _Placer:
             capacity = builder.order.least_loaded(candidate)
             if capacity is None:
                 builder.unplaced.setdefault(name, "worth serving, but no live worker that can run it has room")
-            elif builder.loading_s(capacity) <= _LOADS_AHEAD_S:
+            elif not builder.loads_for_long(capacity):
                 builder.place(candidate, choice.reason, capacity)
 
     def tasks_awaiting_load(self) -> set[str]:
