@@ -312,10 +312,9 @@ class _Placer:
         """Place more instances of variants with load, so that their queries can go to any of more workers."""
         for name in sorted(self.wanted.load_slots, key=lambda name: (-self.wanted.load_slots[name], name)):
             candidate = self.builder.ranking.candidates[name]
-            wanted = 0 if self.builder.is_awaited(name) else self.wanted.spread.get(name, 0)
-            while self.builder.host_count(name) < wanted and self.may_have(candidate):
-                if not self.builder.place(candidate, "its queries have more workers to choose from"):
-                    break
+            for _ in range(self.wanted.spread.get(name, 0) - self.builder.host_count(name)):
+                if self.may_have(candidate) and not self.builder.is_awaited(name):
+                    self.builder.place(candidate, "its queries have more workers to choose from")
 
     def place_best(self) -> None:
         builder = self.builder
