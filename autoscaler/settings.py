@@ -57,7 +57,9 @@ class AutoscalerSettings(PlanningSettings):
     never. Idle instances are evicted for demanded ones in any case.
     """
     headroom: float = Field(default=_LIMITS.headroom, ge=1)
-    """Ratio of wanted throughput to load. The closer to 1, the longer queries wait for each other."""
+    """Ratio of wanted throughput to load at one busy slot; it is smaller at many, because their load varies less. The
+    closer to 1, the longer queries wait for each other.
+    """
     offline_drain_s: float = Field(default=_LIMITS.offline_drain_s, gt=0)
     """Seconds in which to work off a backlog of offline queries, if idle time does not suffice."""
     downscale_delay_s: float = Field(default=_LIMITS.downscale_delay_s, ge=0)

@@ -42,9 +42,9 @@ class ScalingLimits(msgspec.Struct, frozen=True, kw_only=True):
     disturbed_s: float = 60.0
     """Seconds of disturbance before a worker is replaced, and between two moves of a variant."""
     headroom: float = 1.4
-    """Ratio of wanted throughput to load. At INFaaS's slack threshold of 1.05, slots are 95 % busy and a query waits
-    for about ten others. At 1.4 they are 70 % busy: a query waits for one, and unprofiled work such as starting a
-    worker has time.
+    """Ratio of wanted throughput to load at one busy slot, see `throughput.headroom_of`. At INFaaS's slack threshold of
+    1.05 the slot is 95 % busy and a query waits for about ten others. At 1.4 it is 70 % busy: a query waits for one,
+    and unprofiled work such as starting a worker has time.
     """
     hop_s: float = HOP_S
     """Part of a latency that the queues take, in seconds."""
