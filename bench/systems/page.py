@@ -22,7 +22,7 @@ _REASONS: Final = (
     "  knows the trace's peak. Together they use all types of hardware already, so little throughput is left.",
     "* The oracle's queries take no hop, wait up to their deadlines and are computed in the largest batches; its",
     "  workers start in time for a burst that it knows of. At low load it answers the most accurate class on a CPU",
-    "  worker that takes 275 of the 300 ms allowed. Whole workers in place of real numbers do not raise its price there.",
+    "  worker that takes 275 of the 300 ms allowed. Whole workers instead of real numbers do not raise its price.",
     "* A burst that is shorter than the start of a worker (30 s) is either paid for all the time or missed at first.",
 )
 _CLEVER: Final = ("infaas-paper", "infaas-code", "proteus-fleet", "slackfit")
