@@ -10,7 +10,8 @@
    the load does not need are evicted for them if their cost of a miss is not higher. A disturbed instance is moved.
 6. Surplus replicas are removed where the load fits without them.
 7. Instances of draining workers, more instances of variants with load (`spread_count`), and all Pareto-best variants
-   are placed where they fit, and evict nothing. The best wait for demands of their task, and for loads of their worker.
+   are placed where they fit, least loaded workers first. They evict nothing. The best variants of a task wait until the
+   task's demanded variants are loaded.
 8. Batches are limited to the size that the load allows.
 9. The row on a dead or draining worker is deleted when another worker serves the variant. Otherwise it stays: a worker
    that returns under its name finds it, and a draining worker continues to serve. The row of a failed load stays as
@@ -323,13 +324,8 @@ class _Placer:
             candidate = choice.candidate
             if builder.is_placed(name) or builder.is_awaited(name) or candidate.variant.task in excluded:
                 continue
-            if not self.may_have(candidate):
-                continue
-            capacity = builder.order.least_loaded(candidate)
-            if capacity is None:
+            if self.may_have(candidate) and not builder.place(candidate, choice.reason):
                 builder.unplaced.setdefault(name, "worth serving, but no live worker that can run it has room")
-            elif not builder.loads_for_long(capacity):
-                builder.place(candidate, choice.reason, capacity)
 
     def tasks_awaiting_load(self) -> set[str]:
         """Return the tasks with a demanded variant that is not loaded yet; it must be loaded before any other."""

@@ -15,8 +15,6 @@ from schemas.rows.cluster import InstanceRow
 from schemas.status import SERVING, InstanceState
 
 _Key = tuple[str, str]
-_LOADS_AHEAD_S: Final = 2.0
-"""Seconds of loads of a worker beyond which it is given no variant that can wait."""
 _PLACING_S: Final = 0.3
 """Seconds from a demand to the first answer, without the load itself."""
 
@@ -113,11 +111,6 @@ class PlacementBuilder:
     def loading_count(self, capacity: WorkerCapacity) -> int:
         """Return the number of variants that the worker hosts and has not loaded."""
         return sum(not self.is_loaded(variant, capacity) for variant in capacity.hosted)
-
-    def loads_for_long(self, capacity: WorkerCapacity) -> bool:
-        """Return true if a variant that the worker is given waits for others to load: it loads one after the other."""
-        loading_s = sum(c.load_s for name, c in capacity.hosted.items() if not self.is_loaded(name, capacity))
-        return loading_s > _LOADS_AHEAD_S
 
     def is_demanded(self, variant: str) -> bool:
         """Return true if there is a recent demand for the variant."""

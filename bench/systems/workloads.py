@@ -136,8 +136,8 @@ FIXED: Final[Mapping[str, FixedHardware]] = {
 def bounded_scenario(process: str, rate: float, system: str, seed: int, fixed: FixedHardware) -> ScenarioFile:
     """Return the scenario of a load on a fixed fleet, all of which runs from the start."""
     hardware = fixed.workers
-    load = _many(process, rate, fixed.tasks, seconds=75 if process == "poisson" else 180)
-    load = load._replace(fleet=hardware, warm_up_s=30.0)
+    load = _many(process, rate, fixed.tasks, seconds=90 if process == "poisson" else 180)
+    load = load._replace(fleet=hardware, warm_up_s=45.0)
     pins = [{"kind": "hardware", "name": name, "minimum": count} for name, count in hardware.items() if count]
     return _scenario(load, system, seed, {"maximum": dict(hardware), "scaling": {"pins": pins}})
 

@@ -305,17 +305,6 @@ def test_decide_spreads_best_variants() -> None:
     assert sorted(worker for _, worker in after.rows()) == ["cpu-0", "cpu-0", "cpu-1", "cpu-1"]
 
 
-def test_decide_loads_best_variants_in_small_lots() -> None:
-    known = [profile(f"digits-{i}", accuracy=0.5 + i / 10, batch_s=0.001 + i / 1000) for i in range(4)]
-    slow = [msgspec.structs.replace(one, load_s=1.5) for one in known]
-    cluster = a_cluster(slow, [a_worker()])
-    after = cluster.after(cluster.plan())
-    assert len(after.rows()) == 2, "the third would wait for 3 s"
-    assert after.plan().changes == ()
-    loaded = tuple(msgspec.structs.replace(row, state=InstanceState.ACTIVE) for row in after.snapshot.instances)
-    assert len(after.after(after.plan(), instances=loaded).plan().changes) >= 2
-
-
 def test_decide_places_most_accurate_of_each_task_first() -> None:
     known = [
         profile("digits-a", 0.9, 0.002),
