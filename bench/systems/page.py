@@ -25,6 +25,21 @@ _REASONS: Final = (
     "  worker that takes 275 of the 300 ms allowed. Whole workers instead of real numbers do not raise its price.",
     "* A burst that is shorter than the start of a worker (30 s) is either paid for all the time or missed at first.",
 )
+_THROUGHPUT: Final = (
+    "The highest rate of a flat load at which at most 1 % of the queries are violated, found by bisection to 10 %.",
+    "All workers run from the start. Detection and speech recognition are fast enough on T4 only.",
+)
+_OVERLOAD: Final = (f"Five tasks that exceed the capacity of {FIXED['five tasks']} at their peaks.",)
+_AFTER_PEAK: Final = (
+    "A minute of a load of ten workers, then a hundredth of it; figures begin four minutes after the peak.",
+    "`static` is sized for the peak, as Clipper+ in INFaaS's evaluation. On V100 every user has chosen the GPU",
+    "of that evaluation.",
+)
+_SCALED: Final = (
+    "`bound` is the price over the least price of any system that knows the trace and violates as little as",
+    "`infaas`; `computing` is the price of the slots while they compute, over the same. Their difference idles.",
+    "`proteus-fleet` has the mean fleet of `infaas`, in whole workers. Figures begin after the warm-up.",
+)
 _CLEVER: Final = ("infaas-paper", "infaas-code", "proteus-fleet", "slackfit")
 
 
@@ -89,37 +104,17 @@ def page(results: Results) -> str:
         *_summary(results),
         "",
         *_REASONS,
-        "",
-        "## Throughput on fixed hardware",
-        "",
-        "The highest rate of a flat load at which at most 1 % of the queries are violated, found by bisection to 10 %.",
-        "All workers run from the start. Detection and speech recognition are fast enough on T4 only.",
-        "",
-        *_throughput(results.throughput),
-        "",
-        "## Load beyond fixed hardware",
-        "",
-        f"Five tasks that exceed the capacity of {FIXED['five tasks']} at their peaks.",
-        "",
-        *_sections(results.overload),
-        "",
-        "## Low load after a peak",
-        "",
-        "A minute of a load of ten workers, then a hundredth of it; figures begin four minutes after the peak.",
-        "`static` is sized for the peak, as Clipper+ in INFaaS's evaluation. On V100 every user has chosen the GPU",
-        "of that evaluation.",
-        "",
-        *_sections(results.after_peak),
-        "",
-        "## Cost and violations with a fleet that the system scales",
-        "",
-        "`bound` is the price over the least price of any system that knows the trace and violates as little as",
-        "`infaas`; `computing` is the price of the slots while they compute, over the same. Their difference idles.",
-        "`proteus-fleet` has the mean fleet of `infaas`, in whole workers. Figures begin after the warm-up.",
-        "",
-        *_sections(results.rows),
+        *_part("Throughput on fixed hardware", _THROUGHPUT, _throughput(results.throughput)),
+        *_part("Load beyond fixed hardware", _OVERLOAD, _sections(results.overload)),
+        *_part("Low load after a peak", _AFTER_PEAK, _sections(results.after_peak)),
+        *_part("Cost and violations with a fleet that the system scales", _SCALED, _sections(results.rows)),
     ]
     return "\n".join(lines) + "\n"
+
+
+def _part(title: str, text: Sequence[str], tables: Sequence[str]) -> list[str]:
+    """Return a part of the page; nothing if it was not simulated."""
+    return ["", f"## {title}", "", *text, "", *tables] if tables else []
 
 
 # -- summary -----------------------------------------------------------------------------------------------------------
@@ -196,6 +191,8 @@ def _rates(found: Sequence[tuple[ComparisonRun, float]]) -> dict[str, dict[str, 
 
 def _throughput(found: Sequence[tuple[ComparisonRun, float]]) -> list[str]:
     by_load = _rates(found)
+    if not by_load:
+        return []
     heads = [f"{load} on {FIXED[load]}, queries/s" for load in by_load]
     names = dict.fromkeys(name for by in by_load.values() for name in by)
     rows = [" | ".join((name, *(f"{by[name]:.0f}" for by in by_load.values()))) for name in names]
