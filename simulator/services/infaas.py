@@ -92,7 +92,11 @@ class InfaasSystem:
         now = self._events.now
         self._outcomes.ended(query.number, outcome, now, reason)
         if query.gateway >= 0:
-            self.gateways[query.gateway].refused(query, retry_after_s, now)
+            gateway = self.gateways[query.gateway]
+            if outcome is QueryOutcome.EXPIRED:
+                gateway.answered(query, outcome, now)
+            else:
+                gateway.refused(query, retry_after_s, now)
 
     # -- records between the services ----------------------------------------------------------------------------------
 
