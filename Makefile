@@ -24,7 +24,7 @@ CHANGED := { git diff --name-only --diff-filter=d --merge-base $(BASE) 2>/dev/nu
 	git ls-files --others --exclude-standard; } | grep '\.py$$' | sort -u
 
 .PHONY: help setup demo up down check check-style check-types check-unit test test-unit test-integration test-system \
-	test-torch lint scan-secrets audit bench bench-runtimes bench-scale bench-peers bench-variants bench-profiles bench-zoo bench-systems bench-selectors bench-search \
+	test-torch lint scan-secrets audit bench bench-runtimes bench-scale bench-peers bench-variants bench-profiles bench-zoo bench-systems bench-selectors bench-search bench-ablation \
 	neighbours chaos chaos-jobs fuzz docs images lock clean
 .DELETE_ON_ERROR:
 
@@ -135,6 +135,9 @@ bench-selectors: $(VENV)/dev.stamp ## simulate many selectors, write docs/select
 
 bench-search: $(VENV)/dev.stamp ## search for workloads in which the policy does badly; BENCH=--kept writes docs/losses.md; ten minutes
 	$(BIN)/python -m bench.search $(BENCH)
+
+bench-ablation: $(VENV)/dev.stamp ## simulate without one mechanism at a time, write docs/ablation.md; half an hour
+	$(BIN)/python -m bench.ablation $(BENCH)
 
 neighbours: $(VENV)/dev.stamp ## ask beside a tenant that does everything wrong; BENCH="--signed --each" for more
 	$(BIN)/python -m bench.neighbours $(BENCH)

@@ -31,7 +31,10 @@ VARIANT_PLOTS: Final = _ROOT / "docs" / "variants"
 SYSTEMS: Final = _ROOT / "docs" / "systems.md"
 SELECTORS: Final = _ROOT / "docs" / "selectors.md"
 LOSSES: Final = _ROOT / "docs" / "losses.md"
-_WRITTEN: Final = (README, BENCHMARKS, RESULTS, TRIALS, PLOTS, VARIANTS, VARIANT_PLOTS, SYSTEMS, SELECTORS, LOSSES)
+ABLATION: Final = _ROOT / "docs" / "ablation.md"
+_WRITTEN: Final = (
+    README, BENCHMARKS, RESULTS, TRIALS, PLOTS, VARIANTS, VARIANT_PLOTS, SYSTEMS, SELECTORS, LOSSES, ABLATION,
+)  # fmt: skip
 HEADLINES: Final = (
     "end to end less compute, 200/s, p50",
     "end to end less compute, 1000/s, p99",

@@ -1,0 +1,9 @@
+"""Ablation: simulations without one mechanism at a time, to see which of them are worth their lines.
+
+Switches exist here only; production code has none.
+
+Reading order: mechanism (a switch, and the lines that it would spare) -> selector, overload, offline, worker, gateway,
+autoscaler (the switches of each area) -> inventory (all of them) -> workloads -> trial (a simulation without a
+mechanism) -> differences (over paired seeds) -> sensitivity (settings, halved and doubled) -> page -> __main__ (runs
+all, and writes docs/ablation.md).
+"""

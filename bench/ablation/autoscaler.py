@@ -1,0 +1,323 @@
+"""Switches of the autoscaler: load, requirements, allocation, delays, and placement."""
+
+from typing import Final
+
+from msgspec.structs import replace
+
+from autoscaler.decide.optimizer.greedy import solve_greedy
+from autoscaler.decide.snapshot import ClassLoad
+from bench.ablation.mechanism import Area, Mechanism, argument, constant, making, result, returning
+
+_REQUIREMENTS: Final = "autoscaler.decide.requirements"
+_BUILDER: Final = f"{_REQUIREMENTS}:_RequirementBuilder"
+_EXPECTED: Final = "autoscaler.decide.expected_load"
+_WINDOW: Final = "autoscaler.observe.load_window"
+_GREEDY: Final = "autoscaler.decide.optimizer.greedy"
+_MILP: Final = "autoscaler.decide.optimizer.milp"
+_LIMITS: Final = "autoscaler.decide.snapshot:ScalingLimits"
+_DECIDE: Final = "autoscaler.decide.decide"
+_PLACER: Final = "autoscaler.decide.placement:_Placer"
+_PLACEMENT: Final = "autoscaler.decide.placement_builder:PlacementBuilder"
+_COUNTS: Final = "autoscaler.decide.worker_counts"
+_THROUGHPUT: Final = "autoscaler.decide.throughput"
+
+
+def _without_peaks(loads: tuple[ClassLoad, ...]) -> tuple[ClassLoad, ...]:
+    return tuple(replace(load, peak_per_s=0.0) for load in loads)
+
+
+LOAD: Final = (
+    Mechanism(
+        name="forecast",
+        area=Area.LOAD,
+        code=(
+            f"{_EXPECTED}:growth",
+            f"{_EXPECTED}:_trend",
+            f"{_EXPECTED}:_season",
+            f"{_EXPECTED}:_period",
+            f"{_BUILDER}.horizon_s",
+            f"{_WINDOW}:LoadWindow.tick",
+            f"{_WINDOW}:LoadWindow.restore_history",
+            f"{_WINDOW}:LoadWindow.history",
+            f"{_EXPECTED}:_LEVEL",
+            f"{_EXPECTED}:_TREND",
+            f"{_EXPECTED}:_DAMPING",
+            f"{_EXPECTED}:_LEAST",
+            f"{_EXPECTED}:_MOST_GROWTH",
+            f"{_EXPECTED}:_SEASONAL",
+            f"{_EXPECTED}:_SHORTEST_SEASON",
+        ),
+        patches={f"{_REQUIREMENTS}:growth": returning(1.0)},
+    ),
+    Mechanism(
+        name="forecast: season",
+        area=Area.LOAD,
+        code=(
+            f"{_EXPECTED}:_season",
+            f"{_EXPECTED}:_period",
+            f"{_EXPECTED}:_SEASONAL",
+            f"{_EXPECTED}:_SHORTEST_SEASON",
+        ),
+        patches={f"{_EXPECTED}:_season": returning(0.0)},
+    ),
+    Mechanism(
+        name="busiest second of the window",
+        area=Area.LOAD,
+        code=("autoscaler.decide.snapshot:ClassLoad.peak_per_s",),
+        patches={f"{_WINDOW}:LoadWindow.class_loads": result(_without_peaks)},
+    ),
+    Mechanism(
+        name="expected load of rare classes",
+        area=Area.LOAD,
+        code=(
+            f"{_WINDOW}:_remembered",
+            f"{_WINDOW}:REMEMBERED_S",
+            "autoscaler.decide.snapshot:ClassLoad.age_s",
+        ),
+        patches={f"{_WINDOW}:REMEMBERED_S": constant(0.0)},
+    ),
+    Mechanism(
+        name="load of a backlog",
+        area=Area.LOAD,
+        code=(f"{_BUILDER}.backlogs", f"{_BUILDER}.catch_up_s", f"{_BUILDER}.kept", f"{_LIMITS}.catch_up_s"),
+        patches={f"{_BUILDER}.backlogs": making(list)},
+        promise="an offline backlog is worked off",
+    ),
+    Mechanism(
+        name="instances held for an offline backlog",
+        area=Area.LOAD,
+        code=(f"{_BUILDER}.kept", f"{_REQUIREMENTS}:_OFFLINE_PENALTY"),
+        patches={f"{_BUILDER}.kept": making(list)},
+    ),
+    Mechanism(
+        name="measured slowdown in throughput",
+        area=Area.LOAD,
+        code=(f"{_THROUGHPUT}:Slowdowns", f"{_THROUGHPUT}:_MOST_SLOWDOWN"),
+        patches={f"{_THROUGHPUT}:Slowdowns.of": returning(1.0)},
+    ),
+    Mechanism(
+        name="less busy slots for tight latencies",
+        area=Area.LOAD,
+        code=(f"{_THROUGHPUT}:_LEAST_BUSY",),
+        patches={f"{_THROUGHPUT}:_LEAST_BUSY": constant(1.0)},
+    ),
+    Mechanism(
+        name="headroom above 1.05",
+        area=Area.LOAD,
+        code=(f"{_LIMITS}.headroom",),
+        settings={"scaling.limits.headroom": 1.05},
+    ),
+)
+
+ALLOCATION: Final = (
+    Mechanism(
+        name="solver",
+        area=Area.ALLOCATION,
+        code=(_MILP, f"{_DECIDE}:follow_targets", "autoscaler.decide.plan:SolverTargets"),
+        settings={"scaling.policy": "greedy"},
+    ),
+    Mechanism(
+        name="greedy: prices of full pools raised in rounds",
+        area=Area.ALLOCATION,
+        code=(
+            f"{_GREEDY}:_GreedyAllocator.is_exhausted",
+            f"{_GREEDY}:_DEARER_FACTOR",
+            f"{_GREEDY}:_EXHAUSTED_SHARE",
+            f"{_GREEDY}:_most_for_a_slot",
+        ),
+        patches={f"{_GREEDY}:_GreedyAllocator.is_exhausted": returning(False)},
+    ),
+    Mechanism(
+        name="greedy: whole and used prices of workers",
+        area=Area.ALLOCATION,
+        code=(f"{_GREEDY}:_GreedyAllocator.worker_fraction",),
+        patches={
+            f"{_GREEDY}:_GreedyAllocator.worker_fraction": returning(float("inf")),
+        },
+    ),
+    Mechanism(
+        name="greedy: solved until stable",
+        area=Area.ALLOCATION,
+        code=(f"{_GREEDY}:solve_until_stable", f"{_GREEDY}:after_applying"),
+        patches={f"{_DECIDE}:solve_until_stable": constant(solve_greedy)},
+    ),
+    Mechanism(
+        name="a tenth cheaper before an exchange",
+        area=Area.ALLOCATION,
+        code=(f"{_GREEDY}:_LOADED_DISCOUNT",),
+        patches={f"{_GREEDY}:_LOADED_DISCOUNT": constant(1.0)},
+    ),
+    Mechanism(
+        name="price of a load",
+        area=Area.ALLOCATION,
+        code=(f"{_LIMITS}.load_weight_per_s", "autoscaler.decide.optimizer.model:VariantSpec.load_cost"),
+        settings={"scaling.limits.load_weight_per_s": 0.0},
+    ),
+    Mechanism(
+        name="price of a start",
+        area=Area.ALLOCATION,
+        code=(f"{_LIMITS}.start_weight_per_s", "autoscaler.decide.optimizer.model:WorkerPool.start_cost"),
+        settings={"scaling.limits.start_weight_per_s": 0.0},
+    ),
+    Mechanism(
+        name="price of slots and memory on running workers",
+        area=Area.ALLOCATION,
+        code=(f"{_LIMITS}.share_weight", "autoscaler.decide.optimizer.model:VariantSpec.hold_cost"),
+        settings={"scaling.limits.share_weight": 0.0},
+    ),
+    Mechanism(
+        name="price of accuracy",
+        area=Area.ALLOCATION,
+        code=(f"{_LIMITS}.accuracy_price", "autoscaler.decide.optimizer.model:ServingOption.loss_cost"),
+        settings={"scaling.limits.accuracy_price": 0.0},
+    ),
+    Mechanism(
+        name="one worker without requirements",
+        area=Area.ALLOCATION,
+        code=(f"{_REQUIREMENTS}:_with_one_worker",),
+        patches={f"{_REQUIREMENTS}:_with_one_worker": argument(0)},
+        promise="the next query after silence waits for no start",
+    ),
+)
+
+DELAYS: Final = (
+    Mechanism(
+        name="delay of fewer instances",
+        area=Area.DELAYS,
+        code=(f"{_LIMITS}.downscale_delay_s", f"{_LIMITS}.downscale_delay_loads"),
+        settings={"scaling.limits.downscale_delay_s": 0.0, "scaling.limits.downscale_delay_loads": 0.0},
+    ),
+    Mechanism(
+        name="delay of fewer workers",
+        area=Area.DELAYS,
+        code=(f"{_LIMITS}.worker_downscale_delay_s", f"{_LIMITS}.worker_downscale_delay_starts"),
+        settings={"scaling.limits.worker_downscale_delay_s": 0.0, "scaling.limits.worker_downscale_delay_starts": 0.0},
+    ),
+    Mechanism(
+        name="limits of batches by the most urgent class",
+        area=Area.DELAYS,
+        code=(
+            f"{_DECIDE}:_Decision.batch_limits",
+            f"{_PLACER}.limit_batches",
+            f"{_PLACEMENT}.limit_batch",
+            "autoscaler.decide.optimizer.model:ServingOption.batch",
+        ),
+        patches={f"{_DECIDE}:_Decision.batch_limits": making(dict)},
+    ),
+    Mechanism(
+        name="replacement of disturbed workers",
+        area=Area.DELAYS,
+        code=(f"{_COUNTS}:_disturbed", f"{_COUNTS}:PoolTarget.replaced"),
+        patches={f"{_COUNTS}:_disturbed": making(list)},
+    ),
+)
+
+PLACEMENT: Final = (
+    Mechanism(
+        name="moves away from disturbed workers",
+        area=Area.PLACEMENT,
+        code=(
+            f"{_PLACER}.move_disturbed",
+            "autoscaler.decide.snapshot:DecisionMemory.moved_s",
+            f"{_LIMITS}.disturbed_s",
+        ),
+        patches={f"{_PLACER}.move_disturbed": returning(None)},
+    ),
+    Mechanism(
+        name="eviction by cost of a miss",
+        area=Area.PLACEMENT,
+        code=(
+            f"{_PLACEMENT}.eviction_cost",
+            "autoscaler.observe.status_cache:UseRates",
+            "autoscaler.observe.status_cache:HALF_LIFE_S",
+        ),
+        patches={f"{_PLACEMENT}.eviction_cost": returning(0.0)},
+    ),
+    Mechanism(
+        name="eviction for two loads ahead only",
+        area=Area.PLACEMENT,
+        code=("autoscaler.decide.eviction:LOADS_AHEAD", f"{_PLACEMENT}.loading_count"),
+        patches={"autoscaler.decide.eviction:LOADS_AHEAD": constant(10**9)},
+    ),
+    Mechanism(
+        name="no eviction before some idle time",
+        area=Area.PLACEMENT,
+        code=(f"{_LIMITS}.evict_idle_s", f"{_LIMITS}.evict_idle_loads"),
+        settings={"scaling.limits.evict_idle_s": 0.0, "scaling.limits.evict_idle_loads": 0.0},
+    ),
+    Mechanism(
+        name="Pareto-best variants in free memory",
+        area=Area.PLACEMENT,
+        code=(f"{_PLACER}.place_best", f"{_PLACER}.tasks_awaiting_load"),
+        patches={f"{_PLACER}.place_best": returning(None)},
+    ),
+    Mechanism(
+        name="best variants after demanded ones",
+        area=Area.PLACEMENT,
+        code=(f"{_PLACER}.tasks_awaiting_load",),
+        patches={f"{_PLACER}.tasks_awaiting_load": making(set)},
+    ),
+    Mechanism(
+        name="removal of dominated variants",
+        area=Area.PLACEMENT,
+        code=(f"{_PLACER}.is_obsolete", f"{_LIMITS}.keep_idle_s"),
+        patches={f"{_PLACER}.is_obsolete": returning(False)},
+    ),
+    Mechanism(
+        name="drain of workers in use",
+        area=Area.PLACEMENT,
+        code=(f"{_PLACER}.is_load_served",),
+        patches={f"{_PLACER}.is_load_served": returning(False)},
+    ),
+    Mechanism(
+        name="instances of draining workers elsewhere first",
+        area=Area.PLACEMENT,
+        code=(f"{_PLACER}.move_drained",),
+        patches={f"{_PLACER}.move_drained": returning(None)},
+        promise="a drain interrupts no service",
+    ),
+    Mechanism(
+        name="demands by waiting queries",
+        area=Area.PLACEMENT,
+        code=("autoscaler.observe.status_cache:WorkerStatusCache.mark_waiting",),
+        patches={"autoscaler.observe.status_cache:WorkerStatusCache.mark_waiting": returning(None)},
+        promise="a query in a topic is found after a death of its worker",
+    ),
+    Mechanism(
+        name="growth of partitions",
+        area=Area.PLACEMENT,
+        code=(f"{_DECIDE}:_partitions", "autoscaler.decide.placement_builder:partition_count"),
+        patches={f"{_DECIDE}:_partitions": making(dict)},
+    ),
+)
+
+UNSEEN: Final = (
+    Mechanism(
+        name="steps of the solver's search",
+        area=Area.LOAD,
+        code=(f"{_MILP}:_Search",),
+        unseen="they spare time of the solver; simulated targets take a constant time",
+    ),
+    Mechanism(
+        name="grace after a change of leaders",
+        area=Area.LOAD,
+        code=(f"{_PLACEMENT}.is_awaited", f"{_LIMITS}.leader_grace_s"),
+        unseen="a simulation has one leader",
+    ),
+    Mechanism(
+        name="subtraction of inputs that did not exist",
+        area=Area.LOAD,
+        code=(f"{_WINDOW}:LoadWindow._without_unfounded",),
+        unseen="simulated clients claim their true inputs",
+        promise="claims of clients start no workers",
+    ),
+    Mechanism(
+        name="load of canaries",
+        area=Area.LOAD,
+        code=(f"{_EXPECTED}:canary_loads", f"{_EXPECTED}:_answered_share", f"{_EXPECTED}:_of_canary"),
+        unseen="catalogues of simulations have no versions",
+        promise="rollouts",
+    ),
+)
+
+AUTOSCALER: Final = (*LOAD, *ALLOCATION, *DELAYS, *PLACEMENT, *UNSEEN)

@@ -1,0 +1,83 @@
+"""Switches of the gateway's pacing."""
+
+from typing import Final
+
+from bench.ablation.mechanism import Area, Mechanism, constant, result, returning
+
+_ADMISSION: Final = "gateway.limits.admission"
+_CONCURRENCY: Final = "gateway.limits.concurrency"
+
+
+GATEWAY: Final = (
+    Mechanism(
+        name="refusals of the same question",
+        area=Area.GATEWAY,
+        code=(_ADMISSION,),
+        patches={f"{_ADMISSION}:Admission.ask": returning(0)},
+    ),
+    Mechanism(
+        name="same question: answers admit further queries",
+        area=Area.GATEWAY,
+        code=(f"{_ADMISSION}:Admission.answered", f"{_ADMISSION}:_MOST_CREDIT", f"{_ADMISSION}:_QUIET_S"),
+        patches={f"{_ADMISSION}:Admission.answered": returning(None)},
+    ),
+    Mechanism(
+        name="same question: two for an answer without refusals",
+        area=Area.GATEWAY,
+        code=(f"{_ADMISSION}:_QUIET_S",),
+        patches={f"{_ADMISSION}:_QUIET_S": constant(float("inf"))},
+    ),
+    Mechanism(
+        name="same question: probes",
+        area=Area.GATEWAY,
+        code=(f"{_ADMISSION}:_PROBE_S",),
+        patches={f"{_ADMISSION}:_PROBE_S": constant(float("inf"))},
+    ),
+    Mechanism(
+        name="refused queries count as demand",
+        area=Area.GATEWAY,
+        code=(f"{_CONCURRENCY}:ConcurrencyLimit.take_rejected_upstream",),
+        patches={
+            f"{_ADMISSION}:Admission.ask": result(lambda _refused: 0),
+            f"{_CONCURRENCY}:ConcurrencyLimit.take_rejected_upstream": returning(0),
+        },
+        promise="fair shares of tenants",
+    ),
+    Mechanism(
+        name="concurrency limit",
+        area=Area.GATEWAY,
+        code=(_CONCURRENCY,),
+        patches={f"{_CONCURRENCY}:ConcurrencyLimits.enter": returning(None)},
+    ),
+    Mechanism(
+        name="concurrency limit: highest recent rate",
+        area=Area.GATEWAY,
+        code=(f"{_CONCURRENCY}:_FADE",),
+        patches={f"{_CONCURRENCY}:_FADE": constant(0.0)},
+    ),
+    Mechanism(
+        name="concurrency limit: only if answers queued",
+        area=Area.GATEWAY,
+        code=(f"{_CONCURRENCY}:_QUEUE",),
+        patches={f"{_CONCURRENCY}:_QUEUE": constant(-float("inf"))},
+    ),
+    Mechanism(
+        name="back-off",
+        area=Area.GATEWAY,
+        code=("gateway.limits.backoff",),
+        unseen="simulated clients do not retry",
+    ),
+    Mechanism(
+        name="linger",
+        area=Area.GATEWAY,
+        code=("broker.arrivals:Linger",),
+        unseen="it batches requests to Kafka; simulated records travel one by one",
+    ),
+    Mechanism(
+        name="bounds of connections, bodies and quotas",
+        area=Area.GATEWAY,
+        code=("gateway.limits.connections", "gateway.limits.arrivals", "gateway.limits.quotas"),
+        unseen="simulations have neither connections nor bodies",
+        promise="bounded memory; quotas of keys",
+    ),
+)

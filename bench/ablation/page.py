@@ -1,0 +1,99 @@
+"""The page of the ablation, docs/ablation.md."""
+
+from collections.abc import Iterator, Sequence
+from typing import Final
+
+from bench.ablation.differences import FIGURES, Difference, Differences
+from bench.ablation.inventory import MECHANISMS
+from bench.ablation.mechanism import Area, Mechanism
+from bench.ablation.sensitivity import SETTINGS
+from bench.ablation.workloads import WORKLOADS
+
+_HEAD: Final = """# Ablation
+
+Simulations without one mechanism of the policy at a time, by `make bench-ablation`: is each worth its lines? Switches
+exist in `bench/ablation/` only; the system has none.
+
+A figure is the difference to the simulation with the mechanism: mean and sample standard deviation over the seeds, on
+the same traces and draws. A plus means more without the mechanism: violations, the violations of the tenant with the
+most, and the share of answered offline queries in percentage points; p99, accuracy and cost in percent. Only
+differences of at least 1 % that exceed their deviation are shown. Lines are those of the functions and constants that
+could go; larger mechanisms include the lines of their parts.
+
+{origin}.
+"""
+
+
+def page(found: Differences, origin: str) -> str:
+    """Format the page in Markdown; `origin` states seeds, commit, day and machine."""
+    parts = [_HEAD.format(origin=origin), _worth(found), _unseen(), _sensitivity(found), _by_workload(found)]
+    return "\n".join(part for part in parts if part)
+
+
+def _table(titles: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    lines = ["| " + " | ".join(titles) + " |", "|---" * len(titles) + "|"]
+    return "\n".join([*lines, *("| " + " | ".join(row) + " |" for row in rows)]) + "\n"
+
+
+def _worth(found: Differences) -> str:
+    text = "## Worth of each mechanism\n\nThe largest differences over all workloads, for worse and for better.\n"
+    for area in Area:
+        rows = [_row(one, found) for one in MECHANISMS.values() if one.area is area and one.name in found]
+        if rows:
+            text += f"\n### {area.capitalize()}\n\n"
+            text += _table(["without", "lines", *FIGURES.values(), "promise"], rows)
+    return text
+
+
+def _row(mechanism: Mechanism, found: Differences) -> list[str]:
+    of_all = found[mechanism.name].values()
+    cells = [_largest([one for all_of in of_all for one in all_of if one.figure == name]) for name in FIGURES]
+    return [mechanism.name, str(mechanism.lines()), *cells, mechanism.promise]
+
+
+def _largest(differences: Sequence[Difference]) -> str:
+    """Return the largest noticeable differences, for the worse and for the better."""
+    sides = ([one for one in differences if one.is_noticeable and one.is_worse is worse] for worse in (True, False))
+    return "; ".join(str(max(side, key=lambda one: abs(one.mean))) for side in sides if side)
+
+
+def _unseen() -> str:
+    rows = [
+        [one.name, one.area.value, str(one.lines()), one.unseen, one.promise]
+        for one in MECHANISMS.values()
+        if one.unseen
+    ]
+    return "## Not visible in simulation\n\n" + _table(["mechanism", "area", "lines", "reason", "promise"], rows)
+
+
+def _sensitivity(found: Differences) -> str:
+    rows = [row for setting in SETTINGS for row in _of_setting(setting, found)]
+    if not rows:
+        return ""
+    text = "## Settings, halved and doubled\n\nThe largest difference over some of the workloads, one seed.\n\n"
+    return text + _table(["setting", "value", *FIGURES.values()], rows)
+
+
+def _of_setting(setting: str, found: Differences) -> Iterator[list[str]]:
+    for change, of_workloads in found.items():
+        if change.startswith(f"{setting} = "):
+            differences = [one for all_of in of_workloads.values() for one in all_of]
+            cells = [_largest([one for one in differences if one.figure == name]) for name in FIGURES]
+            yield [f"`{setting.rpartition('.')[2]}`", change.rpartition(" ")[2], *cells]
+
+
+def _by_workload(found: Differences) -> str:
+    text = "## By workload\n"
+    for name in WORKLOADS:
+        tried = [change for change in found if name in found[change] and change in MECHANISMS]
+        rows = [[change, *_cells(found[change][name])] for change in tried]
+        changed = [row for row in rows if any(row[1:])]
+        same = [row[0] for row in rows if not any(row[1:])]
+        text += f"\n### {name}\n\n"
+        text += _table(["without", *FIGURES.values()], changed) if changed else ""
+        text += f"\nNo difference without: {'; '.join(same)}.\n" if same else ""
+    return text
+
+
+def _cells(differences: Sequence[Difference]) -> list[str]:
+    return [str(one) if one.is_noticeable else "" for one in differences]
