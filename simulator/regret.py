@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 
 from schemas.hardware import CorePrice
 from schemas.query import Mode
-from selector.dispatch.explanation import CHOSEN, COSTS_MORE, GIVEN, LEFT_TO_OTHERS, NOT_LOADED, OVERLOADED
+from selector.dispatch.explanation import CHOSEN, COSTS_MORE, GIVEN, LEFT_TO_OTHERS, NOT_LOADED
 from selector.policy.variants import PricedVariant, size_class
 from simulator.oracle.bound import OracleBound, oracle_cost
 from simulator.oracle.slot_time import SlotTimeTable
@@ -33,6 +33,7 @@ from simulator.simulation import SimulationResult
 from simulator.summary import summarize
 from simulator.trace import QueryKind
 
+OVERLOADED: Final = "is overloaded"
 HAD_SLOT: Final = "had a free slot"
 _REASONS: Final = (CHOSEN, LEFT_TO_OTHERS, NOT_LOADED, GIVEN, OVERLOADED, COSTS_MORE, HAD_SLOT)
 _Floats = NDArray[np.float64]

@@ -26,7 +26,6 @@ CHOSEN: Final = "chosen"
 GIVEN: Final = "a more accurate one is idle, and is given at the cheapest's cost"
 COSTS_MORE: Final = "costs more"
 NOT_LOADED: Final = "is not loaded"
-OVERLOADED: Final = "is overloaded"
 LEFT_TO_OTHERS: Final = "is left to others: there are too many queries"
 
 
@@ -175,8 +174,6 @@ def _unfit(instance: Instance, predicted_s: float, slack_s: float | None, now: f
         return "its worker sends no status"
     if slack_s is not None and predicted_s > slack_s:
         return "would be late"
-    if not instance.healthy:
-        return OVERLOADED
     return ""
 
 

@@ -27,7 +27,6 @@ _STREAM_SHARE: Final = 0.6
 equally busy machines.
 """
 _ACTIVE: Final = InstanceState.ACTIVE
-_OVERLOADED: Final = InstanceState.OVERLOADED
 _BURST_S: Final = 0.05
 """Time constant in seconds of the recent rate of sends: some dozen queries of a burst that could fill a machine."""
 
@@ -192,8 +191,6 @@ class Instance:
     """Seconds of a batch of one input."""
     width: int = 1
     """Slots that one of its batches takes."""
-    healthy: bool = True
-    """True if it is not overloaded."""
     active: bool = True
     """True if it is neither overloaded nor interfered."""
     slowdown: float = 1.0
@@ -279,7 +276,6 @@ class Instance:
         """Update it from its worker's status."""
         unread = take_offsets(self.partitions, reported.partitions, reported.queued == 0, now)
         unread_offline = take_offsets(self.offline_partitions, reported.offline_partitions, reported.queued == 0, now)
-        self.healthy = reported.state is not _OVERLOADED
         self.active = reported.state is _ACTIVE
         if self.model.correction != reported.correction:
             self.use_model(self.variant.model_of(reported.max_batch, reported.correction))

@@ -146,8 +146,7 @@ def _has_room(instance: Instance, inputs: int, now: float) -> bool:
 def _is_free_of_online(instance: Instance, now: float) -> bool:
     worker = instance.worker
     return (
-        instance.healthy
-        and worker.expires_at > now
+        worker.expires_at > now
         and instance.waiting(now) < 1.0
         and not instance.large_inputs
         and not instance.lacks_slot

@@ -15,7 +15,7 @@ of the ring. Nearly all queries of these replicas come from one selector, which 
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from heapq import heapify, heappop, heappush
-from itertools import chain, count, islice
+from itertools import count
 from typing import TYPE_CHECKING, Final, Generic, NamedTuple, TypeVar
 
 from selector.policy.entities import Instance
@@ -70,7 +70,7 @@ class IndexedSet(Generic[T]):
 
 
 class ReplicaGroup:
-    """Replicas in the same state of health."""
+    """Replicas in order of their known work."""
 
     __slots__ = ("_busy", "_serial", "idle", "members")
 
@@ -156,15 +156,14 @@ def _worker_name(instance: Instance) -> str:
 class Replicas:
     """All replicas of a variant.
 
-    Derived data (health, latencies) is updated by `put` alone. Call it after any change of a replica: a status, a
+    Derived data (order, latencies) is updated by `put` alone. Call it after any change of a replica: a status, a
     correction of its profile, or a new profile.
     """
 
-    __slots__ = ("_aperture", "_is_current", "_models", "_share", "healthy", "is_shared", "model_of", "overloaded")
+    __slots__ = ("_aperture", "_is_current", "_models", "_share", "group", "is_shared", "model_of")
 
     def __init__(self, share: TaskShare = WHOLE_TASK) -> None:
-        self.healthy = ReplicaGroup()
-        self.overloaded = ReplicaGroup()
+        self.group = ReplicaGroup()
         self._share = share
         self.is_shared = not share.is_whole
         """True if other selectors read the task, too."""
@@ -179,13 +178,13 @@ class Replicas:
         return len(self.model_of)
 
     def __iter__(self) -> Iterator[Instance]:
-        return chain(self.healthy.members, self.overloaded.members)
+        return iter(self.group.members)
 
     def __contains__(self, instance: Instance) -> bool:
         return instance in self.model_of
 
     def first(self) -> Instance:
-        """Return any replica, a healthy one if there is one. There must be at least one replica."""
+        """Return any replica; there must be at least one."""
         return next(iter(self))
 
     def use_share(self, share: TaskShare) -> None:
@@ -201,9 +200,9 @@ class Replicas:
         return max(self._share.of / len(self._share.partitions) / max(len(self.model_of), 1), 1.0)
 
     def preferred(self, now: float) -> ReplicaGroup:
-        """Return the aperture, overloaded replicas included: all healthy ones if no other selector reads the task."""
+        """Return the aperture: all replicas if no other selector reads the task."""
         if not self.is_shared:
-            return self.healthy
+            return self.group
         if not self._is_current:
             self._aperture, self._is_current = ReplicaGroup(), True
             for instance in self._share.aperture(sorted(self.model_of, key=_worker_name)):
@@ -228,13 +227,7 @@ class Replicas:
         return changed
 
     def _sort(self, instance: Instance, now: float) -> None:
-        if instance.healthy:
-            group, other = self.healthy, self.overloaded
-        else:
-            group, other = self.overloaded, self.healthy
-        if other.members.items:
-            other.discard(instance)
-        group.put(instance, now)
+        self.group.put(instance, now)
         if instance in self._aperture.members:
             self._aperture.put(instance, now)
 
@@ -246,8 +239,7 @@ class Replicas:
 
     def remove(self, instance: Instance) -> bool:
         """Remove a replica; return true if it was the last one with its latency model."""
-        self.healthy.discard(instance)
-        self.overloaded.discard(instance)
+        self.group.discard(instance)
         self._is_current = False
         return self._uncount(self.model_of.pop(instance))
 
@@ -268,10 +260,10 @@ NOBODY: Final = Replicas()
 
 
 def some_of(replicas: Replicas, seed: int) -> list[Instance]:
-    """Return all replicas if they are few, else `FEW` of the healthy ones, drawn by 32 bits of `seed`."""
-    members = replicas.healthy.members.items
-    if len(replicas) <= FEW or not members:
-        return list(islice(replicas, FEW))
+    """Return all replicas if they are few, else `FEW` of them, drawn by 32 bits of `seed`."""
+    members = replicas.group.members.items
+    if len(members) <= FEW:
+        return list(members)
     step = len(members) // FEW or 1
     begin = seed * len(members) >> 32
     return [members[(begin + number * step) % len(members)] for number in range(min(FEW, len(members)))]

@@ -2,10 +2,9 @@
 
 Pure: query, cluster state, time and configuration come in; a choice or a refusal comes out.
 
-    1  cheapest    the cheapest loaded variant predicted in time, on an instance that is not overloaded if one is in
-                   time; of its replicas the soonest, or of some if there are many or other selectors read the task
-                   (`replicas.py`). An upgrade may take its place. If a version on trial (canary) draws the query, its
-                   cheapest in time goes first
+    1  cheapest    the cheapest loaded variant predicted in time; of its replicas the soonest, or of some if there are
+                   many or other selectors read the task (`replicas.py`). An upgrade may take its place. If a version on
+                   trial (canary) draws the query, its cheapest in time goes first
     2  cold start  if nothing loaded is fast enough: the cheapest variant whose load and inference still fit
     3  soonest     for a query that may be late or has no deadline: the soonest of all loaded
     4  fallback    the same without anything loaded: a variant that is likely to be loaded
@@ -97,26 +96,21 @@ def drawn_candidates(
 
 def _cheapest(context: ChoiceContext, candidates: Candidates) -> Choice | None:
     """Return the cheapest of the candidates in time, or its upgrade."""
-    for healthy in (True, False):
-        tried: set[str] = set()
-        cheapest: Choice | None = None
-        for candidate in candidates.serving:
-            replicas = candidate.replicas
-            group = replicas.healthy if healthy else replicas.overloaded
-            if group.members.items:
-                if healthy and replicas.is_shared:
-                    found = _preferred_replica(context, candidate, tried)
-                else:
-                    found = _soonest_replica(context, candidate, group, context.slack_s, tried)
-                if found is not None:
-                    if cheapest is None:
-                        cheapest = found
-                    if _is_prompt(context, found):
-                        return _upgrade(context, found, candidates) or _at_price_of(cheapest, found)
-            tried.add(candidate.variant.name)
-        if cheapest is not None:
-            return cheapest
-    return None
+    tried: set[str] = set()
+    cheapest: Choice | None = None
+    for candidate in candidates.serving:
+        replicas = candidate.replicas
+        if replicas.is_shared:
+            found = _preferred_replica(context, candidate, tried)
+        else:
+            found = _soonest_replica(context, candidate, replicas.group, context.slack_s, tried)
+        if found is not None:
+            if cheapest is None:
+                cheapest = found
+            if _is_prompt(context, found):
+                return _upgrade(context, found, candidates) or _at_price_of(cheapest, found)
+        tried.add(candidate.variant.name)
+    return cheapest
 
 
 def _preferred_replica(context: ChoiceContext, candidate: Candidate, tried: Collection[str]) -> Choice | None:
@@ -124,10 +118,10 @@ def _preferred_replica(context: ChoiceContext, candidate: Candidate, tried: Coll
     replicas, limit_s = candidate.replicas, context.slack_s
     found = _soonest_replica(context, candidate, replicas.preferred(context.now), limit_s, tried)
     if found is None:
-        return _soonest_replica(context, candidate, replicas.healthy, limit_s, tried)
+        return _soonest_replica(context, candidate, replicas.group, limit_s, tried)
     if found.predicted_s <= _NEAR * limit_s:
         return found
-    return _soonest_replica(context, candidate, replicas.healthy, found.predicted_s, tried) or found
+    return _soonest_replica(context, candidate, replicas.group, found.predicted_s, tried) or found
 
 
 def _is_prompt(context: ChoiceContext, choice: Choice) -> bool:
@@ -210,7 +204,7 @@ def _upgrade(context: ChoiceContext, choice: Choice, candidates: Candidates) -> 
         if candidate.variant.accuracy <= accuracy:
             return None
         replicas = candidate.replicas
-        group = replicas.preferred(now) if replicas.is_shared else replicas.healthy
+        group = replicas.preferred(now) if replicas.is_shared else replicas.group
         instances: Sequence[Instance] = group.members.items
         if len(instances) > FEW:
             idle = group.idle.items
@@ -256,8 +250,7 @@ def _is_fast_enough_alone(context: ChoiceContext) -> bool:
     Another variant loaded beside it would take time from it; the autoscaler decides if there is room for more.
     """
     for candidate in context.candidates.serving:
-        replicas = candidate.replicas
-        for instance in (*replicas.healthy.members.items[:FEW], *replicas.overloaded.members.items[:FEW]):
+        for instance in candidate.replicas.group.members.items[:FEW]:
             alone_s = idle_finish_s(instance, context.batch, context.streamed)
             if alone_s <= context.slack_s and instance.worker.expires_at > context.now:
                 return True
@@ -278,16 +271,13 @@ def soonest(context: ChoiceContext) -> Choice | None:
     """Return the loaded instance that finishes first, for a query that may be late."""
     if context.firm or context.wait_s != FOREVER_S:
         return None
-    for healthy in (True, False):
-        best: Choice | None = None
-        for candidate in context.candidates.serving:
-            group = candidate.replicas.healthy if healthy else candidate.replicas.overloaded
-            found = _soonest_replica(context, candidate, group, FOREVER_S if best is None else best.predicted_s)
-            if found is not None and (best is None or found.predicted_s < best.predicted_s):
-                best = found
-        if best is not None:
-            return best
-    return None
+    best: Choice | None = None
+    for candidate in context.candidates.serving:
+        limit_s = FOREVER_S if best is None else best.predicted_s
+        found = _soonest_replica(context, candidate, candidate.replicas.group, limit_s)
+        if found is not None and (best is None or found.predicted_s < best.predicted_s):
+            best = found
+    return best
 
 
 def fallback(context: ChoiceContext) -> Choice | None:

@@ -204,11 +204,10 @@ def test_choose_keeps_interfered_instance_but_not_as_upgrade() -> None:
     assert chosen(query(latency_ms=100), where, config=PolicyConfig()).variant.name == FAST
 
 
-def test_choose_takes_overloaded_instance_if_no_other_fits() -> None:
+def test_choose_takes_overloaded_instance_that_is_in_time() -> None:
     where = three()
     where.apply_status(status(instance(FAST, state=InstanceState.OVERLOADED), instance(GOOD)), NOW)
-    assert chosen(query(latency_ms=100), where).variant.name == GOOD
-    assert chosen(query(latency_ms=100, target=FAST), where).variant.name == FAST
+    assert chosen(query(latency_ms=100), where).variant.name == FAST
 
 
 @pytest.mark.parametrize("state", [InstanceState.LOADING, InstanceState.DRAINING, InstanceState.INACTIVE])

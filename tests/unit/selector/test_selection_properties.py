@@ -231,16 +231,16 @@ def test_choose_predicts_no_miss_if_an_instance_fits(where: ClusterState, asked:
 
 
 @given(_states(), _queries)
-def test_choose_takes_cheapest_healthy_instance_that_fits(where: ClusterState, asked: Query) -> None:
+def test_choose_takes_cheapest_instance_that_fits(where: ClusterState, asked: Query) -> None:
     """The rules once more, without classes, ranks and frontiers."""
     outcome = choose(asked, where, NOW, PolicyConfig(upgrades=False))
     fit = fitting(where, asked)
     if not fit:
         return
-    best = min(fit, key=lambda r: (not r.healthy, rank(r.variant, asked)))
+    best = min(fit, key=lambda r: rank(r.variant, asked))
     assert isinstance(outcome, Choice)
     assert outcome.variant is best.variant
-    replicas = [finish(r, asked) for r in fit if r.variant is best.variant and r.healthy == best.healthy]
+    replicas = [finish(r, asked) for r in fit if r.variant is best.variant]
     assert outcome.predicted_s == min(replicas)
 
 

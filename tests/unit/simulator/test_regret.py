@@ -5,10 +5,10 @@ from collections.abc import Sequence
 import pytest
 from msgspec.structs import replace
 
-from selector.dispatch.explanation import CHOSEN, COSTS_MORE, LEFT_TO_OTHERS, NOT_LOADED, OVERLOADED
+from selector.dispatch.explanation import CHOSEN, COSTS_MORE, LEFT_TO_OTHERS, NOT_LOADED
 from simulator.catalogue import CatalogueVariant
 from simulator.outcomes import QueryOutcome
-from simulator.regret import RegretRow, regret_rows
+from simulator.regret import OVERLOADED, RegretRow, regret_rows
 from simulator.scenario import Scaling
 from simulator.simulation import simulate
 from simulator.trace import QueryKind
