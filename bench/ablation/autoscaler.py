@@ -6,7 +6,7 @@ from msgspec.structs import replace
 
 from autoscaler.decide.optimizer.greedy import solve_greedy
 from autoscaler.decide.snapshot import ClassLoad
-from bench.ablation.mechanism import Area, Mechanism, argument, constant, making, result, returning
+from bench.ablation.mechanism import AblatedMechanism, Area, argument, constant, making, result, returning
 
 _REQUIREMENTS: Final = "autoscaler.decide.requirements"
 _BUILDER: Final = f"{_REQUIREMENTS}:_RequirementBuilder"
@@ -27,7 +27,7 @@ def _without_peaks(loads: tuple[ClassLoad, ...]) -> tuple[ClassLoad, ...]:
 
 
 LOAD: Final = (
-    Mechanism(
+    AblatedMechanism(
         name="forecast",
         area=Area.LOAD,
         code=(
@@ -49,7 +49,7 @@ LOAD: Final = (
         ),
         patches={f"{_REQUIREMENTS}:growth": returning(1.0)},
     ),
-    Mechanism(
+    AblatedMechanism(
         name="forecast: season",
         area=Area.LOAD,
         code=(
@@ -60,13 +60,13 @@ LOAD: Final = (
         ),
         patches={f"{_EXPECTED}:_season": returning(0.0)},
     ),
-    Mechanism(
+    AblatedMechanism(
         name="busiest second of the window",
         area=Area.LOAD,
         code=("autoscaler.decide.snapshot:ClassLoad.peak_per_s",),
         patches={f"{_WINDOW}:LoadWindow.class_loads": result(_without_peaks)},
     ),
-    Mechanism(
+    AblatedMechanism(
         name="expected load of rare classes",
         area=Area.LOAD,
         code=(
@@ -76,32 +76,32 @@ LOAD: Final = (
         ),
         patches={f"{_WINDOW}:REMEMBERED_S": constant(0.0)},
     ),
-    Mechanism(
+    AblatedMechanism(
         name="load of a backlog",
         area=Area.LOAD,
         code=(f"{_BUILDER}.backlogs", f"{_BUILDER}.catch_up_s", f"{_BUILDER}.kept", f"{_LIMITS}.catch_up_s"),
         patches={f"{_BUILDER}.backlogs": making(list)},
         promise="an offline backlog is worked off",
     ),
-    Mechanism(
+    AblatedMechanism(
         name="instances held for an offline backlog",
         area=Area.LOAD,
         code=(f"{_BUILDER}.kept", f"{_REQUIREMENTS}:_OFFLINE_PENALTY"),
         patches={f"{_BUILDER}.kept": making(list)},
     ),
-    Mechanism(
+    AblatedMechanism(
         name="measured slowdown in throughput",
         area=Area.LOAD,
         code=(f"{_THROUGHPUT}:Slowdowns", f"{_THROUGHPUT}:_MOST_SLOWDOWN"),
         patches={f"{_THROUGHPUT}:Slowdowns.of": returning(1.0)},
     ),
-    Mechanism(
+    AblatedMechanism(
         name="less busy slots for tight latencies",
         area=Area.LOAD,
         code=(f"{_THROUGHPUT}:_LEAST_BUSY",),
         patches={f"{_THROUGHPUT}:_LEAST_BUSY": constant(1.0)},
     ),
-    Mechanism(
+    AblatedMechanism(
         name="headroom above 1.05",
         area=Area.LOAD,
         code=(f"{_LIMITS}.headroom",),
@@ -110,13 +110,13 @@ LOAD: Final = (
 )
 
 ALLOCATION: Final = (
-    Mechanism(
+    AblatedMechanism(
         name="solver",
         area=Area.ALLOCATION,
         code=(_MILP, f"{_DECIDE}:follow_targets", "autoscaler.decide.plan:SolverTargets"),
         settings={"scaling.policy": "greedy"},
     ),
-    Mechanism(
+    AblatedMechanism(
         name="greedy: prices of full pools raised in rounds",
         area=Area.ALLOCATION,
         code=(
@@ -127,7 +127,7 @@ ALLOCATION: Final = (
         ),
         patches={f"{_GREEDY}:_GreedyAllocator.is_exhausted": returning(False)},
     ),
-    Mechanism(
+    AblatedMechanism(
         name="greedy: whole and used prices of workers",
         area=Area.ALLOCATION,
         code=(f"{_GREEDY}:_GreedyAllocator.worker_fraction",),
@@ -135,43 +135,43 @@ ALLOCATION: Final = (
             f"{_GREEDY}:_GreedyAllocator.worker_fraction": returning(float("inf")),
         },
     ),
-    Mechanism(
+    AblatedMechanism(
         name="greedy: solved until stable",
         area=Area.ALLOCATION,
         code=(f"{_GREEDY}:solve_until_stable", f"{_GREEDY}:after_applying"),
         patches={f"{_DECIDE}:solve_until_stable": constant(solve_greedy)},
     ),
-    Mechanism(
+    AblatedMechanism(
         name="a tenth cheaper before an exchange",
         area=Area.ALLOCATION,
         code=(f"{_GREEDY}:_LOADED_DISCOUNT",),
         patches={f"{_GREEDY}:_LOADED_DISCOUNT": constant(1.0)},
     ),
-    Mechanism(
+    AblatedMechanism(
         name="price of a load",
         area=Area.ALLOCATION,
         code=(f"{_LIMITS}.load_weight_per_s", "autoscaler.decide.optimizer.model:VariantSpec.load_cost"),
         settings={"scaling.limits.load_weight_per_s": 0.0},
     ),
-    Mechanism(
+    AblatedMechanism(
         name="price of a start",
         area=Area.ALLOCATION,
         code=(f"{_LIMITS}.start_weight_per_s", "autoscaler.decide.optimizer.model:WorkerPool.start_cost"),
         settings={"scaling.limits.start_weight_per_s": 0.0},
     ),
-    Mechanism(
+    AblatedMechanism(
         name="price of slots and memory on running workers",
         area=Area.ALLOCATION,
         code=(f"{_LIMITS}.share_weight", "autoscaler.decide.optimizer.model:VariantSpec.hold_cost"),
         settings={"scaling.limits.share_weight": 0.0},
     ),
-    Mechanism(
+    AblatedMechanism(
         name="price of accuracy",
         area=Area.ALLOCATION,
         code=(f"{_LIMITS}.accuracy_price", "autoscaler.decide.optimizer.model:ServingOption.loss_cost"),
         settings={"scaling.limits.accuracy_price": 0.0},
     ),
-    Mechanism(
+    AblatedMechanism(
         name="one worker without requirements",
         area=Area.ALLOCATION,
         code=(f"{_REQUIREMENTS}:_with_one_worker",),
@@ -181,19 +181,19 @@ ALLOCATION: Final = (
 )
 
 DELAYS: Final = (
-    Mechanism(
+    AblatedMechanism(
         name="delay of fewer instances",
         area=Area.DELAYS,
         code=(f"{_LIMITS}.downscale_delay_s", f"{_LIMITS}.downscale_delay_loads"),
         settings={"scaling.limits.downscale_delay_s": 0.0, "scaling.limits.downscale_delay_loads": 0.0},
     ),
-    Mechanism(
+    AblatedMechanism(
         name="delay of fewer workers",
         area=Area.DELAYS,
         code=(f"{_LIMITS}.worker_downscale_delay_s", f"{_LIMITS}.worker_downscale_delay_starts"),
         settings={"scaling.limits.worker_downscale_delay_s": 0.0, "scaling.limits.worker_downscale_delay_starts": 0.0},
     ),
-    Mechanism(
+    AblatedMechanism(
         name="limits of batches by the most urgent class",
         area=Area.DELAYS,
         code=(
@@ -204,7 +204,7 @@ DELAYS: Final = (
         ),
         patches={f"{_DECIDE}:_Decision.batch_limits": making(dict)},
     ),
-    Mechanism(
+    AblatedMechanism(
         name="replacement of disturbed workers",
         area=Area.DELAYS,
         code=(f"{_COUNTS}:_disturbed", f"{_COUNTS}:PoolTarget.replaced"),
@@ -213,7 +213,7 @@ DELAYS: Final = (
 )
 
 PLACEMENT: Final = (
-    Mechanism(
+    AblatedMechanism(
         name="moves away from disturbed workers",
         area=Area.PLACEMENT,
         code=(
@@ -223,7 +223,7 @@ PLACEMENT: Final = (
         ),
         patches={f"{_PLACER}.move_disturbed": returning(None)},
     ),
-    Mechanism(
+    AblatedMechanism(
         name="eviction by cost of a miss",
         area=Area.PLACEMENT,
         code=(
@@ -233,57 +233,57 @@ PLACEMENT: Final = (
         ),
         patches={f"{_PLACEMENT}.eviction_cost": returning(0.0)},
     ),
-    Mechanism(
+    AblatedMechanism(
         name="eviction for two loads ahead only",
         area=Area.PLACEMENT,
         code=("autoscaler.decide.eviction:LOADS_AHEAD", f"{_PLACEMENT}.loading_count"),
         patches={"autoscaler.decide.eviction:LOADS_AHEAD": constant(10**9)},
     ),
-    Mechanism(
+    AblatedMechanism(
         name="no eviction before some idle time",
         area=Area.PLACEMENT,
         code=(f"{_LIMITS}.evict_idle_s", f"{_LIMITS}.evict_idle_loads"),
         settings={"scaling.limits.evict_idle_s": 0.0, "scaling.limits.evict_idle_loads": 0.0},
     ),
-    Mechanism(
+    AblatedMechanism(
         name="Pareto-best variants in free memory",
         area=Area.PLACEMENT,
         code=(f"{_PLACER}.place_best", f"{_PLACER}.tasks_awaiting_load"),
         patches={f"{_PLACER}.place_best": returning(None)},
     ),
-    Mechanism(
+    AblatedMechanism(
         name="best variants after demanded ones",
         area=Area.PLACEMENT,
         code=(f"{_PLACER}.tasks_awaiting_load",),
         patches={f"{_PLACER}.tasks_awaiting_load": making(set)},
     ),
-    Mechanism(
+    AblatedMechanism(
         name="removal of dominated variants",
         area=Area.PLACEMENT,
         code=(f"{_PLACER}.is_obsolete", f"{_LIMITS}.keep_idle_s"),
         patches={f"{_PLACER}.is_obsolete": returning(False)},
     ),
-    Mechanism(
+    AblatedMechanism(
         name="drain of workers in use",
         area=Area.PLACEMENT,
         code=(f"{_PLACER}.is_load_served",),
         patches={f"{_PLACER}.is_load_served": returning(False)},
     ),
-    Mechanism(
+    AblatedMechanism(
         name="instances of draining workers elsewhere first",
         area=Area.PLACEMENT,
         code=(f"{_PLACER}.move_drained",),
         patches={f"{_PLACER}.move_drained": returning(None)},
         promise="a drain interrupts no service",
     ),
-    Mechanism(
+    AblatedMechanism(
         name="demands by waiting queries",
         area=Area.PLACEMENT,
         code=("autoscaler.observe.status_cache:WorkerStatusCache.mark_waiting",),
         patches={"autoscaler.observe.status_cache:WorkerStatusCache.mark_waiting": returning(None)},
         promise="a query in a topic is found after a death of its worker",
     ),
-    Mechanism(
+    AblatedMechanism(
         name="growth of partitions",
         area=Area.PLACEMENT,
         code=(f"{_DECIDE}:_partitions", "autoscaler.decide.placement_builder:partition_count"),
@@ -292,26 +292,26 @@ PLACEMENT: Final = (
 )
 
 UNSEEN: Final = (
-    Mechanism(
+    AblatedMechanism(
         name="steps of the solver's search",
         area=Area.LOAD,
         code=(f"{_MILP}:_Search",),
         unseen="they spare time of the solver; simulated targets take a constant time",
     ),
-    Mechanism(
+    AblatedMechanism(
         name="grace after a change of leaders",
         area=Area.LOAD,
         code=(f"{_PLACEMENT}.is_awaited", f"{_LIMITS}.leader_grace_s"),
         unseen="a simulation has one leader",
     ),
-    Mechanism(
+    AblatedMechanism(
         name="subtraction of inputs that did not exist",
         area=Area.LOAD,
         code=(f"{_WINDOW}:LoadWindow._without_unfounded",),
         unseen="simulated clients claim their true inputs",
         promise="claims of clients start no workers",
     ),
-    Mechanism(
+    AblatedMechanism(
         name="load of canaries",
         area=Area.LOAD,
         code=(f"{_EXPECTED}:canary_loads", f"{_EXPECTED}:_answered_share", f"{_EXPECTED}:_of_canary"),

@@ -2,38 +2,38 @@
 
 from typing import Final
 
-from bench.ablation.mechanism import Area, Mechanism, constant, result, returning
+from bench.ablation.mechanism import AblatedMechanism, Area, constant, result, returning
 
 _ADMISSION: Final = "gateway.limits.admission"
 _CONCURRENCY: Final = "gateway.limits.concurrency"
 
 
 GATEWAY: Final = (
-    Mechanism(
+    AblatedMechanism(
         name="refusals of the same question",
         area=Area.GATEWAY,
         code=(_ADMISSION,),
         patches={f"{_ADMISSION}:Admission.ask": returning(0)},
     ),
-    Mechanism(
+    AblatedMechanism(
         name="same question: answers admit further queries",
         area=Area.GATEWAY,
         code=(f"{_ADMISSION}:Admission.answered", f"{_ADMISSION}:_MOST_CREDIT", f"{_ADMISSION}:_QUIET_S"),
         patches={f"{_ADMISSION}:Admission.answered": returning(None)},
     ),
-    Mechanism(
+    AblatedMechanism(
         name="same question: two for an answer without refusals",
         area=Area.GATEWAY,
         code=(f"{_ADMISSION}:_QUIET_S",),
         patches={f"{_ADMISSION}:_QUIET_S": constant(float("inf"))},
     ),
-    Mechanism(
+    AblatedMechanism(
         name="same question: probes",
         area=Area.GATEWAY,
         code=(f"{_ADMISSION}:_PROBE_S",),
         patches={f"{_ADMISSION}:_PROBE_S": constant(float("inf"))},
     ),
-    Mechanism(
+    AblatedMechanism(
         name="refused queries count as demand",
         area=Area.GATEWAY,
         code=(f"{_CONCURRENCY}:ConcurrencyLimit.take_rejected_upstream",),
@@ -43,37 +43,37 @@ GATEWAY: Final = (
         },
         promise="fair shares of tenants",
     ),
-    Mechanism(
+    AblatedMechanism(
         name="concurrency limit",
         area=Area.GATEWAY,
         code=(_CONCURRENCY,),
         patches={f"{_CONCURRENCY}:ConcurrencyLimits.enter": returning(None)},
     ),
-    Mechanism(
+    AblatedMechanism(
         name="concurrency limit: highest recent rate",
         area=Area.GATEWAY,
         code=(f"{_CONCURRENCY}:_FADE",),
         patches={f"{_CONCURRENCY}:_FADE": constant(0.0)},
     ),
-    Mechanism(
+    AblatedMechanism(
         name="concurrency limit: only if answers queued",
         area=Area.GATEWAY,
         code=(f"{_CONCURRENCY}:_QUEUE",),
         patches={f"{_CONCURRENCY}:_QUEUE": constant(-float("inf"))},
     ),
-    Mechanism(
+    AblatedMechanism(
         name="back-off",
         area=Area.GATEWAY,
         code=("gateway.limits.backoff",),
         unseen="simulated clients do not retry",
     ),
-    Mechanism(
+    AblatedMechanism(
         name="linger",
         area=Area.GATEWAY,
         code=("broker.arrivals:Linger",),
         unseen="it batches requests to Kafka; simulated records travel one by one",
     ),
-    Mechanism(
+    AblatedMechanism(
         name="bounds of connections, bodies and quotas",
         area=Area.GATEWAY,
         code=("gateway.limits.connections", "gateway.limits.arrivals", "gateway.limits.quotas"),

@@ -37,7 +37,7 @@ class Area(StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Mechanism:
+class AblatedMechanism:
     """A mechanism that simulations can leave out. Places are written `module:name` or `module:Class.name`."""
 
     name: str

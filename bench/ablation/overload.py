@@ -2,13 +2,13 @@
 
 from typing import Final
 
-from bench.ablation.mechanism import Area, Mechanism, argument, constant, given, returning
+from bench.ablation.mechanism import AblatedMechanism, Area, argument, constant, given, returning
 
 _OVERLOAD: Final = "selector.admission.overload"
 
 
 OVERLOAD: Final = (
-    Mechanism(
+    AblatedMechanism(
         name="limits of waiting under overload",
         area=Area.OVERLOAD,
         code=(
@@ -19,14 +19,14 @@ OVERLOAD: Final = (
         patches={f"{_OVERLOAD}:LoadShedder.review": argument(2)},
         promise="fair shares of tenants",
     ),
-    Mechanism(
+    AblatedMechanism(
         name="fair shares of tenants",
         area=Area.OVERLOAD,
         code=("selector.admission.tenant_shares:fair_share", f"{_OVERLOAD}:_UNDERSERVED", f"{_OVERLOAD}:_SERVED"),
         patches={f"{_OVERLOAD}:fair_share": returning(float("inf"))},
         promise="fair shares of tenants",
     ),
-    Mechanism(
+    AblatedMechanism(
         name="shares by cost, and less waiting for dear queries",
         area=Area.OVERLOAD,
         code=(f"{_OVERLOAD}:_COST_BAND",),
@@ -35,19 +35,19 @@ OVERLOAD: Final = (
             f"{_OVERLOAD}:Overload.admit": given(2, lambda _cost: 1.0),
         },
     ),
-    Mechanism(
+    AblatedMechanism(
         name="reserve for errors of predictions",
         area=Area.OVERLOAD,
         code=(f"{_OVERLOAD}:_WITHIN_SHARE",),
         patches={f"{_OVERLOAD}:_WITHIN_SHARE": constant(1.0)},
     ),
-    Mechanism(
+    AblatedMechanism(
         name="less waiting for tenants that received their share",
         area=Area.OVERLOAD,
         code=(f"{_OVERLOAD}:_SERVED", f"{_OVERLOAD}:Overload.admit"),
         patches={f"{_OVERLOAD}:_SERVED": constant(0.4)},
     ),
-    Mechanism(
+    AblatedMechanism(
         name="cache of refusals",
         area=Area.OVERLOAD,
         code=(
@@ -60,7 +60,7 @@ OVERLOAD: Final = (
         ),
         unseen="it spares CPU time of a selector: a refusal takes 15 µs instead of 44",
     ),
-    Mechanism(
+    AblatedMechanism(
         name="accounts of tenants with unproved names",
         area=Area.OVERLOAD,
         code=("selector.admission.tenant_shares:TenantAccounts",),

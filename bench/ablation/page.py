@@ -5,7 +5,7 @@ from typing import Final
 
 from bench.ablation.differences import FIGURES, Difference, Differences
 from bench.ablation.inventory import MECHANISMS
-from bench.ablation.mechanism import Area, Mechanism
+from bench.ablation.mechanism import AblatedMechanism, Area
 from bench.ablation.sensitivity import SETTINGS
 from bench.ablation.workloads import WORKLOADS
 
@@ -45,7 +45,7 @@ def _worth(found: Differences) -> str:
     return text
 
 
-def _row(mechanism: Mechanism, found: Differences) -> list[str]:
+def _row(mechanism: AblatedMechanism, found: Differences) -> list[str]:
     of_all = found[mechanism.name].values()
     cells = [_largest([one for all_of in of_all for one in all_of if one.figure == name]) for name in FIGURES]
     return [mechanism.name, str(mechanism.lines()), *cells, mechanism.promise]

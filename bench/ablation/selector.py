@@ -4,7 +4,7 @@ from typing import Any, Final
 
 from msgspec.structs import replace
 
-from bench.ablation.mechanism import Area, Mechanism, Patch, constant, given, returning
+from bench.ablation.mechanism import AblatedMechanism, Area, Patch, constant, given, returning
 from selector.policy.cluster_state import ClusterState
 from selector.policy.entities import Instance, Worker
 
@@ -44,19 +44,19 @@ def _without_steps(*names: str) -> Patch:
 
 
 PREDICTION: Final = (
-    Mechanism(
+    AblatedMechanism(
         name="slowdown in predictions",
         area=Area.PREDICTION,
         code=(f"{_INSTANCE}.slowdown", "workers.serving.health:NOISE_S"),
         patches={f"{_INSTANCE}.take_status": _reported_as(slowdown=1.0)},
     ),
-    Mechanism(
+    AblatedMechanism(
         name="queue slowdown",
         area=Area.PREDICTION,
         code=(f"{_INSTANCE}.effective_slowdown", f"{_METER}.interrupted"),
         patches={f"{_INSTANCE}.take_status": _reported_as(queue_slowdown=1.0)},
     ),
-    Mechanism(
+    AblatedMechanism(
         name="factor of large queries",
         area=Area.PREDICTION,
         code=(
@@ -67,61 +67,61 @@ PREDICTION: Final = (
         ),
         unseen="it measures the reading and writing of large bodies, which simulated queries do not have",
     ),
-    Mechanism(
+    AblatedMechanism(
         name="inputs done of running batches",
         area=Area.PREDICTION,
         code=("workers.slots.schedule:SlotSchedule.done_inputs", "workers.slots.schedule:_BatchUnderWay.done"),
         patches={f"{_INSTANCE}.take_status": _reported_as(done_inputs=0.0)},
     ),
-    Mechanism(
+    AblatedMechanism(
         name="measured rate of a slot",
         area=Area.PREDICTION,
         code=(f"{_INSTANCE}._take_slot_rate",),
         patches={f"{_INSTANCE}.take_status": _reported_as(batch_s=0.0)},
     ),
-    Mechanism(
+    AblatedMechanism(
         name="backlog of each slot",
         area=Area.PREDICTION,
         code=("workers.slots.batch_queue:slot_backlogs_s", "workers.slots.batch_queue:_MOST_ROUNDS"),
         patches={f"{_WORKER}.take_status": _reported_as(slot_backlogs_s=())},
     ),
-    Mechanism(
+    AblatedMechanism(
         name="sends occupy slots",
         area=Area.PREDICTION,
         code=(f"{_WORKER}.take_work", f"{_WORKER}.take_inputs", f"{_WORKER}.sent_to"),
         patches={f"{_WORKER}.take_inputs": returning(None)},
     ),
-    Mechanism(
+    AblatedMechanism(
         name="waiting for other instances' slots",
         area=Area.PREDICTION,
         code=(f"{_INSTANCE}.others_wait_s", f"{_WORKER}.wait_s"),
         patches={f"{_INSTANCE}.others_wait_s": returning(0.0)},
     ),
-    Mechanism(
+    AblatedMechanism(
         name="shares of slots by work",
         area=Area.PREDICTION,
         code=(f"{_INSTANCE}.share_slots", f"{_INSTANCE}.load_s", f"{_WORKER}.load_s"),
         patches={f"{_INSTANCE}.share_slots": constant(_expect_all_slots)},
     ),
-    Mechanism(
+    AblatedMechanism(
         name="mean inputs of waiting queries",
         area=Area.PREDICTION,
         code=(f"{_INSTANCE}._mean_of", f"{_INSTANCE}.mean_inputs"),
         patches={f"{_INSTANCE}._mean_of": returning(None)},
     ),
-    Mechanism(
+    AblatedMechanism(
         name="sends of other selectors in acknowledgements",
         area=Area.PREDICTION,
         code=("selector.policy.cluster_state:ClusterState.acknowledged",),
         patches={"selector.policy.cluster_state:ClusterState.acknowledged": given(1, lambda _instance: None)},
     ),
-    Mechanism(
+    AblatedMechanism(
         name="measured hop",
         area=Area.PREDICTION,
         code=(f"{_WORKER}.measure_hop", "selector.policy.entities:_SMOOTHING", "selector.policy.entities:_MAX_HOP_S"),
         patches={f"{_WORKER}.measure_hop": returning(None)},
     ),
-    Mechanism(
+    AblatedMechanism(
         name="shorter way back of a reply stream",
         area=Area.PREDICTION,
         code=(f"{_WORKER}._set_hop", "selector.policy.entities:_STREAM_SHARE", "selector.policy.entities:_STREAM_S"),
@@ -130,13 +130,27 @@ PREDICTION: Final = (
 )
 
 CHOICE: Final = (
-    Mechanism(
+    AblatedMechanism(
         name="power of two choices",
         area=Area.CHOICE,
         code=(f"{_SELECTION}:_drawn", "selector.policy.replicas:two_of", "selector.policy.replicas:ReplicaGroup"),
         patches={f"{_SELECTION}:FEW": constant(10**9)},
     ),
-    Mechanism(
+    AblatedMechanism(
+        name="apertures",
+        area=Area.CHOICE,
+        code=(
+            "selector.policy.replicas:TaskShare",
+            "selector.policy.replicas:Replicas.preferred",
+            "selector.policy.replicas:Replicas.use_share",
+            f"{_SELECTION}:_replica_in_time",
+            f"{_SELECTION}:_NEAR",
+            "selector.policy.cluster_state:ClusterState.use_shares",
+            "selector.service:task_shares",
+        ),
+        patches={"selector.policy.replicas:TaskShare.is_whole": constant(property(lambda _share: True))},
+    ),
+    AblatedMechanism(
         name="the replica that is free first as third choice",
         area=Area.CHOICE,
         code=(
@@ -146,13 +160,13 @@ CHOICE: Final = (
         ),
         patches={"selector.policy.replicas:ReplicaGroup.soonest": returning(None)},
     ),
-    Mechanism(
+    AblatedMechanism(
         name="no dearer variant beside an overloaded cheaper one",
         area=Area.CHOICE,
         code=(f"{_SELECTION}:_is_slower", f"{_INSTANCE}.is_blocked"),
         patches={f"{_SELECTION}:_is_slower": returning(False)},
     ),
-    Mechanism(
+    AblatedMechanism(
         name="overloaded state",
         area=Area.CHOICE,
         code=(
@@ -164,7 +178,7 @@ CHOICE: Final = (
         ),
         patches={"workers.serving.health:_overloaded": returning(False)},
     ),
-    Mechanism(
+    AblatedMechanism(
         name="interfered state",
         area=Area.CHOICE,
         code=(
@@ -174,20 +188,20 @@ CHOICE: Final = (
         ),
         patches={"workers.serving.health:_interfered": returning(False)},
     ),
-    Mechanism(
+    AblatedMechanism(
         name="cold start within the deadline",
         area=Area.CHOICE,
         code=(f"{_SELECTION}:cold_start_in_time", f"{_SELECTION}:_is_fast_enough_alone"),
         patches={f"{_SELECTION}:_STEPS": _without_steps("cold_start_in_time")},
     ),
-    Mechanism(
+    AblatedMechanism(
         name="instances for queries that may be late",
         area=Area.CHOICE,
         code=(f"{_SELECTION}:soonest", f"{_SELECTION}:fallback"),
         patches={f"{_SELECTION}:_STEPS": _without_steps("soonest", "fallback")},
         promise="queries without a firm deadline are answered",
     ),
-    Mechanism(
+    AblatedMechanism(
         name="sooner end of a silent worker that was sent queries",
         area=Area.CHOICE,
         code=("selector.policy.cluster_state:ClusterState._given_to",),
@@ -197,7 +211,7 @@ CHOICE: Final = (
 
 
 UPGRADES: Final = (
-    Mechanism(
+    AblatedMechanism(
         name="upgrades",
         area=Area.UPGRADES,
         code=(
@@ -217,7 +231,7 @@ UPGRADES: Final = (
         ),
         patches={f"{_SELECTION}:_upgrade": returning(None)},
     ),
-    Mechanism(
+    AblatedMechanism(
         name="upgrades: limit of the worker's slots",
         area=Area.UPGRADES,
         code=(
@@ -228,7 +242,7 @@ UPGRADES: Final = (
         ),
         settings={"policy.upgrade_share": float("inf")},
     ),
-    Mechanism(
+    AblatedMechanism(
         name="upgrades: limit of the machine's CPU",
         area=Area.UPGRADES,
         code=(
@@ -244,13 +258,13 @@ UPGRADES: Final = (
         ),
         settings={"policy.upgrade_cpu_limit": float("inf")},
     ),
-    Mechanism(
+    AblatedMechanism(
         name="upgrades: fewer in proportion to the CPU left",
         area=Area.UPGRADES,
         code=(f"{_PREDICTION}:cpu_share", f"{_PREDICTION}:_CPU_BAND"),
         patches={f"{_PREDICTION}:cpu_share": returning(1.0)},
     ),
-    Mechanism(
+    AblatedMechanism(
         name="upgrades: bursts count at once",
         area=Area.UPGRADES,
         code=(
@@ -263,7 +277,7 @@ UPGRADES: Final = (
         ),
         patches={f"{_WORKER}.burst_rate": returning(0.0)},
     ),
-    Mechanism(
+    AblatedMechanism(
         name="upgrades: to nearly idle instances only",
         area=Area.UPGRADES,
         code=(f"{_PREDICTION}:_UNNOTICED", f"{_PREDICTION}:_UNNOTICED_S", f"{_WORKER}.mean_wait_s"),
@@ -272,25 +286,25 @@ UPGRADES: Final = (
 )
 
 UNSEEN: Final = (
-    Mechanism(
+    AblatedMechanism(
         name="cached classes of queries",
         area=Area.CHOICE,
         code=("selector.policy.candidates:Candidates", "selector.policy.candidates:QueryClass"),
         unseen="it spares CPU time of a selector; a simulated decision takes a constant time",
     ),
-    Mechanism(
+    AblatedMechanism(
         name="delay between two fetches",
         area=Area.CHOICE,
         code=("selector.dispatch.fetch_delay",),
         unseen="it batches requests to Kafka; simulated records travel one by one",
     ),
-    Mechanism(
+    AblatedMechanism(
         name="order of deadlines within a fetch",
         area=Area.CHOICE,
         code=("selector.dispatch.online:Dispatcher.take_all",),
         unseen="simulated queries reach a selector one by one",
     ),
-    Mechanism(
+    AblatedMechanism(
         name="canaries, shadows, versions and tenants' views",
         area=Area.CHOICE,
         code=(

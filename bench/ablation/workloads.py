@@ -114,7 +114,7 @@ _FIXED: Final = (
     ),
     AblationWorkload(
         name="8 selectors",
-        areas=frozenset({Area.PREDICTION, Area.UPGRADES}),
+        areas=frozenset({Area.PREDICTION, Area.CHOICE, Area.UPGRADES}),
         document=_fixed([_poisson(320, 30, _MIXED)], selectors=8),
     ),
     AblationWorkload(

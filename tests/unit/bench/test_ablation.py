@@ -6,7 +6,7 @@ import pytest
 
 from bench.ablation.differences import Difference, differences
 from bench.ablation.inventory import MECHANISMS
-from bench.ablation.mechanism import Area, Mechanism, lines_of, split_place, with_setting
+from bench.ablation.mechanism import AblatedMechanism, Area, lines_of, split_place, with_setting
 from bench.ablation.page import page
 from bench.ablation.sensitivity import SETTINGS, sensitivity_trials
 from bench.ablation.trial import AblationFigures, AblationTrial
@@ -15,7 +15,7 @@ from simulator.trace import QueryKind
 from tests.unit.simulator.scenarios import a_catalogue, a_scenario, a_trace, a_variant
 
 
-def values_of(mechanism: Mechanism) -> list[Any]:
+def values_of(mechanism: AblatedMechanism) -> list[Any]:
     """Return what its patches replace."""
     return [vars(holder)[name] for holder, name in map(split_place, mechanism.patches)]
 
