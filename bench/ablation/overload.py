@@ -48,6 +48,12 @@ OVERLOAD: Final = (
         patches={f"{_OVERLOAD}:_SERVED": constant(0.4)},
     ),
     AblatedMechanism(
+        name="refusals that do not prolong an overload",
+        area=Area.OVERLOAD,
+        code=("selector.policy.choice:Refusal.is_calm",),
+        patches={"selector.policy.choice:Refusal.is_calm": constant(property(lambda _refusal: False))},
+    ),
+    AblatedMechanism(
         name="cache of refusals",
         area=Area.OVERLOAD,
         code=(
