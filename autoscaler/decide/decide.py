@@ -89,14 +89,14 @@ class _Decision:
         ]
         wanted = self.wanted(problem, allocation, used, busy)
         pools = pool_targets(problem, allocation, busy, self.snapshot, self.limits, self.stabilizer)
-        builder, drained, moved_s = self.place(wanted, pools)
+        builder, drained = self.place(wanted, pools)
         return ScalePlan(
             changes=tuple(builder.changes.values()),
             unplaced=builder.unplaced,
             workers=worker_count_changes(pools, drained, self.snapshot),
             drain=drained,
             partitions=_partitions(builder) if self.snapshot.can_add_partitions else {},
-            memory=DecisionMemory(surplus=self.stabilizer.surplus, moved_s=moved_s),
+            memory=DecisionMemory(surplus=self.stabilizer.surplus),
             explanation=_explain(
                 problem, allocation, pools, "heuristic" if targets is None else f"solver: {targets.reason}"
             ),
@@ -168,16 +168,14 @@ class _Decision:
             for name, limit in found.items()
         }
 
-    def place(
-        self, wanted: DesiredInstances, pools: Sequence[PoolTarget]
-    ) -> tuple[PlacementBuilder, tuple[str, ...], dict[str, float]]:
+    def place(self, wanted: DesiredInstances, pools: Sequence[PoolTarget]) -> tuple[PlacementBuilder, tuple[str, ...]]:
         """Place all variants; if not all leaving workers can be emptied, halve their number until they can."""
         leaving = [name for pool in pools for name in pool.leaving]
         while True:
             builder = self.builder(frozenset(leaving))
-            moved_s = place_variants(builder, wanted)
+            place_variants(builder, wanted)
             if all(not builder.capacities[name].hosted for name in leaving):
-                return builder, tuple(leaving), moved_s
+                return builder, tuple(leaving)
             leaving = leaving[: len(leaving) // 2]
 
 

@@ -7,7 +7,7 @@
 4. A demanded variant is placed at once, the most recent demand first, because older queries may be late already. If it
    fits nowhere, idle instances of one worker are evicted, lowest cost of a miss first.
 5. Variants that the load needs are placed where slots are free, on enough workers for the load to fit. Instances that
-   the load does not need are evicted for them if their cost of a miss is not higher. A disturbed instance is moved.
+   the load does not need are evicted for them if their cost of a miss is not higher.
 6. Surplus replicas are removed where the load fits without them.
 7. Instances of draining workers, more instances of variants with load (`spread_count`), and all Pareto-best variants
    are placed where they fit, least loaded workers first. They evict nothing. The best variants of a task wait until the
@@ -61,8 +61,8 @@ class DesiredInstances(msgspec.Struct, frozen=True, kw_only=True):
     """Tasks to unload completely."""
 
 
-def place_variants(builder: PlacementBuilder, wanted: DesiredInstances) -> dict[str, float]:
-    """Apply all rules; return the times at which variants were last moved away from a disturbance."""
+def place_variants(builder: PlacementBuilder, wanted: DesiredInstances) -> None:
+    """Apply all rules."""
     placer = _Placer(builder, wanted)
     placer.drop_unwanted()
     placer.evict_overcommitted()
@@ -76,7 +76,6 @@ def place_variants(builder: PlacementBuilder, wanted: DesiredInstances) -> dict[
     placer.drop_replaced()
     placer.limit_batches()
     builder.assign_partitions()
-    return placer.moved
 
 
 def replace_lost(builder: PlacementBuilder) -> None:
@@ -95,7 +94,6 @@ class _Placer:
     def __init__(self, builder: PlacementBuilder, wanted: DesiredInstances) -> None:
         self.builder = builder
         self.wanted = wanted
-        self.moved = dict(builder.snapshot.memory.moved_s)
         self._shares: LoadShares | None = None
 
     # -- rules 2 and 3: what leaves ------------------------------------------------------------------------------------
@@ -168,7 +166,6 @@ class _Placer:
             while self.needs_more(name) and self.place_another(candidate):
                 self.builder.moved.discard(name)
             self.builder.moved.add(name)  # distribute the load once among all replicas, instead of at each placement
-            self.move_disturbed(candidate)
 
     def needs_more(self, name: str) -> bool:
         """Return true if there are too few instances, or others take the slots of their workers."""
@@ -223,26 +220,6 @@ class _Placer:
             return False
         others = self.builder.host_count(name) - 1
         return others >= self.wanted.instances.get(name, 0)
-
-    def move_disturbed(self, candidate: RunnableVariant) -> None:
-        """Move an instance that is slower than profiled for another reason than its load, if there is a calm worker."""
-        builder, name, now_s = self.builder, candidate.name, self.builder.snapshot.observed_s
-        disturbed = [capacity for capacity in builder.hosts(name) if builder.is_interfered(name, capacity)]
-        waited = name not in self.moved or now_s - self.moved[name] > builder.limits.disturbed_s
-        if (
-            not disturbed
-            or not waited
-            or not self.wanted.load_slots.get(name)
-            or builder.host_count(name) > self.count_of(name)
-        ):
-            return
-        self.shares()
-        calm = builder.order.least_loaded(candidate, with_slots=True, calm=True)
-        if calm is not None:
-            self.moved[name] = now_s
-            why = f"on {disturbed[0].name} it is slower than profiled, but not because of its load"
-            builder.place(candidate, why, calm)
-            builder.remove(name, disturbed[0].name, "remove", f"{why}; moved to another worker")
 
     def count_of(self, name: str) -> int:
         return self.wanted.instances.get(name, 0)

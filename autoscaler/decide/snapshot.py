@@ -40,7 +40,7 @@ class ScalingLimits(msgspec.Struct, frozen=True, kw_only=True):
     worker_downscale_delay_s: float = 30.0
     worker_downscale_delay_starts: float = 2.0
     disturbed_s: float = 60.0
-    """Seconds of disturbance before a worker is replaced, and between two moves of a variant."""
+    """Seconds of disturbance before a worker is replaced."""
     headroom: float = 1.4
     """Ratio of wanted throughput to load at one busy slot, see `throughput.headroom_of`. At INFaaS's slack threshold of
     1.05 the slot is 95 % busy and a query waits for about ten others. At 1.4 it is 70 % busy: a query waits for one,
@@ -152,8 +152,6 @@ class DecisionMemory(msgspec.Struct, frozen=True, kw_only=True):
 
     surplus: dict[str, ScaleDownTimer] = {}
     """Timers of surplus, by name."""
-    moved_s: dict[str, float] = {}
-    """Time, in `observed_s`, of the last move away from a disturbance, by variant."""
 
 
 class ClusterSnapshot(msgspec.Struct, frozen=True, kw_only=True):

@@ -155,19 +155,16 @@ class WorkerOrder:
         self._by_load: defaultdict[tuple[str, bool], _Ranked[LoadKey]] = defaultdict(_Ranked)
         self._by_gap: defaultdict[str, _Ranked[tuple[int, str]]] = defaultdict(_Ranked)
 
-    def least_loaded(
-        self, candidate: RunnableVariant, *, with_slots: bool = False, calm: bool = False
-    ) -> WorkerCapacity | None:
+    def least_loaded(self, candidate: RunnableVariant, *, with_slots: bool = False) -> WorkerCapacity | None:
         """Return the worker to place the candidate on, so that instances spread; None if it fits nowhere.
 
-        `with_slots` requires slots that the load leaves free, `calm` an undisturbed worker. Disturbed workers come
-        last.
+        `with_slots` requires slots that the load leaves free. Disturbed workers come last.
         """
         self._sort()
         gaps = self._by_gap[candidate.variant.hardware].keys
         if not gaps or gaps[-1][0] < candidate.memory_bytes:
             return None
-        for worker in self._sorted(candidate.variant.hardware, with_slots=with_slots, calm=calm):
+        for worker in self._sorted(candidate.variant.hardware, with_slots=with_slots):
             if worker.could_take(candidate) and worker.fits(candidate):
                 return worker
         return None
@@ -177,8 +174,8 @@ class WorkerOrder:
         self._sort()
         return self._sorted(hardware)
 
-    def _sorted(self, hardware: str, *, with_slots: bool = False, calm: bool = False) -> Iterator[WorkerCapacity]:
-        for disturbed in (False,) if calm else (False, True):
+    def _sorted(self, hardware: str, *, with_slots: bool = False) -> Iterator[WorkerCapacity]:
+        for disturbed in (False, True):
             ranked = self._by_load[hardware, disturbed]
             for key in ranked.keys:
                 worker = ranked.workers[key]

@@ -219,22 +219,12 @@ DELAYS: Final = (
     AblatedMechanism(
         name="replacement of disturbed workers",
         area=Area.DELAYS,
-        code=(f"{_COUNTS}:_disturbed", f"{_COUNTS}:PoolTarget.replaced"),
+        code=(f"{_COUNTS}:_disturbed", f"{_COUNTS}:PoolTarget.replaced", f"{_LIMITS}.disturbed_s"),
         patches={f"{_COUNTS}:_disturbed": making(list)},
     ),
 )
 
 PLACEMENT: Final = (
-    AblatedMechanism(
-        name="moves away from disturbed workers",
-        area=Area.PLACEMENT,
-        code=(
-            f"{_PLACER}.move_disturbed",
-            "autoscaler.decide.snapshot:DecisionMemory.moved_s",
-            f"{_LIMITS}.disturbed_s",
-        ),
-        patches={f"{_PLACER}.move_disturbed": returning(None)},
-    ),
     AblatedMechanism(
         name="eviction by cost of a miss",
         area=Area.PLACEMENT,

@@ -262,8 +262,13 @@ _SCALED: Final = (
         name="bursty, scaled",
         areas=frozenset({Area.UPGRADES, Area.LOAD, Area.ALLOCATION, Area.DELAYS, Area.PLACEMENT}),
         document=_scaled(
-            [{"arrivals": {"process": "markov", "rates": [20, 120], "means": [45, 15]}, "seconds": 300,
-              "mix": {"kinds": _SCALED_NEEDS}}]
+            [
+                {
+                    "arrivals": {"process": "markov", "rates": [20, 120], "means": [45, 15]},
+                    "seconds": 300,
+                    "mix": {"kinds": _SCALED_NEEDS},
+                }
+            ]
         ),
         hardware=_SMALL,
     ),
@@ -271,8 +276,13 @@ _SCALED: Final = (
         name="diurnal, scaled",
         areas=frozenset({Area.LOAD, Area.DELAYS}),
         document=_scaled(
-            [{"arrivals": {"process": "diurnal", "rate": 50, "amplitude": 0.9, "period": 130}, "seconds": 350,
-              "mix": {"kinds": _SCALED_NEEDS}}]
+            [
+                {
+                    "arrivals": {"process": "diurnal", "rate": 50, "amplitude": 0.9, "period": 130},
+                    "seconds": 350,
+                    "mix": {"kinds": _SCALED_NEEDS},
+                }
+            ]
         ),
         hardware=_SMALL,
     ),
@@ -310,8 +320,13 @@ _SCALED: Final = (
         name="flash crowd, scaled",
         areas=frozenset({Area.LOAD, Area.ALLOCATION}),
         document=_scaled(
-            [{"arrivals": {"process": "flash-crowd", "rate": 20, "factor": 8, "at": 120, "rise": 20, "hold": 40},
-              "seconds": 250, "mix": {"kinds": _SCALED_NEEDS}}]
+            [
+                {
+                    "arrivals": {"process": "flash-crowd", "rate": 20, "factor": 8, "at": 120, "rise": 20, "hold": 40},
+                    "seconds": 250,
+                    "mix": {"kinds": _SCALED_NEEDS},
+                }
+            ]
         ),
         hardware=_SMALL,
     ),
@@ -356,6 +371,16 @@ _SCALED: Final = (
         ),
         hardware=_SMALL,
     ),
-)  # fmt: skip
+    AblationWorkload(
+        name="one of two workers slows for long, scaled",
+        areas=frozenset({Area.PLACEMENT}),
+        document=_scaled(
+            [_poisson(25, 300, _SCALED_NEEDS)],
+            faults=[{"kind": "worker-slows", "at_s": 90, "seconds": 200, "factor": 4}],
+            maximum={"cpu": 2},
+            scaling={"min_workers": {"cpu": 2}},
+        ),
+    ),
+)
 
 WORKLOADS: Final = {one.name: one for one in (*_FIXED, *_SCALED)}

@@ -78,13 +78,12 @@ _steps = st.lists(
 )
 
 
-@given(_workers, _steps, st.integers(1, 8), st.booleans(), st.booleans())
+@given(_workers, _steps, st.integers(1, 8), st.booleans())
 def test_worker_order_equals_full_search(
     made: list[tuple[int, int, bool, bool]],
     steps: list[tuple[int, int, int, float, bool]],
     memory: int,
     with_slots: bool,
-    calm: bool,
 ) -> None:
     order = WorkerOrder()
     workers = [
@@ -105,13 +104,10 @@ def test_worker_order_equals_full_search(
     fitting = [
         worker
         for worker in workers
-        if worker.could_take(wanted)
-        and worker.fits(wanted)
-        and not (with_slots and worker.free_slots <= SLACK)
-        and not (calm and worker.disturbed)
+        if worker.could_take(wanted) and worker.fits(wanted) and not (with_slots and worker.free_slots <= SLACK)
     ]
     expected = min(fitting, key=lambda worker: (worker.disturbed, *worker.sort_key()), default=None)
-    assert order.least_loaded(wanted, with_slots=with_slots, calm=calm) is expected
+    assert order.least_loaded(wanted, with_slots=with_slots) is expected
 
 
 @given(st.lists(st.integers(1, 3), min_size=1, max_size=8), st.floats(0.1, 12), st.floats(0, 3), st.booleans())

@@ -9,9 +9,8 @@ from autoscaler.decide.optimizer.milp import solve_targets
 from autoscaler.decide.snapshot import Backlog, ScaleDownTimer, ScalingLimits, WorkerLoad
 from autoscaler.decide.stabilization import ScaleDownStabilizer
 from schemas.rows.cluster import Pin, PinKind
-from schemas.status import InstanceState
 from tests.unit.autoscaler.decide.simulator import Simulator
-from tests.unit.autoscaler.decide.snapshots import cpus, full, instance_load, load, profile, ranking
+from tests.unit.autoscaler.decide.snapshots import cpus, full, load, profile, ranking
 
 # One slot serves 16 inputs in 8.26 batch times: `a` about 190/s within a second, `b` 1900/s. There is no headroom.
 A, B = profile("digits-a", 0.9, 0.010, load_s=0.5), profile("digits-b", 0.8, 0.001, load_s=0.5)
@@ -200,19 +199,6 @@ def test_scaling_down_moves_last_instance_of_dominated_variant() -> None:
     simulator.bounds = ()
     simulator.run(60, {"digits": 1.0})
     assert set(simulator.rows) == {(A.variant, "cpu-0"), (beaten.variant, "cpu-0")}
-
-
-def test_scaling_moves_interfered_instance_once() -> None:
-    both = Pin(kind=PinKind.HARDWARE, name="cpu", minimum=2)
-    simulator = Simulator([A], workers=2, bounds=[both]).run(5, {"digits": 0.5 * SLOT})
-    ((_, first),) = simulator.rows
-    disturbed = instance_load("digits-a", first, state=InstanceState.INTERFERED)
-    simulator.run(3, {"digits": 0.5 * SLOT}, instance_loads=(disturbed,))
-    ((_, second),) = simulator.rows
-    assert second != first
-    again = instance_load("digits-a", second, state=InstanceState.INTERFERED)
-    simulator.run(30, {"digits": 0.5 * SLOT}, instance_loads=(again,))
-    assert set(simulator.rows) == {(A.variant, second)}
 
 
 def test_scaling_replaces_worker_interfered_for_long() -> None:
