@@ -5,6 +5,7 @@ from typing import Final
 from bench.ablation.mechanism import AblatedMechanism, Area, named, returning
 
 _BINDING: Final = "selector.policy.late_binding"
+_ENTITIES: Final = "selector.policy.entities"
 _HELD: Final = "selector.dispatch.held_queries"
 _THROTTLE: Final = "workers.serving.offline_throttle:OfflineThrottle"
 
@@ -13,7 +14,7 @@ OFFLINE: Final = (
     AblatedMechanism(
         name="late binding",
         area=Area.OFFLINE,
-        code=(f"{_BINDING}:_has_room", f"{_BINDING}:_is_free_of_online", f"{_BINDING}:_has_slots_for"),
+        code=(f"{_BINDING}:_has_room", f"{_BINDING}:_is_free_of_online", f"{_ENTITIES}:Worker.has_free_slots"),
         patches={f"{_BINDING}:_has_room": returning(True), f"{_BINDING}:_is_free_of_online": returning(True)},
         promise="offline queries delay no online query",
     ),
@@ -23,15 +24,21 @@ OFFLINE: Final = (
         code=(
             f"{_BINDING}:_AHEAD_OF_BUSY_S",
             f"{_BINDING}:_QUIET_S",
-            "selector.policy.entities:Worker.online_at",
+            f"{_ENTITIES}:Worker.online_at",
         ),
         unseen="it spares CPU time of a busy machine; simulated machines have none besides that of slots",
     ),
     AblatedMechanism(
         name="no slot from a cheaper variant",
         area=Area.OFFLINE,
-        code=(f"{_BINDING}:_has_slots_for", "selector.policy.entities:Instance.occupied_slots"),
-        patches={f"{_BINDING}:_has_slots_for": returning(True)},
+        code=(f"{_ENTITIES}:Worker.has_free_slots", f"{_ENTITIES}:Instance.occupied_slots"),
+        patches={f"{_ENTITIES}:Worker.has_free_slots": returning(True)},
+    ),
+    AblatedMechanism(
+        name="slots that offline work leaves to online queries",
+        area=Area.OFFLINE,
+        code=(f"{_ENTITIES}:Instance.has_free_slots",),
+        patches={f"{_ENTITIES}:Instance.has_free_slots": returning(False)},
     ),
     AblatedMechanism(
         name="turns of tenants by slot time",

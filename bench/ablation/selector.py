@@ -35,7 +35,7 @@ def _set_hop_by_record(worker: Worker, hop_s: float) -> None:
 
 def _give_to(_state: ClusterState, instance: Instance, now: float) -> Worker:
     instance.turn += 1
-    instance.worker.count_send(now)
+    instance.worker.count_send(now, 1.0)
     return instance.worker
 
 
@@ -143,12 +143,18 @@ CHOICE: Final = (
             "selector.policy.replicas:TaskShare",
             "selector.policy.replicas:Replicas.preferred",
             "selector.policy.replicas:Replicas.use_share",
-            f"{_SELECTION}:_replica_in_time",
+            f"{_SELECTION}:_preferred_replica",
             f"{_SELECTION}:_NEAR",
             "selector.policy.cluster_state:ClusterState.use_shares",
             "selector.service:task_shares",
         ),
         patches={"selector.policy.replicas:TaskShare.is_whole": constant(property(lambda _share: True))},
+    ),
+    AblatedMechanism(
+        name="half of the cheapest variant's queue left to others",
+        area=Area.CHOICE,
+        code=(f"{_SELECTION}:_is_prompt", f"{_SELECTION}:_at_price_of", f"{_SELECTION}:_PROMPT"),
+        patches={f"{_SELECTION}:_is_prompt": returning(True)},
     ),
     AblatedMechanism(
         name="the replica that is free first as third choice",
