@@ -105,7 +105,7 @@ def _labelled(
 
 def _unlabelled(signature: Signature, rows: Arrays | None, limit: int, classes: Sequence[str]) -> Samples:
     if rows is None:
-        return Samples(_synthetic(signature), None, None, real=False, classes=tuple(classes))
+        return Samples(synthetic_inputs(signature.inputs), None, None, real=False, classes=tuple(classes))
     order = _order(len(next(iter(rows.values()))))
     half = max(1, min(_CALIBRATION_ROWS, len(order) // 2))
     return Samples(_take(rows, order[half:][:limit]), None, _take(rows, order[:half]), classes=tuple(classes))
@@ -173,11 +173,15 @@ def batches_of(samples: Arrays, size: int) -> Iterator[Arrays]:
         yield take_rows(samples, start, min(size, rows - start))
 
 
-def _synthetic(signature: Signature) -> Arrays:
-    """Generate rows from the signature: they show whether and how fast a model runs, but not how well."""
+def synthetic_inputs(inputs: Sequence[TensorSpec]) -> Arrays:
+    """Generate rows from a signature: they show whether and how fast a model runs, but not how well.
+
+    Raises:
+        InvalidRequest: an input is not numeric, or has a variable axis besides the batch.
+    """
     random = np.random.default_rng(_SEED)
     arrays: Arrays = {}
-    for spec in signature.inputs:
+    for spec in inputs:
         shape, dtype = (_SYNTHETIC_ROWS, *spec.shape[1:]), dtype_of(spec.datatype, spec.name)
         if min(shape) < 0 or dtype.kind not in "fiub":
             raise InvalidRequest(

@@ -7,5 +7,5 @@ Reading order: trace_columns, trace (arrivals) -> workloads (generators) -> trac
 catalogues (variants and hardware) -> scenario, durations, events, outcomes, invariants -> cluster (partitions,
 instances, workers) -> history, system -> services (gateway, selector, autoscaler) -> baselines (other systems) ->
 faults, end_check, simulation, summary -> scenario_file, replications, figures, run_record, report, run_comparison ->
-oracle (bounds), regret -> planning, fleet_evaluation.
+oracle (bounds), regret -> planning, fleet_evaluation -> calibration (real runs beside simulated ones).
 """

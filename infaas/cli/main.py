@@ -32,7 +32,7 @@ _COMMANDS: Final = {
         "registrations": "registrations:app",
         "access": "access:app",
     },
-    "Planning": {"simulate": "simulate:app", "plan": "plan:plan"},
+    "Planning": {"simulate": "simulate:app", "plan": "plan:plan", "calibrate": "calibrate:calibrate"},
     "Operation": {
         "lag": "health:lag",
         "record": "record:record",

@@ -1,0 +1,141 @@
+"""A whole calibration of a running system, from its catalogue to the comparison."""
+
+import asyncio
+import dataclasses
+import os
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import msgspec
+from msgspec.structs import replace
+
+from admin import scaling
+from admin.api import Empty
+from infaas.calibrate.calibration import Calibration, Progress, compare_all, play_all
+from infaas.calibrate.fleet_watch import alive_workers
+from infaas.calibrate.real_system import RealSystem
+from infaas.calibrate.sample_inputs import sample_inputs
+from infaas.calibrate.service_settings import read_settings
+from infaas.calibrate.system_facts import SystemFacts, read_facts
+from infaas.cli.admin_client import AdminClient, asking
+from infaas.cli.connect import find_gateway, find_kafka
+from infaas.client.http_transport import HttpTransport
+from infaas.client.kafka_transport import KafkaTransport
+from process.gateway_access import KEY_ENV, ClientTls, checked_key
+from schemas.errors import OperatorError
+from simulator.calibration.scenarios import CalibrationScenario, calibration_scenarios, probe_scenario
+from simulator.calibration.task_load import TaskLoad, task_loads
+from simulator.catalogue import Catalogue
+from simulator.scenario import Scenario
+from simulator.scenario_file import ScenarioFile, convert_scenario, set_field
+from simulator.trace import Trace
+
+if TYPE_CHECKING:
+    from infaas.client.transport import Transport
+
+_MOST_IN_FLIGHT: Final = 20_000
+_NOT_LOCAL: Final = "the system's processes do not run on this machine, so no worker can be killed"
+_TRACE: Final = "trace"
+"""Name of the scenario of a given trace."""
+
+
+class CalibrationRequest(msgspec.Struct, frozen=True, kw_only=True):
+    """Scenarios to calibrate with, and settings of the system."""
+
+    scenarios: tuple[str, ...] = ()
+    """Names of the scenarios; empty: all."""
+    trace: Trace | None = None
+    """Trace to play in place of the scenarios."""
+    tasks: tuple[str, ...] = ()
+    """Tasks to query, the loaded one first; empty: all."""
+    seconds: float = 40.0
+    """Duration of each scenario."""
+    probe_s: float = 20.0
+    """Duration of the probe."""
+    repeats: int = 2
+    """Real runs of each scenario; the difference between two is the noise."""
+    inputs: Mapping[str, Path] = {}
+    """Files of inputs, by task."""
+    settings: Mapping[str, Any] = {}
+    """Fields of the simulated scenarios by path, e.g. `scaling.limits.headroom`; they replace those that were read."""
+
+
+async def calibrate(home: Path, request: CalibrationRequest, progress: Progress) -> Calibration:
+    """Calibrate the simulator on the system that runs in `home`, or that the environment names.
+
+    Raises:
+        InfaasError: the system cannot be reached, or a scenario cannot be played on it.
+    """
+    async with asking(home) as ask:
+        facts = await read_facts(home, ask)
+        services = _services(facts, request.settings)
+        facts = dataclasses.replace(facts, catalogue=_bounded(facts.catalogue, services))
+        fleet = dict(alive_workers(await ask(scaling.status, Empty())))
+        loads = task_loads(facts.catalogue, fleet, request.tasks)
+        scenarios, skipped = _scenarios(request, loads, facts, fleet)
+        probe = probe_scenario(loads, request.probe_s)
+        async with _real_system(home, ask, facts, services, request.inputs, [probe, *scenarios]) as system:
+            probed, runs = await play_all(system, probe, scenarios, request.repeats, progress)
+    return await asyncio.to_thread(compare_all, probed, scenarios, runs, skipped)
+
+
+def _services(facts: SystemFacts, settings: Mapping[str, Any]) -> ScenarioFile:
+    """Return the settings of the system's services, with those that are given in place of those that were read."""
+    document = {} if facts.state is None else read_settings(facts.state)
+    for path, value in settings.items():
+        set_field(document, path, value)
+    return convert_scenario(document)
+
+
+def _bounded(catalogue: Catalogue, services: ScenarioFile) -> Catalogue:
+    most = services.maximum
+    hardware = [replace(one, maximum=most.get(one.name, one.maximum)) for one in catalogue.hardware]
+    return replace(catalogue, hardware=tuple(hardware))
+
+
+def _scenarios(
+    request: CalibrationRequest, loads: Sequence[TaskLoad], facts: SystemFacts, fleet: Mapping[str, int]
+) -> tuple[list[CalibrationScenario], dict[str, str]]:
+    """Return the scenarios that can be played, and the reasons why others cannot."""
+    if request.trace is not None:
+        return [CalibrationScenario(name=_TRACE, about="the given trace", trace=request.trace)], {}
+    growth = sum(one.maximum for one in facts.catalogue.hardware) / max(sum(fleet.values()), 1)
+    known = {one.name: one for one in calibration_scenarios(loads, max(growth, 1.0), request.seconds)}
+    if unknown := sorted(set(request.scenarios) - known.keys()):
+        raise OperatorError(f"there is no scenario {unknown[0]!r}; known: {', '.join(known)}")
+    wanted = [known[name] for name in request.scenarios or known]
+    skipped = {one.name: _NOT_LOCAL for one in wanted if one.faults and facts.state is None}
+    return [one for one in wanted if one.name not in skipped], skipped
+
+
+@asynccontextmanager
+async def _real_system(
+    home: Path,
+    ask: AdminClient,
+    facts: SystemFacts,
+    services: ScenarioFile,
+    files: Mapping[str, Path],
+    scenarios: Sequence[CalibrationScenario],
+) -> AsyncGenerator[RealSystem]:
+    largest: dict[str, int] = {}
+    for kind in (kind for one in scenarios for kind in one.trace.kinds):
+        largest[kind.task] = max(largest.get(kind.task, 1), kind.batch)
+    if unknown := sorted(largest.keys() - facts.tasks.keys()):
+        raise OperatorError(f"the system has no task {unknown[0]!r}; `infaas tasks` lists its tasks")
+    inputs = {task: sample_inputs(facts.tasks[task], files, most) for task, most in largest.items()}
+    base = Scenario(
+        trace=scenarios[0].trace, catalogue=facts.catalogue, selectors=facts.selectors, policy=services.policy,
+        scaling=services.scaling, workers=services.workers, delays=services.delays,
+    )  # fmt: skip
+    async with AsyncExitStack() as stack:
+        transports: dict[bool, Transport] = {}
+        if any(not one.via_gateway for one in scenarios):
+            kafka = KafkaTransport(find_kafka(home), _MOST_IN_FLIGHT)
+            transports[False] = await stack.enter_async_context(kafka)
+        if any(one.via_gateway for one in scenarios):
+            key = checked_key(os.environ.get(KEY_ENV, ""))
+            http = HttpTransport(find_gateway(home), key, _MOST_IN_FLIGHT, ClientTls())
+            transports[True] = await stack.enter_async_context(http)
+        yield RealSystem(home, ask, facts, transports, inputs, base)

@@ -1,0 +1,33 @@
+"""Tests of settings that are read from the environments of services."""
+
+from infaas.calibrate.service_settings import settings_document
+from simulator.scenario_file import convert_scenario
+
+
+def test_settings_of_services_become_fields_of_scenario() -> None:
+    document = settings_document(
+        {
+            "autoscaler": {
+                "INFAAS_AUTOSCALER_HEADROOM": "1.2",
+                "INFAAS_AUTOSCALER_POLICY": "greedy",
+                "INFAAS_AUTOSCALER_MIN_WORKERS": '{"cpu": 2}',
+                "INFAAS_AUTOSCALER_LIVENESS_TIMEOUT_S": "12",
+                "INFAAS_DEFAULT_LATENCY_S": "0.5",
+                "INFAAS_AUTOSCALER_LAUNCHER": "processes",
+            },
+            "selector": {"INFAAS_SELECTOR_UPGRADES": "false", "INFAAS_DEFAULT_LATENCY_S": "0.5"},
+            "workers": {"INFAAS_WORKERS_LEASE_TTL_S": "4", "INFAAS_WORKERS_NAME": "cpu-0"},
+        }
+    )
+    scenario = convert_scenario(document)
+    assert scenario.scaling.limits.headroom == 1.2
+    assert scenario.scaling.limits.default_latency_s == scenario.policy.default_latency_s == 0.5
+    assert scenario.scaling.policy == "greedy"
+    assert scenario.scaling.min_workers == {"cpu": 2}
+    assert scenario.scaling.timeouts.liveness_timeout_s == 12
+    assert not scenario.policy.upgrades
+    assert scenario.workers.lease_ttl_s == 4
+
+
+def test_settings_that_simulator_cannot_take_are_left_out() -> None:
+    assert settings_document({"autoscaler": {"INFAAS_AUTOSCALER_HEADROOM": "much"}}) == {}
