@@ -25,7 +25,7 @@ CHANGED := { git diff --name-only --diff-filter=d --merge-base $(BASE) 2>/dev/nu
 
 .PHONY: help setup demo up down check check-style check-types check-unit test test-unit test-integration test-system \
 	test-torch lint scan-secrets audit bench bench-runtimes bench-scale bench-peers bench-variants bench-profiles bench-zoo bench-systems bench-selectors bench-search bench-ablation \
-	neighbours chaos chaos-jobs fuzz docs images lock clean
+	bench-calibration neighbours chaos chaos-jobs fuzz docs images lock clean
 .DELETE_ON_ERROR:
 
 help: ## list the verbs
@@ -138,6 +138,9 @@ bench-search: $(VENV)/dev.stamp ## search for workloads in which the policy does
 
 bench-ablation: $(VENV)/dev.stamp ## simulate without one mechanism at a time, write docs/ablation.md; half an hour
 	$(BIN)/python -m bench.ablation $(BENCH)
+
+bench-calibration: $(VENV)/dev.stamp ## compare simulations with a real system, write docs/calibration.md; half an hour, a quiet machine
+	$(BIN)/python -m bench.calibration $(BENCH)
 
 neighbours: $(VENV)/dev.stamp ## ask beside a tenant that does everything wrong; BENCH="--signed --each" for more
 	$(BIN)/python -m bench.neighbours $(BENCH)

@@ -9,5 +9,6 @@ without queries) -> cascade -> rollout (a canary version, and its rollback) -> _
 peers (`make bench-peers`) -> plots (of scale and peers) -> variants (`make bench-variants`) -> profiles (`make
 bench-profiles`) -> zoo (`make bench-zoo`) -> neighbours (`make neighbours`) -> systems
 (`make bench-systems`, simulated) -> selectors (`make bench-selectors`, simulated) -> search (`make bench-search`,
-simulated) -> ablation (`make bench-ablation`, simulated). Faults and fuzzing are in `tests`.
+simulated) -> ablation (`make bench-ablation`, simulated) -> calibration (`make bench-calibration`, real beside
+simulated). Faults and fuzzing are in `tests`.
 """

@@ -32,8 +32,10 @@ SYSTEMS: Final = _ROOT / "docs" / "systems.md"
 SELECTORS: Final = _ROOT / "docs" / "selectors.md"
 LOSSES: Final = _ROOT / "docs" / "losses.md"
 ABLATION: Final = _ROOT / "docs" / "ablation.md"
+CALIBRATION: Final = _ROOT / "docs" / "calibration.md"
 _WRITTEN: Final = (
     README, BENCHMARKS, RESULTS, TRIALS, PLOTS, VARIANTS, VARIANT_PLOTS, SYSTEMS, SELECTORS, LOSSES, ABLATION,
+    CALIBRATION,
 )  # fmt: skip
 HEADLINES: Final = (
     "end to end less compute, 200/s, p50",

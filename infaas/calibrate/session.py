@@ -35,6 +35,7 @@ from simulator.trace import Trace
 if TYPE_CHECKING:
     from infaas.client.transport import Transport
 
+PROBE_S: Final = 20.0
 _MOST_IN_FLIGHT: Final = 20_000
 _NOT_LOCAL: Final = "the system's processes do not run on this machine, so no worker can be killed"
 _TRACE: Final = "trace"
@@ -52,7 +53,7 @@ class CalibrationRequest(msgspec.Struct, frozen=True, kw_only=True):
     """Tasks to query, the loaded one first; empty: all."""
     seconds: float = 40.0
     """Duration of each scenario."""
-    probe_s: float = 20.0
+    probe_s: float = PROBE_S
     """Duration of the probe."""
     repeats: int = 2
     """Real runs of each scenario; the difference between two is the noise."""

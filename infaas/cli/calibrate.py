@@ -12,7 +12,7 @@ import typer
 from rich.table import Table
 
 from infaas.calibrate.calibration import CalibratedScenario, Calibration
-from infaas.calibrate.session import CalibrationRequest
+from infaas.calibrate.session import PROBE_S, CalibrationRequest
 from infaas.calibrate.session import calibrate as run_calibration
 from infaas.cli.connect import DEFAULT_HOME, Home, Json
 from infaas.cli.output import ProgressBar, err, show, show_json, table
@@ -66,6 +66,7 @@ def calibrate(
             trace=None if trace is None else read_trace(trace),
             tasks=tuple(task or ()),
             seconds=_QUICK_S if quick else seconds,
+            probe_s=_QUICK_S if quick else min(seconds, PROBE_S),
             repeats=1 if quick else repeats,
             inputs=dict(_parse_file(text) for text in inputs or ()),
             settings={path: value for text in settings or () for path, value in parse_pairs(text, single=True).items()},

@@ -49,7 +49,7 @@ def answer(**fields: object) -> Result:
 
 
 async def played(transport: Answers, *kinds: QueryKind) -> PlayedTrace:
-    trace = Trace(np.arange(len(kinds)) * 0.001, np.arange(len(kinds), dtype=np.int32), kinds)
+    trace = Trace(np.linspace(0.0, 0.001, len(kinds)), np.arange(len(kinds), dtype=np.int32), kinds)
     player = TracePlayer(trace, {"digits": {"x": np.zeros((4, 3), np.float32)}}, {VARIANT: 7}, drain_s=5.0)
     return await player.play(transport, time.monotonic())
 
