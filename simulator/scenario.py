@@ -1,6 +1,7 @@
 """Scenario of a simulation: the load, the catalogue, the fleet, the settings of each service, and the faults."""
 
 from enum import StrEnum
+from typing import Annotated
 
 import msgspec
 
@@ -91,6 +92,16 @@ class Workers(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     """Relative time that a batch takes more for each other slot of its worker that computes."""
 
 
+class Machine(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Machine that workers share with Kafka, the services and the client program."""
+
+    cpus: Annotated[float, msgspec.Meta(gt=0)]
+    query_cpu_s: float = 0.0
+    """CPU seconds of Kafka, the services and the client for an answered query, besides its computation."""
+    other_cpu: float = 0.0
+    """Share of the CPU time that other programs use, with lower priority."""
+
+
 class Scenario(msgspec.Struct, frozen=True, kw_only=True):
     """Input of a simulation."""
 
@@ -100,6 +111,8 @@ class Scenario(msgspec.Struct, frozen=True, kw_only=True):
     """Workers that run at the start, by hardware."""
     placed: dict[str, int] = {}
     """Loaded instances at the start, by variant, spread over the workers of its hardware."""
+    placed_batch: dict[str, int] = {}
+    """Largest batch of the instances at the start, by variant, where the autoscaler has limited it."""
     selectors: int = 1
     gateways: int = 0
     """Gateways through which online queries come; 0: clients write to Kafka themselves."""
@@ -107,6 +120,8 @@ class Scenario(msgspec.Struct, frozen=True, kw_only=True):
     scaling: Scaling = Scaling()
     workers: Workers = Workers()
     delays: Delays = Delays()
+    machine: Machine | None = None
+    """Machine that all workers share; None: each worker has one of its own."""
     faults: tuple[InflictedFault, ...] = ()
     warm_up_s: float = 0.0
     """Seconds of the trace that figures leave out, because the fleet is still scaled to the load."""

@@ -18,7 +18,7 @@ from schemas.query import Mode
 from selector.policy.choice import PolicyConfig
 from simulator.baselines import BASELINES
 from simulator.catalogue import Catalogue, read_catalogue
-from simulator.scenario import Delays, InflictedFault, Scaling, Scenario, Workers
+from simulator.scenario import Delays, InflictedFault, Machine, Scaling, Scenario, Workers
 from simulator.services.infaas import InfaasSystem
 from simulator.system import SimulatedSystem, SimulationContext
 from simulator.trace import QueryKind, Trace, read_trace
@@ -71,12 +71,14 @@ class ScenarioFile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     """System that answers the queries: `infaas`, or the name of a baseline."""
     fleet: dict[str, Count] = {}
     placed: dict[str, Count] = {}
+    placed_batch: dict[str, Count] = {}
     selectors: Annotated[int, Meta(ge=1, le=100_000)] = 1
     gateways: Count = 0
     policy: PolicyConfig = PolicyConfig()
     scaling: Scaling = Scaling()
     workers: Workers = Workers()
     delays: Delays = Delays()
+    machine: Machine | None = None
     faults: tuple[InflictedFault, ...] = ()
     warm_up_s: Seconds = 0.0
     drain_s: Seconds = 60.0

@@ -6,18 +6,17 @@ whose delays become settings of the simulations. It is none of the compared scen
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from statistics import median
 from typing import Final
 
 import msgspec
 import numpy as np
-from msgspec.structs import replace
 
 from infaas.calibrate.real_system import RealRun, RealSystem
 from simulator.calibration.comparison import CalibratedFigure, ErrorVerdict, compare_summaries
-from simulator.calibration.measured_delays import fit_delays
+from simulator.calibration.measured_settings import MeasuredSettings, fit_delays, fit_machine, worker_start_s
 from simulator.calibration.scenarios import CalibrationScenario
 from simulator.outcomes import QueryOutcome
-from simulator.scenario import Delays
 from simulator.simulation import SimulationResult, simulate
 from simulator.summary import Summary, summarize
 
@@ -51,14 +50,15 @@ class Calibration(msgspec.Struct, frozen=True, kw_only=True):
     """Result of a calibration."""
 
     scenarios: tuple[CalibratedScenario, ...]
-    delays: Delays
-    """Delays of the simulations."""
+    measured: MeasuredSettings
+    """Settings of all simulations."""
     skipped: dict[str, str]
     """Reasons of scenarios that were not played, by name."""
 
     def settings_file(self) -> bytes:
-        """Return a scenario file with the delays, for `infaas simulate --scenario`."""
-        return msgspec.json.format(msgspec.json.encode({"delays": self.delays}), indent=2) + b"\n"
+        """Return a scenario file with what was measured, for `infaas simulate --scenario`."""
+        document = {"delays": self.measured.delays, "machine": self.measured.machine}
+        return msgspec.json.format(msgspec.json.encode(document), indent=2) + b"\n"
 
 
 async def play_all(
@@ -86,14 +86,20 @@ async def play_all(
 def compare_all(
     probed: RealRun, scenarios: Sequence[CalibrationScenario], runs: dict[str, list[RealRun]], skipped: dict[str, str]
 ) -> Calibration:
-    """Simulate each real run with the delays of the probe, and compare the figures."""
-    delays = fit_delays(probed.played.times, probed.result.scenario.delays)
-    compared = tuple(_compare(one, runs[one.name], delays) for one in scenarios)
-    return Calibration(scenarios=compared, delays=delays, skipped=skipped)
+    """Simulate each real run with what was measured, and compare the figures."""
+    times, probe = probed.played.times, probed.result
+    started_s = [s for of_one in runs.values() for run in of_one for s in worker_start_s(run.result.changes)]
+    measured = MeasuredSettings(
+        delays=fit_delays(times, probe.scenario.delays),
+        machine=probed.use and fit_machine(times, len(probe.scenario.trace), probe.wall_s, probed.use),
+        start_s=median(started_s) if started_s else None,
+    )
+    compared = tuple(_compare(one, runs[one.name], measured) for one in scenarios)
+    return Calibration(scenarios=compared, measured=measured, skipped=skipped)
 
 
-def _compare(scenario: CalibrationScenario, runs: Sequence[RealRun], delays: Delays) -> CalibratedScenario:
-    simulated = [simulate(replace(run.result.scenario, delays=delays, seed=seed)) for seed, run in enumerate(runs)]
+def _compare(scenario: CalibrationScenario, runs: Sequence[RealRun], measured: MeasuredSettings) -> CalibratedScenario:
+    simulated = [simulate(measured.apply(run.result.scenario, seed)) for seed, run in enumerate(runs)]
     real = [run.result for run in runs]
     summaries, of_simulations = [summarize(one) for one in real], [summarize(one) for one in simulated]
     delayed_s = np.concatenate([run.played.send_delay_s for run in runs])

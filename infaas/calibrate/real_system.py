@@ -17,6 +17,7 @@ from admin import scaling
 from admin.api import Empty
 from infaas.calibrate.fault_infliction import inflict_all
 from infaas.calibrate.fleet_watch import alive_workers, serving_instances, watching
+from infaas.calibrate.machine_use import MachineUse
 from infaas.calibrate.system_facts import SystemFacts
 from infaas.calibrate.trace_player import PlayedTrace, TracePlayer
 from infaas.cli.admin_client import AdminClient
@@ -24,6 +25,7 @@ from infaas.client.transport import Transport
 from schemas.rows.cluster import ClusterRows
 from schemas.status import SERVING
 from schemas.tensors import Array
+from simulator.calibration.measured_settings import CpuUse
 from simulator.calibration.scenarios import CalibrationScenario
 from simulator.scenario import Scenario
 from simulator.simulation import SimulationResult
@@ -43,6 +45,8 @@ class RealRun:
     result: SimulationResult
     """The run in the form of a simulation's result; its scenario holds the state in which the run began."""
     played: PlayedTrace
+    use: CpuUse | None
+    """Use of this machine; None if the system runs elsewhere."""
 
 
 class RealSystem:
@@ -85,11 +89,12 @@ class RealSystem:
         """
         rows = await self._rest()
         player = TracePlayer(scenario.trace, self._inputs, self._numbers, DRAIN_S)
-        began = time.monotonic()
+        state = self._facts.state
+        began, use = time.monotonic(), None if state is None else MachineUse(state.pid)
         async with watching(self._ask, self._prices, began) as watch, asyncio.TaskGroup() as tasks:
             tasks.create_task(inflict_all(self._home, scenario.faults, began), name="inflict faults")
             playing = tasks.create_task(player.play(self._transports[scenario.via_gateway], began), name="play")
-        played = playing.result()
+        played, used = playing.result(), None if use is None else use.read()
         result = SimulationResult(
             scenario=self._scenario(scenario, rows),
             queries=played.queries,
@@ -99,7 +104,7 @@ class RealSystem:
             events=0,
             wall_s=time.monotonic() - began,
         )
-        return RealRun(result, played)
+        return RealRun(result, played, used)
 
     def _scenario(self, scenario: CalibrationScenario, rows: ClusterRows) -> Scenario:
         """Return the scenario of a simulation that begins as the real run did."""
@@ -109,6 +114,7 @@ class RealSystem:
             catalogue=self._facts.catalogue,
             fleet=dict(alive_workers(rows)),
             placed=serving_instances(rows),
+            placed_batch={row.variant: row.max_batch for row in rows.instances},
             gateways=int(scenario.via_gateway) * self._facts.gateways,
             faults=scenario.faults,
             drain_s=DRAIN_S,

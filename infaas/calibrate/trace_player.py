@@ -21,7 +21,7 @@ from schemas.errors import DeadlineExceeded, ErrorCode, QueryError, RefusalReaso
 from schemas.query import Mode
 from schemas.result import OK, Result
 from schemas.tensors import Array
-from simulator.calibration.measured_delays import MeasuredTimes
+from simulator.calibration.measured_settings import MeasuredTimes
 from simulator.outcomes import Outcomes, QueryColumns, QueryOutcome
 from simulator.trace import QueryKind, Trace
 
@@ -62,7 +62,7 @@ class TracePlayer:
         self._drain_s = drain_s
         self._encode = [partial(_encoded, kind, _rows(inputs[kind.task], kind.batch)) for kind in trace.kinds]
         self._outcomes = Outcomes(len(trace))
-        self._times: list[tuple[float, float, float, float]] = []
+        self._times: list[tuple[float, ...]] = []
         self._send_delay_s = np.zeros(len(trace))
         self._began_s = 0.0
 
@@ -79,9 +79,13 @@ class TracePlayer:
                     query = self._encode[kinds[number]](timeout_s=max(end_s - due_s, 0.1))
                     self._send_delay_s[number] = self._now_s - due_s
                     asking.create_task(self._ask(transport, number, query), name=f"query {number}")
-        columns = np.array(self._times or np.empty((0, 4)), np.float64).T
+        columns = np.array(self._times or np.empty((0, 5)), np.float64).T
         times = MeasuredTimes(
-            to_selector_s=columns[0], to_worker_s=columns[1], compute_s=columns[2], total_s=columns[3]
+            send_delay_s=columns[0],
+            to_selector_s=columns[1],
+            to_worker_s=columns[2],
+            compute_s=columns[3],
+            total_s=columns[4],
         )
         return PlayedTrace(self._outcomes.columns(0.0), times, self._send_delay_s)
 
@@ -110,7 +114,9 @@ class TracePlayer:
             )
         self._end(number, QueryOutcome.ANSWERED if now_s - due_s <= latency_s else QueryOutcome.LATE)
         if kind.mode is Mode.ONLINE:
-            self._times.append((to_selector_s, result.variant_queue_ns * _NS, result.compute_ns * _NS, total_s))
+            times_ns = result.variant_queue_ns, result.compute_ns
+            delay_s = float(self._send_delay_s[number])
+            self._times.append((delay_s, to_selector_s, *(one * _NS for one in times_ns), total_s))
 
     @property
     def _now_s(self) -> float:

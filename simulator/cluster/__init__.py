@@ -1,4 +1,4 @@
 """Simulated partitions, instances and workers: queries wait, are batched by the production code, and are computed.
 
-Reading order: query -> partition_log -> variant -> links -> instance -> worker -> cluster.
+Reading order: query -> partition_log -> variant -> machine -> links -> instance -> worker -> cluster.
 """

@@ -7,6 +7,7 @@ import numpy as np
 
 from schemas.status import InstanceState, WorkerStatus
 from simulator.cluster.links import WorkerLinks
+from simulator.cluster.machine import SharedMachine
 from simulator.cluster.partition_log import PartitionLog
 from simulator.cluster.query import SimulatedQuery
 from simulator.cluster.variant import SimulatedVariant
@@ -50,13 +51,18 @@ class Cluster:
             draws(delay, stream) for delay, stream in zip(delays, streams[-1].spawn(2), strict=True)
         )
         self._epochs = count(1)
-        self._links = WorkerLinks(events, scenario.workers, self.answer, self._publish, self._report_state)
+        self.machine = None if scenario.machine is None else SharedMachine(scenario.machine, events)
+        self._links = WorkerLinks(
+            events, scenario.workers, self.answer, self._publish, self._report_state, self.machine
+        )
 
     # -- queries -------------------------------------------------------------------------------------------------------
 
     def send(self, query: SimulatedQuery, log: PartitionLog) -> int:
         """Send a query to a partition; return its offset."""
         offset = log.append(query)
+        if self.machine is not None:
+            self.machine.forwarded()
         query.sent_s = self.events.now
         self.events.after(next(self._to_worker), self._arrived, (query, log))
         return offset

@@ -209,6 +209,11 @@ class SimulatedInstance:
         """Try again to take missing partitions, because one has become free."""
         self._take_partitions()
 
+    @property
+    def worker_name(self) -> str:
+        """Name of its worker."""
+        return self.worker.name
+
     def wants(self, number: int) -> bool:
         """Return true if its row wants this partition."""
         return self.wanted is not None and number in self.wanted

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from schemas.status import InstanceState, WorkerStatus
+from simulator.cluster.machine import SharedMachine
 from simulator.cluster.query import SimulatedQuery
 from simulator.events import EventQueue
 from simulator.outcomes import QueryOutcome
@@ -22,3 +23,5 @@ class WorkerLinks:
     """Gets each status."""
     report_state: Callable[[str, str, InstanceState], None]
     """Gets variant, worker and new state of an instance, for the row."""
+    machine: SharedMachine | None = None
+    """Machine that all workers share."""

@@ -9,6 +9,11 @@ from simulator.cluster.query import SimulatedQuery
 class PartitionOwner(Protocol):
     """Instance that reads partitions, or wants to."""
 
+    @property
+    def worker_name(self) -> str:
+        """Name of its worker."""
+        ...
+
     def wants(self, number: int) -> bool:
         """Return true if its row wants the partition of this number."""
         ...
@@ -30,7 +35,7 @@ class PartitionLog:
     """One partition of a variant's online or offline topic."""
 
     __slots__ = (
-        "closing", "end", "free_s", "held", "next_owner", "number", "offline", "owner", "position", "variant",
+        "closing", "died", "end", "free_s", "held", "next_owner", "number", "offline", "owner", "position", "variant",
         "waiting",
     )  # fmt: skip
 
@@ -54,6 +59,8 @@ class PartitionLog:
         """True if the owner reads no more, because it hands the partition over."""
         self.free_s = 0.0
         """Time at which the lease of an owner that has died ends."""
+        self.died = ""
+        """Worker with that lease; its next process may take it at once."""
 
     @property
     def lag(self) -> int:
@@ -67,7 +74,7 @@ class PartitionLog:
         if self.owner is not None:
             self.next_owner = instance
             return False
-        return now >= self.free_s
+        return now >= self.free_s or instance.worker_name == self.died
 
     def release(self) -> None:
         """Give up the lease."""

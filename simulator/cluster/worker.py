@@ -29,6 +29,7 @@ class SimulatedWorker:
         self.epoch = epoch
         self.links = links
         self._events = links.events
+        self._machine = links.machine
         self.alive = True
         self.leaving = False
         self.slow_factor = 1.0
@@ -136,6 +137,9 @@ class SimulatedWorker:
         self._check_batch(batch)
         seconds = batch.instance.batch_s(batch) * self.slow_factor
         seconds = seconds * (1.0 + settings.interference * others) + settings.overhead_s
+        if self._machine is not None:
+            seconds *= self._machine.slowdown()
+            self._machine.begin(batch.instance.width * self.hardware.threads)
         self._events.after(seconds, self._computed, (slot, batch))
 
     def _computed(self, ended: tuple[int, SimulatedBatch]) -> None:
@@ -143,6 +147,8 @@ class SimulatedWorker:
             return
         slot, batch = ended
         self.busy -= batch.instance.width
+        if self._machine is not None:
+            self._machine.end(batch.instance.width * self.hardware.threads)
         batch.instance.computing -= 1
         self.schedule.end(slot, self._events.now)
         batch.instance.computed(batch, slot)
@@ -208,7 +214,7 @@ class SimulatedWorker:
             instances=instances,
             leaving=self.leaving,
             interval_ms=1e3 * (idle_interval_s if idle else busy_interval_s),
-            cpus=float(hardware.slots * hardware.threads),
+            cpus=float(hardware.slots * hardware.threads) if self._machine is None else self._machine.cpus,
             cpu_busy=self._measure_cpu(now),
         )
 
@@ -218,7 +224,9 @@ class SimulatedWorker:
         return slot_backlogs_s(self.schedule.left_s(now), waiting)
 
     def _measure_cpu(self, now: float) -> float:
-        """Return the smoothed share of its slots' time in computation."""
+        """Return the smoothed share of its machine's CPU time in use."""
+        if self._machine is not None:
+            return round(self._machine.used(), 3)
         busy_s, (since_s, before_s) = self.schedule.busy_s(now), self._measured_s
         passed_s = now - since_s
         if passed_s > 0.0:
@@ -232,11 +240,13 @@ class SimulatedWorker:
     def die(self, lease_ttl_s: float) -> None:
         """End at once: what it held is read again by the next owners, once its leases have ended."""
         self.alive = False
+        if self._machine is not None:
+            self._machine.end(self.busy * self.hardware.threads)
         for instance in self.instances.values():
             for log in (*instance.online.values(), *instance.offline.values()):
                 log.put_back([query for query, held_in in instance.held.values() if held_in is log])
                 log.release()
-                log.free_s = self._events.now + lease_ttl_s
+                log.free_s, log.died = self._events.now + lease_ttl_s, self.name
         self.instances.clear()
 
     def stop(self) -> None:

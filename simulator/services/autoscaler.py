@@ -287,7 +287,7 @@ class SimulatedAutoscaler:
                 variant=variant.name,
                 worker=worker.name,
                 partitions=tuple(range(place, variant.row.partitions, len(hosts))),
-                max_batch=variant.row.max_batch,
+                max_batch=self._cluster.scenario.placed_batch.get(variant.name, variant.row.max_batch),
                 reason="placed at the start",
             )
             for place, worker in enumerate(hosts)

@@ -2,9 +2,11 @@
 
 from collections import Counter
 
+from broker.arrivals import Linger
 from schemas.catalog import Catalog
 from schemas.errors import RefusalReason
 from schemas.load_classes import SelectorLoad
+from schemas.query import MOST_LINGER_MS
 from schemas.status import WorkerStatus
 from simulator.cluster.query import SimulatedQuery
 from simulator.durations import draws
@@ -34,6 +36,10 @@ class InfaasSystem:
             for number in range(scenario.selectors)
         ]
         self.gateways = [SimulatedGateway() for _ in range(scenario.gateways)]
+        self._machine = context.cluster.machine
+        self._linger = Linger(MOST_LINGER_MS / 1e3)
+        self._sent_at_s = 0.0
+        """Time at which the client sends the queries that it keeps."""
         self._to_selector = draws(delays.to_selector, to_selector)
         self._status = draws(delays.status, status)
         routes = routing.integers(0, (max(scenario.gateways, 1), scenario.selectors), (len(scenario.trace), 2))
@@ -52,7 +58,21 @@ class InfaasSystem:
         gateway, selector = self._routes[query.number]
         if self.gateways and not query.offline and not self._admitted(query, gateway):
             return
-        self._events.after(next(self._to_selector), self.selector_of(query, selector).take, query)
+        delay_s = next(self._to_selector) + (self._linger_s(query) if self._machine is not None else 0.0)
+        self._events.after(delay_s, self.selector_of(query, selector).take, query)
+
+    def _linger_s(self, query: SimulatedQuery) -> float:
+        """Return the seconds for which its client keeps a query, so that others go with it."""
+        machine, now = self._machine, self._events.now
+        assert machine is not None, "called for a shared machine only"
+        machine.arrived()
+        if query.offline:
+            return 0.0
+        left_s = None if query.query.deadline_ms is None else query.deadline_s - now
+        kept_s = self._linger.linger_s(now, left_s, machine.used())
+        if not kept_s or now >= self._sent_at_s:
+            self._sent_at_s = now + kept_s
+        return self._sent_at_s - now
 
     def selector_of(self, query: SimulatedQuery, drawn: int) -> SimulatedSelector:
         """Return the selector of a query by the number that was drawn for it: each selector reads each task."""

@@ -110,6 +110,19 @@ def test_dead_worker_is_replaced_and_its_queries_computed_elsewhere() -> None:
     assert latency_ms(result).max() > 1000  # those at the dead worker waited for its leases to end
 
 
+def test_restarted_worker_takes_its_own_partitions_back_at_once() -> None:
+    catalogue = a_catalogue(a_variant("small", load_s=0.1), slots=1, start_s=0.5)
+    death = InflictedFault(kind=FaultKind.WORKER_DIES, at_s=5.0)
+    scenario = a_scenario(
+        a_trace(20, 15, even=True), catalogue, placed={"small.onnx-fp32.cpu": 1}, faults=(death,),
+        scaling=Scaling(min_workers={"cpu": 1}),
+    )  # fmt: skip
+    result = simulate(scenario)
+    missed_s = scenario.trace.time_s[result.queries.outcome != QueryOutcome.ANSWERED]
+    assert missed_s.min() >= 5.0
+    assert missed_s.max() < 5.0 + 0.5 * scenario.workers.lease_ttl_s
+
+
 def test_overload_is_refused_with_its_reason() -> None:
     catalogue = a_catalogue(a_variant("small", max_batch=1), slots=1, maximum=1)
     result = simulate(a_scenario(a_trace(300, 20), catalogue))
