@@ -7,7 +7,7 @@ import argparse
 import asyncio
 import datetime
 import tempfile
-from collections.abc import Iterator
+from collections import Counter
 from pathlib import Path
 from typing import Final
 
@@ -18,6 +18,7 @@ from bench.results import CALIBRATION, commit, machine, replace_table
 from infaas.calibrate.calibration import CalibratedScenario, Calibration
 from infaas.calibrate.session import CalibrationRequest, calibrate
 from simulator.calibration.comparison import CalibratedFigure, ErrorVerdict
+from simulator.calibration.measured_settings import MeasuredSettings
 from simulator.figures import format_figure
 
 TASKS: Final = ("sentiment", "mnist")
@@ -27,9 +28,6 @@ _SETTINGS: Final = {
     "INFAAS_AUTOSCALER_WORKER_DOWNSCALE_DELAY_S": "10",
     "INFAAS_AUTOSCALER_WORKER_DOWNSCALE_DELAY_STARTS": "2",
 }
-_VERDICTS: Final = {
-    ErrorVerdict.WITHIN: "yes", ErrorVerdict.NOISE: "noise", ErrorVerdict.OFF: "**no**", ErrorVerdict.UNKNOWN: "",
-}  # fmt: skip
 
 
 def main() -> None:
@@ -57,31 +55,48 @@ async def _calibrate(home: Path, request: CalibrationRequest) -> Calibration:
 def calibration_section(found: Calibration, request: CalibrationRequest) -> str:
     """Format the figures in Markdown."""
     day = datetime.datetime.now(datetime.UTC).date().isoformat()
+    figures = [figure for scenario in found.scenarios for figure in scenario.figures]
+    verdicts = Counter(figure.verdict for figure in figures)
     lines = [
         f"{request.repeats} real runs of {request.seconds:g} s of each scenario, {' and '.join(TASKS)} of the zoo,",
         f"one worker of one core, at most two. Commit {commit()}, {day}, {machine()}.",
-        *(line for one in found.scenarios for line in _scenario_lines(one)),
+        "",
+        f"Of {len(figures)} figures, {verdicts[ErrorVerdict.WITHIN]} are within the goal,",
+        f"{verdicts[ErrorVerdict.NOISE]} others within the noise, and {verdicts[ErrorVerdict.OFF]} off (in bold).",
+        "A cell holds the real and the simulated mean, and in brackets the error and the noise of the real runs.",
+        "",
+        f"| scenario | {' | '.join(figure.name for figure in found.scenarios[0].figures)} |",
+        f"|---|{'---:|' * len(found.scenarios[0].figures)}",
+        *(_row(scenario) for scenario in found.scenarios),
+        "",
+        *_measured(found.measured),
     ]
     return "\n".join(lines) + "\n"
 
 
-def _scenario_lines(scenario: CalibratedScenario) -> Iterator[str]:
-    yield from ("", f"### {scenario.name}: {scenario.about}", "")
-    yield from ("| figure | real | simulated | error | noise | within |", "|---|---:|---:|---:|---:|---|")
-    yield from (_line(figure) for figure in scenario.figures)
-    shares = [f"{name} {real:.0%} ({simulated:.0%})" for name, (real, simulated) in scenario.variants.items()]
-    yield from ("", f"Answers by variant, simulated in brackets: {', '.join(shares)}.")
+def _row(scenario: CalibratedScenario) -> str:
+    return f"| {' | '.join([f'`{scenario.name}`', *(_cell(figure) for figure in scenario.figures)])} |"
 
 
-def _line(figure: CalibratedFigure) -> str:
-    values = (figure.real, figure.simulated)
-    cells = [
-        figure.name,
-        *("" if value is None else format_figure(figure.name, value) for value in values),
-        *("" if share is None else f"{share:.0%}" for share in (figure.error, figure.noise)),
-        _VERDICTS[figure.verdict],
-    ]
-    return f"| {' | '.join(cells)} |"
+def _cell(figure: CalibratedFigure) -> str:
+    values = [figure.real, figure.simulated]
+    real, simulated = ("-" if value is None else format_figure(figure.name, value) for value in values)
+    shares = ["-" if share is None else f"{share:.0%}" for share in (figure.error, figure.noise)]
+    mark = "**" if figure.verdict is ErrorVerdict.OFF else ""
+    return f"{mark}{real}, {simulated} ({', '.join(shares)}){mark}"
+
+
+def _measured(measured: MeasuredSettings) -> list[str]:
+    delays = measured.delays
+    hops = {"to a selector": delays.to_selector, "to a worker": delays.to_worker, "of a result": delays.result}
+    texts = [f"{name} {1e3 * one.p50_s:.1f} ms (p99 {1e3 * one.p99_s:.1f} ms)" for name, one in hops.items()]
+    lines = [f"Measured delays: {', '.join(texts)}."]
+    if measured.machine is not None:
+        lines.append(
+            f"A query takes {1e3 * measured.machine.query_cpu_s:.1f} ms of CPU time besides its computation; other "
+            f"programs use {measured.machine.other_cpu:.0%} of the machine."
+        )
+    return lines
 
 
 if __name__ == "__main__":

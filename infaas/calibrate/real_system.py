@@ -78,8 +78,8 @@ class RealSystem:
         self._base = base
         self._prices = {one.name: one.price_per_hour for one in facts.catalogue.hardware}
         self._numbers = {one.name: number for number, one in enumerate(facts.catalogue.variants)}
-        self._first: dict[str, int] | None = None
-        """Fleet before the first run."""
+        self._fewest: int | None = None
+        """Least number of workers at rest so far."""
 
     async def play(self, scenario: CalibrationScenario) -> RealRun:
         """Wait until the system is at rest, and play a scenario.
@@ -121,16 +121,17 @@ class RealSystem:
         )
 
     async def _rest(self) -> ClusterRows:
-        """Wait until nothing starts, loads or ends, and the fleet is that of the first run; return the rows."""
+        """Wait until nothing starts, loads or ends, and no more workers run than before other runs; return the rows."""
         began = time.monotonic()
+        await asyncio.sleep(_REST_S)
         while True:
-            await asyncio.sleep(_REST_S if time.monotonic() - began < _REST_S else _LOOK_S)
             rows = await self._ask(scaling.status, Empty())
-            fleet = dict(alive_workers(rows))
-            if self._first is None and _is_settled(rows):
-                self._first = fleet
-            if (_is_settled(rows) and fleet == self._first) or time.monotonic() - began > _MOST_REST_S:
+            workers = alive_workers(rows).total()
+            rested = _is_settled(rows) and workers <= (self._fewest or workers)
+            if rested or time.monotonic() - began > _MOST_REST_S:
+                self._fewest = min(workers, self._fewest or workers)
                 return rows
+            await asyncio.sleep(_LOOK_S)
 
 
 def _is_settled(rows: ClusterRows) -> bool:
@@ -139,6 +140,6 @@ def _is_settled(rows: ClusterRows) -> bool:
     wanted = {row.hardware: row.count for row in rows.wanted}
     return (
         all(row.state in SERVING for row in rows.instances)
-        and not any(worker.draining for worker in rows.workers)
+        and not any(worker.alive and worker.draining for worker in rows.workers)
         and all(workers[name] == count for name, count in wanted.items())
     )
