@@ -60,6 +60,7 @@ def test_comparison_judges_error_by_goal_and_noise(
     ({}, {"place": 1}, ErrorVerdict.WITHIN),
     ({}, {"place": 1, "start": 1}, ErrorVerdict.OFF),
     ({"place": 2}, {"place": 1, "start": 1}, ErrorVerdict.WITHIN),
+    ({}, {"limit": 4}, ErrorVerdict.WITHIN),
     ({"place": 10}, {"place": 14}, ErrorVerdict.OFF),
 ])  # fmt: skip
 def test_comparison_forgives_one_change_of_scale(
