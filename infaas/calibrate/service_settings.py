@@ -1,6 +1,6 @@
 """Settings of running services as a document of a scenario file, from the environments of their processes.
 
-The settings of a service are variables such as `INFAAS_AUTOSCALER_HEADROOM`; those that are not set have the defaults
+The settings of a service are variables such as `INFAAS_AUTOSCALER_HEADROOM`; absent ones have the defaults
 of the services, which are those of the simulator, too.
 """
 

@@ -60,7 +60,7 @@ class CalibrationRequest(msgspec.Struct, frozen=True, kw_only=True):
     inputs: Mapping[str, Path] = {}
     """Files of inputs, by task."""
     settings: Mapping[str, Any] = {}
-    """Fields of the simulated scenarios by path, e.g. `scaling.limits.headroom`; they replace those that were read."""
+    """Fields of the simulated scenarios by path, e.g. `scaling.limits.headroom`; they replace the read ones."""
 
 
 async def calibrate(home: Path, request: CalibrationRequest, progress: Progress) -> Calibration:
@@ -83,7 +83,7 @@ async def calibrate(home: Path, request: CalibrationRequest, progress: Progress)
 
 
 def _services(facts: SystemFacts, settings: Mapping[str, Any]) -> ScenarioFile:
-    """Return the settings of the system's services, with those that are given in place of those that were read."""
+    """Return the settings of the system's services; given ones replace the read ones."""
     document = {} if facts.state is None else read_settings(facts.state)
     for path, value in settings.items():
         set_field(document, path, value)

@@ -89,7 +89,7 @@ def fit_delays(times: MeasuredTimes, base: Delays) -> Delays:
 
 
 def fit_machine(times: MeasuredTimes, queries: int, seconds: float, use: CpuUse) -> Machine:
-    """Return the machine on which so many queries took the measured times, within `seconds`.
+    """Return the machine on which this number of queries took the measured times, within `seconds`.
 
     A query's computation counts in full even if others shared its batch, so the rest is what the services used at
     least.

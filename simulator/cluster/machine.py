@@ -28,7 +28,7 @@ class SharedMachine:
         self._computing = 0
         """Threads that compute."""
         self._per_s = 0.0
-        """Queries per second, as of `_counted_s`; those that are only refused count as a share of one."""
+        """Queries per second, as of `_counted_s`; a refused one counts as a share of one."""
         self._counted_s = events.now
         self._used = settings.other_cpu
         """Smoothed share of the CPU time in use, as of `_measured_s`."""
