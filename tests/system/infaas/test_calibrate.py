@@ -2,7 +2,8 @@
 
 A machine that other programs keep busy is slower than the profiles say, for a while. So the calibration is repeated
 until it finds no drift, and its bounds are wider than its goals. A simulator that has drifted drifts each time: it
-takes other variants, refuses without need, answers beyond the capacity, or its latencies differ by a factor.
+takes other variants, refuses without need, answers beyond the capacity, or its latencies differ by a factor. The real
+low load is answered whole, so the comparison cannot be one of two systems that answer nothing.
 """
 
 import json
@@ -20,8 +21,6 @@ POINTS = 0.15
 """Allowed difference of shares."""
 FACTOR = 3.0
 SLACK_MS = 30.0
-ANSWERED = 0.6
-"""Most that a fleet can answer of 2.5 times its capacity, with some slack for the profile: two fifths."""
 
 
 async def test_simulation_does_not_drift_from_shared_system(shared: Cli) -> None:
@@ -47,8 +46,10 @@ def drifts(low: dict[str, Any], overload: dict[str, Any]) -> Iterator[str]:
             if abs(real - simulated) > POINTS:
                 yield f"{variant} answers {real:.0%}, simulated {simulated:.0%} in {scenario['name']}"
         real, simulated = (share or 0.0 for share in values(scenario, "attainment"))
-        if abs(real - simulated) > POINTS or (simulated > ANSWERED) is (scenario is overload):
+        if abs(real - simulated) > POINTS:
             yield f"attainment {real:.0%}, simulated {simulated:.0%} in {scenario['name']}"
+    if (values(low, "attainment")[0] or 0.0) < 1.0 - POINTS:
+        yield "the real system does not answer a low load"
     real, simulated = values(low, "p50_ms")
     if real is None or simulated is None:
         yield "no latency is known"
