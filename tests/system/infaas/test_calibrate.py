@@ -2,8 +2,8 @@
 
 A machine that other programs keep busy is slower than the profiles say, for a while. So the calibration is repeated
 until it finds no drift, and its bounds are wider than its goals. A simulator that has drifted drifts each time: it
-takes other variants, refuses without need, answers beyond the capacity, or its latencies differ by a factor. The real
-low load is answered whole, so the comparison cannot be one of two systems that answer nothing.
+takes other variants, refuses without need, or its latencies differ by a factor. That it answers more of an overload
+than the real system counts only if the client program could send on time, so that the machine was not short of CPU.
 """
 
 import json
@@ -17,6 +17,7 @@ from tests.system.infaas.conftest import Cli
 pytestmark = pytest.mark.timeout(900)
 TASK = "calibrated"
 ATTEMPTS = 8
+ON_TIME_MS = 20.0
 POINTS = 0.15
 """Allowed difference of shares."""
 FACTOR = 3.0
@@ -46,7 +47,8 @@ def drifts(low: dict[str, Any], overload: dict[str, Any]) -> Iterator[str]:
             if abs(real - simulated) > POINTS:
                 yield f"{variant} answers {real:.0%}, simulated {simulated:.0%} in {scenario['name']}"
         real, simulated = (share or 0.0 for share in values(scenario, "attainment"))
-        if abs(real - simulated) > POINTS:
+        is_starved = scenario is overload and scenario["send_delay_p99_ms"] > ON_TIME_MS
+        if simulated < real - POINTS or (simulated > real + POINTS and not is_starved):
             yield f"attainment {real:.0%}, simulated {simulated:.0%} in {scenario['name']}"
     if (values(low, "attainment")[0] or 0.0) < 1.0 - POINTS:
         yield "the real system does not answer a low load"
