@@ -38,10 +38,10 @@ _KINDS: Final[Mapping[str, Sequence[KindTemplate]]] = {
 """Queries of each task, equally frequent."""
 TASKS: Final = tuple(_KINDS)
 _BASE: Final = 0.04
-_PEAK: Final = 1.0
-_RISE: Final = 1 / 40
+_PEAK: Final = 1.1
+_RISE: Final = 1 / 20
 """Length of the rise to a peak, and of the fall, as a share of the load's."""
-_HOLD: Final = 1 / 16
+_HOLD: Final = 1 / 20
 _SPEED: Final = 10.0
 _PATIENCE: Final = 5.0
 """Factor of the latencies on the published trace, whose bursts are shorter than any start of a worker."""

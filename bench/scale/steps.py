@@ -17,6 +17,7 @@ from typing import Final
 import msgspec
 from msgspec.structs import replace
 
+from autoscaler.decide.snapshot import ScalingLimits
 from bench.core.figures import Figure, beside, exactly, percentile, plain
 from bench.core.system import SystemUnderTest, infaas, running_at
 from bench.plots import plot_runs
@@ -36,6 +37,8 @@ _CALM: Final = 0.01
 """Largest share of violations at which the warm-up ends."""
 _TAKEOVER_S: Final = 2.0
 """Seconds until another autoscaler leads, in the simulation."""
+_DELAY_S: Final = 15.0
+"""Delay of the removal of a worker, half of the default, because the peaks follow each other within a minute or two."""
 
 
 class FleetConfig(msgspec.Struct, frozen=True):
@@ -113,7 +116,9 @@ class FleetRun(msgspec.Struct, frozen=True):
             trace=self.trace,
             catalogue=self.catalogue,
             fleet={"cpu": fleet.workers},
-            scaling=Scaling(min_workers={"cpu": fleet.workers}),
+            scaling=Scaling(
+                min_workers={"cpu": fleet.workers}, limits=ScalingLimits(worker_downscale_delay_s=_DELAY_S)
+            ),
             faults=faults if fleet.killed else (),
         )
         return summarize(simulate(scenario))
@@ -129,7 +134,8 @@ async def measure(home: Path, broker: str, seconds: float, wanted: LoadConfig, p
 
 
 async def _run(home: Path, broker: str, wanted: LoadConfig, fleet: FleetConfig, seconds: float) -> FleetRun:
-    async with running_at(home, broker, flags=fleet.flags) as system:
+    env = {"INFAAS_AUTOSCALER_WORKER_DOWNSCALE_DELAY_S": str(_DELAY_S)}
+    async with running_at(home, broker, flags=fleet.flags, env=env) as system:
         catalogue = await _catalogue(system, fleet)
         trace = wanted.trace(catalogue, seconds)
         await _warm_up(system)
