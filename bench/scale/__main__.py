@@ -25,8 +25,7 @@ PLOTS: Final = Path(__file__).parents[2] / "docs" / "scale"
 
 Measure = Callable[[Path, float], Awaitable[list[Figure]]]
 BENCHES: Final[dict[str, Measure]] = {
-    "steps": lambda home, seconds: steps.measure(home, BROKER, seconds, steps.PEAKS, PLOTS / "steps.svg"),
-    "trace": lambda home, seconds: steps.measure(home, BROKER, seconds / 2, steps.AZURE, PLOTS / "trace.svg"),
+    "steps": lambda home, seconds: steps.measure(home, BROKER, seconds, PLOTS),
     "zero": lambda home, _seconds: zero.measure(home, BROKER),
     "ray": lambda home, _seconds: ray_cluster.measure(home, BROKER),
     "recorder": lambda home, _seconds: recorder.measure(home, BROKER),
@@ -36,7 +35,7 @@ BENCHES: Final[dict[str, Measure]] = {
     "fleet": lambda _home, _seconds: fleet.measure(),
     "registering": lambda _home, _seconds: fleet.measure_registration(),
 }
-_NEED_MODELS: Final = {"steps", "trace", "zero"}
+_NEED_MODELS: Final = {"steps", "zero"}
 
 
 async def _run(only: list[str], seconds: float, home: Path, console: Console) -> None:

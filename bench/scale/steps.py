@@ -8,8 +8,7 @@ of a worker.
 import asyncio
 import os
 import signal
-from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from statistics import fmean
 from typing import Final
@@ -48,7 +47,7 @@ class FleetConfig(msgspec.Struct, frozen=True):
     workers: int
     maximum: int
     killed: bool = False
-    """True if processes are killed at the highest load."""
+    """True if processes are killed at the middle peak; the fleet gets no other load."""
 
     @property
     def flags(self) -> tuple[str, ...]:
@@ -61,24 +60,29 @@ _AUTOSCALED: Final = FleetConfig("autoscaled", 1, 2)
 _KILLED: Final = FleetConfig("autoscaled, 2 SIGKILLs", 1, 2, killed=True)
 _FOR_PEAK: Final = FleetConfig("sized for the peak", 2, 2)
 _FOR_MEAN: Final = FleetConfig("sized for the mean", 1, 1)
+FLEETS: Final = (_AUTOSCALED, _KILLED, _FOR_PEAK, _FOR_MEAN)
 
 
 class LoadConfig(msgspec.Struct, frozen=True):
-    """Load, and the fleets that are compared under it."""
+    """Load under which the fleets are compared."""
 
     name: str
     trace: Callable[[Catalogue, float], Trace]
     """Makes the load of a length in seconds with rates for the profiles of a catalogue."""
-    fleets: tuple[FleetConfig, ...]
+    plot: str
+    """Name of the plot's file."""
+    share: float
+    """Its length as a share of the first one's."""
 
 
-PEAKS: Final = LoadConfig("peaks in turn", peaks_in_turn, (_AUTOSCALED, _KILLED, _FOR_PEAK, _FOR_MEAN))
-AZURE: Final = LoadConfig("Azure code x10", azure_code, (_AUTOSCALED, _FOR_PEAK, _FOR_MEAN))
+_PEAKS: Final = LoadConfig("peaks in turn", peaks_in_turn, "steps.svg", 1.0)
+_AZURE: Final = LoadConfig("Azure code x10", azure_code, "trace.svg", 0.3)
 
 
 class FleetRun(msgspec.Struct, frozen=True):
     """Run of one fleet under a load."""
 
+    load: LoadConfig
     fleet: FleetConfig
     trace: Trace
     catalogue: Catalogue
@@ -124,28 +128,44 @@ class FleetRun(msgspec.Struct, frozen=True):
         return summarize(simulate(scenario))
 
 
-async def measure(home: Path, broker: str, seconds: float, wanted: LoadConfig, plots: Path) -> list[Figure]:
+async def measure(home: Path, broker: str, seconds: float, plots: Path) -> list[Figure]:
     """Run the fleets one after another in `home`, with its registered models; writes the plots."""
-    runs = [await _run(home, broker, wanted, fleet, seconds) for fleet in wanted.fleets]
-    plot_runs([(run.fleet.name, run.samples, run.log) for run in runs], plots)
-    return [figure for run in runs for figure in _fleet_figures(run, wanted.name, broker)] + _figures(
-        runs, wanted.name, broker
-    )
+    runs = [run for fleet in FLEETS for run in await run_fleet(home, broker, fleet, seconds)]
+    return compare(runs, broker, plots)
 
 
-async def _run(home: Path, broker: str, wanted: LoadConfig, fleet: FleetConfig, seconds: float) -> FleetRun:
+def compare(runs: Sequence[FleetRun], broker: str, plots: Path) -> list[Figure]:
+    """Simulate the runs, write the plots, and return the figures."""
+    figures = [figure for run in runs for figure in _fleet_figures(run, broker)]
+    for wanted in (_PEAKS, _AZURE):
+        of_load = {run.fleet: run for run in runs if run.load == wanted}
+        plot_runs([(run.fleet.name, run.samples, run.log) for run in of_load.values()], plots / wanted.plot)
+        figures += _figures(of_load, wanted.name, broker)
+    return figures
+
+
+async def run_fleet(home: Path, broker: str, fleet: FleetConfig, seconds: float) -> list[FleetRun]:
+    """Run one fleet under its loads, one after the other."""
     env = {"INFAAS_AUTOSCALER_WORKER_DOWNSCALE_DELAY_S": str(_DELAY_S)}
     async with running_at(home, broker, flags=fleet.flags, env=env) as system:
         catalogue = await _catalogue(system, fleet)
-        trace = wanted.trace(catalogue, seconds)
         await _warm_up(system)
-        async with watching(system.postgres) as log, asyncio.TaskGroup() as tasks:
-            if fleet.killed:
-                tasks.create_task(_kill(system, trace.duration_s / 2), name="kill")
-            found = await load(system.kafka, trace)
-        started_s = (await send_command(home, SupervisorCommand(verb="list"))).start_s
-        hardware = replace(catalogue.hardware[0], start_s=started_s)
-        return FleetRun(fleet, trace, replace(catalogue, hardware=(hardware,)), found.samples, found.repeated, log)
+        loads = (_PEAKS,) if fleet.killed else (_PEAKS, _AZURE)
+        return [await _run(system, wanted, fleet, catalogue, seconds * wanted.share) for wanted in loads]
+
+
+async def _run(
+    system: SystemUnderTest, wanted: LoadConfig, fleet: FleetConfig, catalogue: Catalogue, seconds: float
+) -> FleetRun:
+    trace = wanted.trace(catalogue, seconds)
+    async with watching(system.postgres) as log, asyncio.TaskGroup() as tasks:
+        if fleet.killed:
+            tasks.create_task(_kill(system, trace.duration_s / 2), name="kill")
+        found = await load(system.kafka, trace)
+    started_s = (await send_command(system.home, SupervisorCommand(verb="list"))).start_s
+    hardware = replace(catalogue.hardware[0], start_s=started_s)
+    known = replace(catalogue, hardware=(hardware,))
+    return FleetRun(wanted, fleet, trace, known, found.samples, found.repeated, log)
 
 
 async def _catalogue(system: SystemUnderTest, fleet: FleetConfig) -> Catalogue:
@@ -178,13 +198,13 @@ async def _kill(system: SystemUnderTest, middle_s: float) -> None:
     os.kill(await system.pid_of("worker"), signal.SIGKILL)
 
 
-def _fleet_figures(run: FleetRun, name: str, broker: str) -> list[Figure]:
+def _fleet_figures(run: FleetRun, broker: str) -> list[Figure]:
     """Return the figures of a run, each beside the simulated one."""
     simulated, count = run.simulated(), len(run.samples)
     worker_seconds = sum(simulated.workers.values()) * simulated.seconds
     late = (simulated.late + simulated.expired) / count
     return [
-        beside(f"{name}, {run.fleet.name}: {metric}", broker, value, unit, expected)
+        beside(f"{run.load.name}, {run.fleet.name}: {metric}", broker, value, unit, expected)
         for metric, value, unit, expected in (
             ("queries", count, "", simulated.queries),
             ("refused", run.share("refused") * 100, "%", simulated.refused / count * 100),
@@ -198,18 +218,17 @@ def _fleet_figures(run: FleetRun, name: str, broker: str) -> list[Figure]:
     ]
 
 
-def _figures(runs: Sequence[FleetRun], name: str, broker: str) -> list[Figure]:
+def _figures(runs: Mapping[FleetConfig, FleetRun], name: str, broker: str) -> list[Figure]:
     """Return the figures that compare the fleets, and the counts that must be 0."""
-    by_name = {run.fleet.name: run for run in runs}
-    scaled, peak, mean = (by_name[fleet.name] for fleet in (_AUTOSCALED, _FOR_PEAK, _FOR_MEAN))
-    statuses = Counter(sample.status for run in runs for sample in run.samples)
+    scaled, peak, mean = runs[_AUTOSCALED], runs[_FOR_PEAK], runs[_FOR_MEAN]
+    samples = [sample for run in runs.values() for sample in run.samples]
     return [
         beside(f"{name}: violations, autoscaled over sized for the mean", broker, (1 - scaled.share("answered")) * 100,
                "%", (1 - mean.share("answered")) * 100),
         beside(f"{name}: cost, autoscaled over sized for the peak", broker, scaled.worker_seconds, "worker-s",
                peak.worker_seconds),
         plain(f"{name}: changes of scale", broker, len(scaled.log.changes_s())),
-        exactly(f"{name}: queries lost", broker, statuses["lost"]),
-        exactly(f"{name}: answers shown twice", broker, sum(s.shown > 1 for run in runs for s in run.samples)),
-        plain(f"{name}: second results dropped by id", broker, sum(run.repeated for run in runs)),
+        exactly(f"{name}: queries lost", broker, sum(s.outcome == "lost" for s in samples)),
+        exactly(f"{name}: answers shown twice", broker, sum(s.shown > 1 for s in samples)),
+        plain(f"{name}: second results dropped by id", broker, sum(run.repeated for run in runs.values())),
     ]  # fmt: skip
