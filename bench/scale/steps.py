@@ -136,10 +136,11 @@ async def measure(home: Path, broker: str, seconds: float, plots: Path) -> list[
 
 def compare(runs: Sequence[FleetRun], broker: str, plots: Path) -> list[Figure]:
     """Simulate the runs, write the plots, and return the figures."""
-    figures = [figure for run in runs for figure in _fleet_figures(run, broker)]
+    figures: list[Figure] = []
     for wanted in (_PEAKS, _AZURE):
         of_load = {run.fleet: run for run in runs if run.load == wanted}
         plot_runs([(run.fleet.name, run.samples, run.log) for run in of_load.values()], plots / wanted.plot)
+        figures += [figure for run in of_load.values() for figure in _fleet_figures(run, broker)]
         figures += _figures(of_load, wanted.name, broker)
     return figures
 
