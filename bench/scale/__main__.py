@@ -52,7 +52,7 @@ def main() -> None:
     """Parse the command line, run, print and write."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--only", choices=BENCHES, nargs="+", default=list(BENCHES))
-    parser.add_argument("--seconds", type=float, default=210.0, help="duration of the load of each fleet in `steps`")
+    parser.add_argument("--seconds", type=float, default=180.0, help="duration of the load of each fleet in `steps`")
     parser.add_argument("--home", type=Path, help="folder of the system; kept, so that models are registered only once")
     wanted = parser.parse_args()
     console = Console()
