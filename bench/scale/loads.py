@@ -38,7 +38,7 @@ _KINDS: Final[Mapping[str, Sequence[KindTemplate]]] = {
 """Queries of each task, equally frequent."""
 TASKS: Final = tuple(_KINDS)
 _BASE: Final = 0.04
-_PEAK: Final = 1.1
+_PEAK: Final = 0.85
 _RISE: Final = 1 / 20
 """Length of the rise to a peak, and of the fall, as a share of the load's."""
 _HOLD: Final = 1 / 20
