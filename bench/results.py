@@ -33,9 +33,10 @@ SELECTORS: Final = _ROOT / "docs" / "selectors.md"
 LOSSES: Final = _ROOT / "docs" / "losses.md"
 ABLATION: Final = _ROOT / "docs" / "ablation.md"
 CALIBRATION: Final = _ROOT / "docs" / "calibration.md"
+SCALE_PLOTS: Final = _ROOT / "docs" / "scale"
 _WRITTEN: Final = (
     README, BENCHMARKS, RESULTS, TRIALS, PLOTS, VARIANTS, VARIANT_PLOTS, SYSTEMS, SELECTORS, LOSSES, ABLATION,
-    CALIBRATION,
+    CALIBRATION, SCALE_PLOTS,
 )  # fmt: skip
 HEADLINES: Final = (
     "end to end less compute, 200/s, p50",

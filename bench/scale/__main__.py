@@ -15,17 +15,16 @@ from rich.console import Console
 
 from bench.core.figures import Figure
 from bench.core.system import running_at
-from bench.results import publish
+from bench.results import SCALE_PLOTS, publish
 from bench.scale import deciding, fleet, milp, ray_cluster, recorder, selection, steps, zero
 from bench.scale.loads import TASKS
 
 BROKER: Final = "apache"
-PLOTS: Final = Path(__file__).parents[2] / "docs" / "scale"
 
 
 Measure = Callable[[Path, float], Awaitable[list[Figure]]]
 BENCHES: Final[dict[str, Measure]] = {
-    "steps": lambda home, seconds: steps.measure(home, BROKER, seconds, PLOTS),
+    "steps": lambda home, seconds: steps.measure(home, BROKER, seconds, SCALE_PLOTS),
     "zero": lambda home, _seconds: zero.measure(home, BROKER),
     "ray": lambda home, _seconds: ray_cluster.measure(home, BROKER),
     "recorder": lambda home, _seconds: recorder.measure(home, BROKER),
