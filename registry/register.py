@@ -28,6 +28,7 @@ import msgspec
 from msgspec.structs import replace
 
 from broker.kafka.settings import KafkaSettings
+from process.cpus import BEHIND_ALL
 from registry.artifacts import ArtifactStore
 from registry.catalog_writer import CatalogWriter
 from registry.comparison import LEAST_GAIN, best_gain
@@ -36,6 +37,7 @@ from registry.pipeline.inspection import Inspection, InspectModel, labels_of, mo
 from registry.pipeline.isolation import run_step
 from registry.pipeline.measurement import Measurement
 from registry.pipeline.source_format import SourceFormat, model_sha256, source_format, weights_precision
+from registry.pipeline.step_process import StepLimits
 from registry.pipeline.verification import (
     Judgement,
     VerifiedReference,
@@ -175,7 +177,7 @@ class _Pipeline:
         copy = self._folder / request.file.name
         step = InspectModel(request.file.absolute(), form, task, output, copy, request.processing, request.batch_axes)
         try:
-            found = await run_step(step, Inspection)
+            found = await run_step(step, Inspection, StepLimits(nice=BEHIND_ALL))
         except ModelFailed as error:
             raise InvalidRequest(f"{request.file.name} cannot be read: {error}") from error
         for note in found.notes:

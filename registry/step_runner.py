@@ -11,10 +11,12 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Final, Protocol, Self, TypeVar, cast
 
+from process.cpus import BEHIND_ALL
 from registry.artifacts import ArtifactStore
 from registry.pipeline.generation import GenerateVariant
 from registry.pipeline.isolation import run_step
 from registry.pipeline.measurement import ComputeOutputs, Measurement, MeasureVariant
+from registry.pipeline.step_process import StepLimits
 from registry.plan import PlanVariants
 from registry.samples import Arrays, load_arrays
 from runtimes.composite import hold_artifacts
@@ -78,16 +80,24 @@ class StepRunner(Protocol):
 
 
 class LocalSteps:
-    """Runner on this machine; the results are valid for its devices."""
+    """Runner on this machine; the results are valid for its devices.
+
+    Registrations that share a runner may run at once: one step times its model at a time, and the others yield.
+    """
+
+    def __init__(self) -> None:
+        self._turns = asyncio.Lock()
 
     async def run(self, step: HardwareStep, kind: type[T], show: Show) -> T:
         """Run a step in a child process; a plan in this process, because it executes no model."""
         if isinstance(step, PlanVariants):
             return cast(T, await asyncio.to_thread(step.run))
-        return await run_step(step, kind)
+        limits = StepLimits(nice=0 if isinstance(step, MeasureVariant) else BEHIND_ALL)
+        return await run_step(step, kind, limits, self._turns)
 
 
 LOCAL: Final = LocalSteps()
+"""Runner for one registration at a time."""
 
 
 async def measure_variant(

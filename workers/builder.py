@@ -28,6 +28,7 @@ from broker.delivery.consumer import Consumer, Record
 from broker.kafka.topics import ensure_topics
 from broker.kafka.types import KafkaError
 from process.backoff import Backoff
+from process.cpus import BEHIND_SERVICES
 from process.pauses import retry_until_reachable, wait_within
 from registry.artifacts import ArtifactStore
 from registry.builds.build import Build, BuildOutcome, BuildReport, BuildRequest, with_files
@@ -254,7 +255,7 @@ class Builder:
         limits = StepLimits(
             timeout_s=settings.build_timeout_s,
             memory_bytes=settings.build_memory_bytes,
-            gives_way=True,
+            nice=BEHIND_SERVICES,
             cpus=settings.cpus,
         )
         return await run_step(step, _JSON_VALUE, limits)

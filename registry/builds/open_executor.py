@@ -9,7 +9,7 @@ import msgspec
 from broker.kafka.settings import KafkaSettings
 from registry.artifacts import ArtifactStore
 from registry.builds.remote_steps import has_builder, remote_steps
-from registry.step_runner import LOCAL, HardwareStep, Show, StepRunner
+from registry.step_runner import HardwareStep, LocalSteps, Show, StepRunner
 from schemas.errors import OperatorError
 from schemas.hardware import Hardware
 from schemas.registrations import MissingWorkerPolicy
@@ -60,8 +60,9 @@ async def open_executor(
     Raises:
         OperatorError: every device is left out, so nothing would be registered.
     """
+    here = LocalSteps()
     if choice.local:
-        yield StepsByHardware(dict.fromkeys(devices, LOCAL), LOCAL)
+        yield StepsByHardware(dict.fromkeys(devices, here), here)
         return
     wait = choice.if_no_worker is MissingWorkerPolicy.WAIT
     async with remote_steps(*services, again=choice.again, wait=wait) as remote:
@@ -73,7 +74,7 @@ async def open_executor(
                 note(f"there is no worker of {device}: skipping it")
             else:
                 note(f"there is no worker of {device}: its variants are made and measured on this machine")
-                runners[device] = LOCAL
+                runners[device] = here
         if not runners:
             raise OperatorError(
                 f"nothing is registered: there is no worker of {', '.join(devices)}, and --if-no-worker skip omits "

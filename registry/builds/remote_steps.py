@@ -15,6 +15,7 @@ import logging
 import os
 import shutil
 import socket
+from collections import defaultdict
 from collections.abc import AsyncGenerator, Generator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
@@ -100,7 +101,8 @@ class RemoteSteps:
         self._wait = wait
         self._offered: dict[tuple[Path, int, int], str] = {}
         """SHA-256 of each file that workers can fetch, by its path, modification time and size."""
-        self._waits: dict[str, _Wait] = {}
+        self._waits: defaultdict[str, list[_Wait]] = defaultdict(list)
+        """Callers by build; registrations at once may need the same one."""
 
     async def run(self, step: HardwareStep, kind: type[T], show: Show) -> T:
         """Let a worker run a step, and return its result.
@@ -172,11 +174,14 @@ class RemoteSteps:
 
     @contextmanager
     def _waiting(self, build: str, show: Show) -> Generator[_Wait]:
-        self._waits[build] = wait = _Wait(show, asyncio.Event())
+        wait = _Wait(show, asyncio.Event())
+        self._waits[build].append(wait)
         try:
             yield wait
         finally:
-            del self._waits[build]
+            self._waits[build].remove(wait)
+            if not self._waits[build]:
+                del self._waits[build]
 
     async def follow(self, reports: Tail) -> None:
         """Wake waiting callers and show them which worker has begun, until cancelled."""
@@ -186,11 +191,11 @@ class RemoteSteps:
             except msgspec.DecodeError as error:
                 log.warning("ignoring a record of %s: %s", record.topic, error)
                 continue
-            wait = self._waits.get(report.build)
-            if wait is not None and report.ended:
-                wait.news.set()
-            elif wait is not None:
-                wait.show(f"by {report.worker}")
+            for wait in self._waits.get(report.build, ()):
+                if report.ended:
+                    wait.news.set()
+                else:
+                    wait.show(f"by {report.worker}")
 
     # -- files; these block --------------------------------------------------------------------------------------------
 

@@ -15,9 +15,10 @@ licence, in `INFAAS_STEP_VARIABLES`.
 import asyncio
 import os
 import signal
+import socket
 import sys
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import asynccontextmanager, closing, suppress
 from fnmatch import fnmatchcase
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -32,6 +33,7 @@ from process.sandbox import TEMPORARY, has_sandbox, sandboxed, syscall_filter
 from process.subprocesses import end_words
 from registry.pipeline.step_files import OwnFolders, PipelineStep, check_result, step_files
 from registry.pipeline.step_process import STEP_ERRORS, StepDone, StepFailed, StepJob, StepLimits, to_path
+from registry.pipeline.timing_turn import ASKED, GIVEN
 from schemas.errors import ModelFailed
 
 ENV: Final = "INFAAS_STEP_VARIABLES"
@@ -69,10 +71,13 @@ class StepCrashed(ModelFailed):
     """The process of a step ended without a result. A retry may succeed, for example with more free memory."""
 
 
-async def run_step(step: PipelineStep, kind: type[T], limits: StepLimits | None = None) -> T:
+async def run_step(
+    step: PipelineStep, kind: type[T], limits: StepLimits | None = None, turns: asyncio.Lock | None = None
+) -> T:
     """Run a step and return its result, of type `kind`.
 
-    The step and its children are killed if the call is cancelled or this process ends.
+    The step and its children are killed if the call is cancelled or this process ends. A measurement holds `turns`
+    while it times its model, so that the steps of callers that share the lock do so one after the other.
 
     Raises:
         InvalidRequest, OperatorError, NotApplicable: as the step raised them.
@@ -84,9 +89,11 @@ async def run_step(step: PipelineStep, kind: type[T], limits: StepLimits | None 
     with TemporaryDirectory(prefix="infaas-step-") as name:
         folder = Path(name)
         place = await asyncio.to_thread(_StepPlace.prepared, folder, step)
-        job = StepJob(step, replace(limits, memory_bytes=memory_bytes), 0 if place.own else os.getpid())
+        limits = replace(limits, memory_bytes=memory_bytes)
+        job = StepJob(step, limits, 0 if place.own else os.getpid(), takes_turns=turns is not None)
         (place.scratch / "step").write_bytes(msgspec.json.encode(job, enc_hook=str))
-        code = await _run(place, folder / "log", limits.timeout_s)
+        async with _standard_input(turns) as given:
+            code = await _run(place, folder / "log", limits.timeout_s, given)
         outcome = await asyncio.to_thread(place.outcome)
         if outcome is None:
             error = ModelFailed if code is None else StepCrashed
@@ -146,7 +153,33 @@ class _StepPlace(NamedTuple):
             return None
 
 
-async def _run(place: _StepPlace, said: Path, timeout_s: float) -> int | None:
+@asynccontextmanager
+async def _standard_input(turns: asyncio.Lock | None) -> AsyncGenerator[int]:
+    """Yield the standard input of a step: the end of a socket over which it gets its turn, or nothing."""
+    if turns is None:
+        yield asyncio.subprocess.DEVNULL
+        return
+    ours, theirs = socket.socketpair()
+    giving = asyncio.create_task(_give_turn(ours, turns), name="turn of a step")
+    try:
+        with theirs:
+            yield theirs.fileno()
+    finally:
+        giving.cancel()
+        await asyncio.wait({giving})
+
+
+async def _give_turn(ours: socket.socket, turns: asyncio.Lock) -> None:
+    """Let a step time its model once it asks, until it says that it has, or ends."""
+    reader, writer = await asyncio.open_connection(sock=ours)
+    with closing(writer):
+        if await reader.read(1) == ASKED:
+            async with turns:
+                writer.write(GIVEN)
+                await reader.read(1)
+
+
+async def _run(place: _StepPlace, said: Path, timeout_s: float, given: int) -> int | None:
     """Run the child process; return its exit code, or None if it was killed at the timeout."""
     with said.open("wb") as log, syscall_filter() as (descriptor, options):
         command, descriptors = place.command(), tuple[int, ...]()
@@ -154,7 +187,7 @@ async def _run(place: _StepPlace, said: Path, timeout_s: float) -> int | None:
             command[1:1], descriptors = options, (descriptor,)
         process = await asyncio.create_subprocess_exec(
             *command,
-            stdin=asyncio.subprocess.DEVNULL,
+            stdin=given,
             stdout=log,
             stderr=log,
             env=place.environment(),

@@ -1,14 +1,15 @@
 """Measures a variant, or only computes its outputs, in a process that has loaded nothing else.
 
 The order of a measurement matters. The runtime's package is imported first, so that its memory is not counted. Then
-follow the load, every batch size on cores of its own (`timing`), and the peak of memory. The outputs for all samples
-come last: they take the most time, and none of it is measured.
+follow the load, every batch size on cores of its own (`timing`), and the peak of memory, all in the turn of this step
+if several steps run at once. The outputs for all samples come last: they take the most time, and none of it is
+measured.
 """
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any, Final
 
@@ -33,6 +34,8 @@ from schemas.latency import LENGTH_BATCH, BatchLatency, LatencyFit, LengthLatenc
 from schemas.rows.catalog import Processing
 from schemas.signature import TensorSpec
 
+_NO_TURN: Final = nullcontext()
+"""Turn of a step that runs alone."""
 _LENGTHS: Final = (0.25, 0.5, 1.0, 2.0, 4.0)
 """Lengths to measure, as factors of the samples' length."""
 _SINGLE_ROWS: Final = 4
@@ -90,12 +93,23 @@ class MeasureVariant(_VariantStep, frozen=True, tag=True):
     tensors: tuple[TensorSpec, ...] = ()
     """Inputs of the model itself."""
 
-    def run(self) -> Measurement:
-        """Measure the variant; raises any error of the runtime."""
+    def run(self, turn: AbstractContextManager[None] = _NO_TURN) -> Measurement:
+        """Measure the variant, and time it within `turn`; raises any error of the runtime."""
         samples = load_arrays(self.samples)
-        runtimes = runtimes_within(self.runtime, self.artifact)
-        for name in runtimes:
+        for name in self._runtimes:
             import_package(name)
+        with turn:
+            session, measurement = self._profile(samples)
+        save_arrays(self.outputs, compute_all(session, samples, self.options))
+        if self.single_outputs is not None:
+            save_arrays(self.single_outputs, self._compute_one_by_one(samples))
+        return measurement
+
+    @property
+    def _runtimes(self) -> tuple[str, ...]:
+        return runtimes_within(self.runtime, self.artifact)
+
+    def _profile(self, samples: Arrays) -> tuple[Session, Measurement]:
         memory = _MemoryGrowth(self.hardware)
         began = time.perf_counter()
         session = self.load()
@@ -105,16 +119,12 @@ class MeasureVariant(_VariantStep, frozen=True, tag=True):
         mixes = lengths_mix(session, samples, self.tensors, self.options.precision)
         if isinstance(session, ProcessedSession):
             session.mix_lengths(mixes)
-        even = CASCADE not in runtimes
+        even = CASCADE not in self._runtimes
         latency = self._time(session, samples, even=even)
         lengths = self._time_lengths(session, samples) if even else ()
         peak = memory.peak_bytes()
         fit, threads = fit_latency(latency), self.options.threads
-        measurement = Measurement(device_name(self.hardware), load_s, peak, latency, fit, lengths, mixes, threads)
-        save_arrays(self.outputs, compute_all(session, samples, self.options))
-        if self.single_outputs is not None:
-            save_arrays(self.single_outputs, self._compute_one_by_one(samples))
-        return measurement
+        return session, Measurement(device_name(self.hardware), load_s, peak, latency, fit, lengths, mixes, threads)
 
     def _time(self, session: Session, samples: Arrays, *, even: bool) -> tuple[BatchLatency, ...]:
         sizes = batch_sizes(self.options.max_batch)

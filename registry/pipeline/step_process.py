@@ -12,9 +12,11 @@ from typing import Final
 
 import msgspec
 
-from process.cpus import lower_priority, pin_thread
+from process.cpus import lower_session_priority, pin_thread
 from process.parent_death import end_with_parent
+from registry.pipeline.measurement import MeasureVariant
 from registry.pipeline.step_files import PipelineStep
+from registry.pipeline.timing_turn import timing_turn
 from registry.recipes import NotApplicable
 from schemas.errors import InvalidRequest, ModelFailed, OperatorError
 
@@ -31,8 +33,8 @@ class StepLimits(msgspec.Struct, frozen=True, kw_only=True):
     timeout_s: float = TIMEOUT_S
     memory_bytes: int = 0
     """Memory limit in bytes; 0: nine tenths of the memory that is free at the start."""
-    gives_way: bool = False
-    """True to lower the CPU priority below other processes."""
+    nice: int = 0
+    """Nice value of the process and of its session, from 0 to 19, which is behind all others."""
     cpus: tuple[int, ...] = ()
     """Numbers of the cores that it may use; empty: any."""
 
@@ -44,6 +46,8 @@ class StepJob(msgspec.Struct, frozen=True):
     limits: StepLimits
     parent: int
     """Process id with which it ends; 0 in a sandbox, which ends it itself."""
+    takes_turns: bool = False
+    """True if it asks for its turn to time a model."""
 
 
 class StepFailed(msgspec.Struct, frozen=True, tag=True):
@@ -74,8 +78,8 @@ def _limit(limits: StepLimits) -> None:
     """Limit this process. Address space is not limited, because devices map more of it than there is memory."""
     memory_bytes = limits.memory_bytes
     pin_thread(limits.cpus)
-    if limits.gives_way:
-        lower_priority()
+    if limits.nice:
+        lower_session_priority(limits.nice)
     resource.setrlimit(resource.RLIMIT_DATA, (memory_bytes, memory_bytes))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     _, most_s = resource.getrlimit(resource.RLIMIT_CPU)
@@ -91,13 +95,19 @@ def to_path(_kind: type, text: str) -> Path:
 
 def _outcome(job: StepJob) -> StepDone | StepFailed:
     try:
-        return StepDone(msgspec.Raw(msgspec.json.encode(job.step.run(), enc_hook=str)))
+        return StepDone(msgspec.Raw(msgspec.json.encode(_run(job), enc_hook=str)))
     except (InvalidRequest, OperatorError, NotApplicable, ModelFailed) as error:
         return StepFailed(type(error).__name__, str(error))
     except OSError as error:
         return StepFailed(OperatorError.__name__, f"{error.filename or 'a file'}: {error.strerror or error}")
     except Exception as error:  # noqa: BLE001 - a runtime may raise anything: an error of the model
         return StepFailed(ModelFailed.__name__, f"{_short_of_memory(error, job)}{type(error).__name__}: {error}")
+
+
+def _run(job: StepJob) -> object:
+    if job.takes_turns and isinstance(job.step, MeasureVariant):
+        return job.step.run(timing_turn())
+    return job.step.run()
 
 
 def _short_of_memory(error: Exception, job: StepJob) -> str:

@@ -236,7 +236,7 @@ def pinned_to_quiet_cores(count: int) -> Generator[Callable[[], None]]:
 
     def choose() -> None:
         if count < len(allowed):
-            _pin(_quietest(allowed)[:count])
+            _pin(quietest(allowed)[:count])
 
     choose()
     try:
@@ -245,8 +245,9 @@ def pinned_to_quiet_cores(count: int) -> Generator[Callable[[], None]]:
         _pin(allowed)
 
 
-def _quietest(cores: list[int]) -> list[int]:
-    busy = psutil.cpu_percent(_WATCH_S, percpu=True)
+def quietest(cores: list[int]) -> list[int]:
+    """Return the cores in the order of their load; work of lower priority is none, because it yields."""
+    busy = [100.0 - core.idle - core.nice for core in psutil.cpu_times_percent(_WATCH_S, percpu=True)]
     return sorted(cores, key=lambda core: busy[core] if core < len(busy) else 0.0)
 
 

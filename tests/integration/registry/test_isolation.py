@@ -4,8 +4,9 @@ import asyncio
 import os
 import signal
 import socket
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import psutil
@@ -131,6 +132,56 @@ async def test_runtime_telemetry_writes_no_files(
         monkeypatch.setenv(name, str(home))
     await run_step(_measure(make_model(), tmp_path, runtime), Measurement)
     assert list(home.iterdir()) == []
+
+
+@pytest.mark.skipif(not Path("/proc/self/autogroup").exists(), reason="this kernel does not group sessions")
+async def test_step_yields_to_other_sessions(tmp_path: Path) -> None:
+    """The kernel grants each session a share of the cores; within a session alone a nice value has no effect."""
+    step = asyncio.ensure_future(run_step(_endless(tmp_path), Inspection, StepLimits(nice=19)))
+    child = await _child()
+    group = Path("/proc", str(child.pid), "autogroup")
+    await until(lambda: group.read_text().endswith(" nice 19\n"))
+    step.cancel()
+    await asyncio.wait({step})
+
+
+class StepTurns(asyncio.Lock):
+    """Turns whose first one is asked for by a step, which then waits for the answer."""
+
+    def __init__(self, asked: Callable[[], Awaitable[None]]) -> None:
+        super().__init__()
+        self._asked = asked
+
+    async def acquire(self) -> Literal[True]:
+        await self._asked()
+        return await super().acquire()
+
+
+async def test_measurement_waits_for_its_turn(make_model: Callable[..., Path], tmp_path: Path) -> None:
+    asked, free = asyncio.Event(), asyncio.Event()
+
+    async def hold() -> None:
+        asked.set()
+        await free.wait()
+
+    async with asyncio.TaskGroup() as tasks:
+        step = tasks.create_task(run_step(_measure(make_model(), tmp_path), Measurement, turns=StepTurns(hold)))
+        await asked.wait()
+        child = await _child()
+        assert not step.done()
+        free.set()
+        assert (await step).latency
+    assert not child.is_running()
+
+
+async def test_crashed_measurement_gives_its_turn_back(make_model: Callable[..., Path], tmp_path: Path) -> None:
+    async def crash() -> None:
+        (await _child()).send_signal(signal.SIGSEGV)
+
+    turns = StepTurns(crash)
+    with pytest.raises(ModelFailed, match=r"crashed \(SIGSEGV\)"):
+        await run_step(_measure(make_model(), tmp_path), Measurement, turns=turns)
+    assert not turns.locked()
 
 
 PROBE = """

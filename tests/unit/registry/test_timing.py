@@ -3,6 +3,8 @@
 import os
 from collections.abc import Callable, Iterator
 from itertools import chain, repeat
+from types import SimpleNamespace
+from unittest.mock import Mock
 
 import pytest
 from hypothesis import given
@@ -14,6 +16,7 @@ from registry.pipeline.timing import (
     RunObserver,
     agreeing,
     pinned_to_quiet_cores,
+    quietest,
     summarise,
     time_cases,
     time_uneven,
@@ -105,6 +108,15 @@ def test_agreeing_rounds_are_close_and_summarised(walls: list[list[float]]) -> N
     else:
         assert len(found) >= 3
         assert timing.noise <= 0.05 + 1e-9
+
+
+@pytest.mark.parametrize(("loads", "order"), [([(90.0, 0.0), (5.0, 60.0)], [1, 0]), ([(5.0, 0.0), (9.0, 0.0)], [0, 1])])
+def test_quietest_core_may_do_work_of_lower_priority(
+    loads: list[tuple[float, float]], order: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    times = [SimpleNamespace(idle=100.0 - usual - nice, nice=nice) for usual, nice in loads]
+    monkeypatch.setattr("registry.pipeline.timing.psutil.cpu_times_percent", Mock(return_value=times))
+    assert quietest([0, 1]) == order
 
 
 def _busy_loop(turns: int) -> Callable[[], object]:
