@@ -1,4 +1,9 @@
-"""Registers the zoo in the same way as users register their own models."""
+"""Registers the zoo in the same way as users register their own models, several models at once.
+
+The first model of each task comes first, so that every task has a variant after some seconds; then come the others, the
+largest first, because they take the longest. The steps that run at once must not disturb the measurements: see
+`registry.step_runner.LocalSteps`.
+"""
 
 import asyncio
 import os
@@ -12,10 +17,12 @@ from msgspec.structs import replace
 from numpy.typing import NDArray
 
 from broker.kafka.settings import KafkaSettings
+from process.cpus import usable_cores
+from process.errors import leaves
 from registry.artifacts import ArtifactStore
-from registry.register import register, step_count
+from registry.register import register
 from registry.request import ProgressSink, Registration
-from registry.step_runner import LOCAL, StepRunner
+from registry.step_runner import LocalSteps, StepRunner
 from schemas.defaults import BATCH_LIMIT, PARTITIONS, THREADS
 from schemas.errors import OperatorError
 from schemas.hardware import Hardware
@@ -29,6 +36,8 @@ _SCORES: Final = "logits"
 """Output that is measured; every model of the zoo has it."""
 _ALL_SAMPLES = 4000
 _FEW_SAMPLES = 1000
+_AT_ONCE: Final = 3
+"""Models at once: while one is measured, the next one is prepared and the outputs of the last one are computed."""
 
 
 async def register_zoo(
@@ -45,47 +54,98 @@ async def register_zoo(
     threads: int = THREADS,
     all_variants: bool = False,
     again: bool = False,
-    runner: StepRunner = LOCAL,
+    runner: StepRunner | None = None,
 ) -> list[Variant]:
-    """Register the models of the named tasks (empty: all) for each `hardware`, with the steps run by `runner`.
+    """Register the models of the named tasks (empty: all) for each `hardware`; `runner` runs the steps (None: here).
 
     The variants are those in the catalog, or with `all_variants` all that can be made. Registered variants are not
     measured again unless `again` is set. Built models and labelled data are cached in `cache`. Cancellation keeps
-    finished variants.
+    finished variants, and so does an error.
 
     Raises:
         OperatorError: a service or the disk fails, or an earlier registration conflicts.
     """
     models = models_of(tasks)
+    steps = {(model.architecture, device): 2 + len(model.variants) for model in models for device in hardware}
+    shared, runner = _SharedProgress(progress, steps), runner or LocalSteps()
+    slots = asyncio.Semaphore(_AT_ONCE if usable_cores() > 1 else 1)
+    preparing = asyncio.Lock()  # models share files in the cache
+    made: dict[str, list[Variant]] = {}
+
+    async def register_model(model: ZooModel) -> None:
+        async with slots:
+            async with preparing:
+                request = await asyncio.to_thread(_request, model, cache)
+            variants = () if all_variants else request.variants
+            request = replace(
+                request, max_batch=max_batch, partitions=partitions, threads=threads, again=again, variants=variants
+            )
+            for device in hardware:
+                one, part = _for_hardware(request, device), _PartialProgress(shared, (model.architecture, device))
+                made[model.architecture] = await register(one, pool, kafka, artifacts, part, runner)
+
     progress.step(0, 1, "preparing models and data")
-    requests = [await asyncio.to_thread(_request, model, cache) for model in models]
-    requests = [
-        replace(request, max_batch=max_batch, partitions=partitions, threads=threads, again=again)
-        for request in requests
-    ]
-    if all_variants:
-        requests = [replace(request, variants=()) for request in requests]
-    requests = [_for_hardware(request, device) for request in requests for device in hardware]
-    counts = [await step_count(request, runner) for request in requests]
-    variants: dict[str, Variant] = {}
-    for index, request in enumerate(requests):
-        part = _PartialProgress(progress, sum(counts[:index]), sum(counts))
-        variants |= {variant.name: variant for variant in await register(request, pool, kafka, artifacts, part, runner)}
-    progress.step(sum(counts), sum(counts), "the zoo is registered")
-    return list(variants.values())
+    for group in _in_order(models):
+        try:
+            async with asyncio.TaskGroup() as registrations:
+                for model in group:
+                    registrations.create_task(register_model(model), name=f"register {model.architecture}")
+        except ExceptionGroup as errors:
+            raise leaves(errors)[0] from errors
+    shared.finish("the zoo is registered")
+    return list({variant.name: variant for model in models for variant in made[model.architecture]}.values())
+
+
+def _in_order(models: Sequence[ZooModel]) -> tuple[list[ZooModel], list[ZooModel]]:
+    """Return the first model of each task, which decides how the task is measured, and the others by their size."""
+    first = {model.task: model for model in reversed(models)}
+    others = [model for model in models if first[model.task] is not model]
+    return [*reversed(first.values())], sorted(others, key=_size, reverse=True)
+
+
+def _size(model: ZooModel) -> tuple[int, int]:
+    return model.minilm_depth, 0 if model.file is None else model.file.stat().st_size
+
+
+_Part = tuple[str, Hardware]
+"""Architecture and hardware of a registration."""
+
+
+class _SharedProgress:
+    """Progress of several registrations at once as one whole; `steps` are the expected steps of each."""
+
+    def __init__(self, whole: ProgressSink, steps: dict[_Part, int]) -> None:
+        self._whole = whole
+        self._steps = steps
+        self._done = dict.fromkeys(steps, 0)
+
+    def step(self, part: _Part, done: int, total: int, text: str) -> None:
+        """Report a step of one registration; its total is known once it is more than one."""
+        if total > 1:
+            self._steps[part] = total
+        self._done[part] = min(done, self._steps[part])
+        self._whole.step(sum(self._done.values()), sum(self._steps.values()), text)
+
+    def finish(self, text: str) -> None:
+        """Report the end of all registrations."""
+        total = sum(self._steps.values())
+        self._whole.step(total, total, text)
+
+    def note(self, text: str) -> None:
+        """Report a permanent line."""
+        self._whole.note(text)
 
 
 class _PartialProgress:
     """Progress of one registration as a part of the whole."""
 
-    def __init__(self, whole: ProgressSink, before: int, total: int) -> None:
+    def __init__(self, whole: _SharedProgress, part: _Part) -> None:
         self._whole = whole
-        self._before = before
-        self._total = total
+        self._part = part
 
     def step(self, done: int, total: int, text: str) -> None:
-        """Report a step; `total` is that of the part, and is already included in the whole's total."""
-        self._whole.step(self._before + min(done, total), self._total, text)
+        """Report a step; `total` is that of the part."""
+        self._whole.step(self._part, done, total, text)
 
     def note(self, text: str) -> None:
         """Report a permanent line."""
