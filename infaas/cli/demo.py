@@ -10,7 +10,7 @@ from rich.table import Table
 
 from infaas.cli.connect import Home, Json
 from infaas.cli.output import err, show, show_json, table, usd
-from infaas.cli.register import register_with_progress
+from infaas.cli.register import HERE, register_with_progress
 from infaas.cli.system import KafkaFlag, announce, fetching_jars
 from infaas.up.optional_zoo import require_zoo
 from infaas.up.options import UpOptions
@@ -52,7 +52,7 @@ def demo(
 
 
 async def _run(options: UpOptions, count: int) -> "list[CaseOutcome]":
-    from infaas.up.demo import run_demo
+    from infaas.up.demo import run_demo, show_first_answers
 
     running = asyncio.current_task()
     assert running is not None, "runs as a task"
@@ -60,7 +60,9 @@ async def _run(options: UpOptions, count: int) -> "list[CaseOutcome]":
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, running.cancel)
     async with running_system(options, announce, fetching_jars) as system:
         announce("registering the zoo: generating, verifying and profiling each variant on this machine")
-        await register_with_progress(system.kafka, system.postgres, options.home, threads=1)
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(show_first_answers(system, announce), name="first answers")
+            await register_with_progress(system.kafka, system.postgres, options.home, threads=1, choice=HERE)
         announce(f"querying {count} labelled inputs for each row")
         return await run_demo(system, count)
 

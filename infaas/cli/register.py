@@ -52,7 +52,9 @@ from schemas.rows.catalog import Variant
 from store.audit import audited
 from store.pool import Pool, open_pool
 
-_USUAL: Final = BuildChoice()
+USUAL: Final = BuildChoice()
+HERE: Final = BuildChoice(local=True)
+"""All steps run on this machine, several at once; a worker executes one at a time."""
 _OF_ZOO: Final = (
     "what", "hardware", "threads", "all_variants", "again", "zoo", "local", "if_no_worker", "home", "as_json",
 )  # fmt: skip
@@ -251,7 +253,7 @@ async def register_with_progress(
     *,
     threads: int = THREADS,
     all_variants: bool = False,
-    choice: BuildChoice = _USUAL,
+    choice: BuildChoice = USUAL,
 ) -> list[Variant]:
     """Register the zoo's models of `tasks` (empty: all) with a progress bar. The zoo must be installed."""
     from zoo.register import register_zoo

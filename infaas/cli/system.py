@@ -24,9 +24,10 @@ from infaas.cli.output import ProgressBar, err, show
 from infaas.cli.status import places
 from infaas.up.metrics_ports import FIRST
 from infaas.up.optional_zoo import require_zoo
-from infaas.up.options import UpOptions
+from infaas.up.options import LOCAL_LAUNCHERS, UpOptions
+from infaas.up.ready_tasks import watch_tasks
 from infaas.up.state import KafkaKind
-from infaas.up.system import running_system
+from infaas.up.system import RunningSystem, running_system
 from process.logs import LogFormat, said_format
 from process.sockets import LAST_PORT
 from process.tls import TlsFiles
@@ -202,16 +203,27 @@ async def _serve(options: UpOptions, *, register_zoo: bool) -> None:
     assert serving is not None, "runs as a task"
     _cancel_on_signal(serving)
     async with running_system(options, announce, fetching_jars) as system:
-        if register_zoo:
-            from infaas.cli.register import register_with_progress  # not above: it imports all of the registration
-
-            await register_with_progress(system.kafka, system.postgres, options.home)
         show(Panel(places(system.state), title="INFaaS is ready", border_style="green", expand=False))
+        if register_zoo:
+            await _register_zoo(system)
         announce("Ctrl-C or `infaas down` stops it")
         try:
             await asyncio.Event().wait()
         except asyncio.CancelledError:
             serving.uncancel()  # an orderly stop, not an error
+
+
+async def _register_zoo(system: RunningSystem) -> None:
+    from infaas.cli.register import HERE, USUAL, register_with_progress  # not above: imports all of the registration
+    from zoo.samples import ALL_TASKS
+
+    options = system.options
+    async with asyncio.TaskGroup() as tasks:
+        ready = watch_tasks(system.postgres, ALL_TASKS, lambda task: announce(f"{task} answers from now on"))
+        tasks.create_task(ready, name="ready tasks")
+        choice = HERE if options.launcher in LOCAL_LAUNCHERS else USUAL  # else its workers run elsewhere
+        await register_with_progress(system.kafka, system.postgres, options.home, choice=choice)
+    announce("the zoo is registered")
 
 
 def _cancel_on_signal(serving: asyncio.Task[None]) -> None:

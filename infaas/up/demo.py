@@ -8,7 +8,7 @@ runs.
 
 import asyncio
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from math import comb
 from statistics import median
@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from infaas.client.client import Answer, InfaasClient, QueryOptions
+from infaas.up.ready_tasks import watch_tasks
 from infaas.up.system import RunningSystem
 from process.backoff import Backoff
 from process.pauses import retry_until_reachable
@@ -31,7 +32,7 @@ from schemas.tensors import Array
 from store.placement import list_instances
 from store.pool import Pool, open_pool
 from store.registry import list_profiles, list_variants
-from zoo.samples import ALL_TASKS, ENCODED_TASKS, labelled
+from zoo.samples import ALL_TASKS, ENCODED_TASKS, example, labelled
 
 IN_FLIGHT: Final = 4
 TRIES: Final = 5
@@ -93,6 +94,27 @@ def chance_of(errors: int, count: int, accuracy: float) -> float:
     if wrong <= 0.0:
         return 0.0 if errors else 1.0
     return 1.0 - sum(comb(count, k) * wrong**k * accuracy ** (count - k) for k in range(errors))
+
+
+async def show_first_answers(system: RunningSystem, show: Callable[[str], None]) -> None:
+    """Query each task once as soon as one of its variants is ready, and show the answer; return after the last one."""
+    async with InfaasClient(gateway=system.gateway) as client, asyncio.TaskGroup() as tasks:
+
+        async def ask(task: str) -> None:
+            inputs = example(task)
+            try:  # the gateway learns of a new task a moment later
+                answer = await retry_until_reachable(
+                    lambda: client.infer(task, inputs), QueryError, _BACKOFF, patience_s=PLACED_S
+                )
+            except QueryError as error:
+                show(f"{task} does not answer yet: {error}")
+            else:
+                show(f"{task} answers: by {answer.variant} in {answer.total_ms:.1f} ms")
+
+        def ready(task: str) -> None:
+            tasks.create_task(ask(task), name=f"ask {task}")
+
+        await watch_tasks(system.postgres, ALL_TASKS, ready)
 
 
 async def wait_until_placed(pool: Pool, tasks: Sequence[str] = ALL_TASKS) -> None:
