@@ -8,7 +8,7 @@ VENV := .venv
 TORCH := .venv-torch
 BIN := $(VENV)/bin
 PYTEST := $(BIN)/python -m pytest -m "not torch" --durations=10
-PIP := -m pip --disable-pip-version-check install --quiet --require-hashes --no-deps
+INSTALL := tools/install_locked.py
 SELF := -m pip --disable-pip-version-check install --quiet --no-deps --no-build-isolation \
 	--editable . --editable ./packages/zoo --editable ./packages/client
 PROJECTS := pyproject.toml packages/zoo/pyproject.toml packages/client/pyproject.toml
@@ -118,7 +118,7 @@ bench-profiles: $(VENV)/dev.stamp ## measure how alike profiles are, and what th
 	$(BIN)/python -m bench.profiles $(BENCH)
 
 bench-zoo: $(TORCH)/dev.stamp ## register 45 architectures and serve them; BENCH="--count 3 --home /tmp/zoo" tries it
-	$(TORCH)/bin/python $(PIP) -r bench/zoo/lock.txt
+	$(TORCH)/bin/python $(INSTALL) bench/zoo/lock.txt
 	$(TORCH)/bin/python -m bench.zoo $(BENCH)
 
 chaos: $(VENV)/dev.stamp ## inflict faults under load; MINUTES=30 QUERIES=1000000 FAULTS="Kafka,worker" bound it, CHAOS="--seed 2" more
@@ -175,17 +175,17 @@ clean: ## remove the environments, caches and the data of `make demo` and `make 
 
 $(VENV)/run.stamp: tools/locks/run.txt $(PROJECTS) | $(VENV)/bin/python
 	@echo "installing what is locked in $< into $(VENV) ..."
-	@$(BIN)/python $(PIP) -r $< && $(BIN)/python $(SELF)
+	@$(BIN)/python $(INSTALL) $< && $(BIN)/python $(SELF)
 	@touch $@
 
 $(VENV)/dev.stamp: tools/locks/dev.txt tools/locks/run.txt $(PROJECTS) | $(VENV)/bin/python
 	@echo "installing what is locked in $< into $(VENV) ..."
-	@$(BIN)/python $(PIP) -r $< && $(BIN)/python $(SELF)
+	@$(BIN)/python $(INSTALL) $< && $(BIN)/python $(SELF)
 	@touch $(VENV)/run.stamp $@
 
 $(TORCH)/dev.stamp: tools/locks/torch.txt $(PROJECTS) | $(TORCH)/bin/python
 	@echo "installing what is locked in $< into $(TORCH): about 5 GB, some minutes ..."
-	@$(TORCH)/bin/python $(PIP) -r $< && $(TORCH)/bin/python $(SELF)
+	@$(TORCH)/bin/python $(INSTALL) $< && $(TORCH)/bin/python $(SELF)
 	@touch $@
 
 $(VENV)/bin/python $(TORCH)/bin/python:
