@@ -38,7 +38,8 @@ WAIT_S = PATIENCE_S
 class Stage:
     """One task with two variants, its topics, and a reader of all outputs.
 
-    `said` holds the statuses that the worker publishes, `heard` the records read so far, by topic.
+    `said` holds the statuses that the worker publishes, `others` those of further workers by name, and `heard` the
+    records read so far by topic.
     """
 
     def __init__(self, kafka: KafkaSettings, pool: Pool, dsn: str) -> None:
@@ -49,6 +50,7 @@ class Stage:
         self.replies = f"replies-{word}"
         self.worker = f"w{word}"
         self.said: list[InstanceStatus] = []
+        self.others: dict[str, list[InstanceStatus]] = {}
         self.heard: dict[str, list[Record]] = {}
         self.news = asyncio.Event()
 
@@ -69,10 +71,11 @@ class Stage:
         await put_variant(self.pool, variant(name, task=self.task, partitions=2), measured)
 
     async def speak(self, producer: Producer) -> None:
-        """Publish the worker's status at a fixed rate, as a worker does."""
+        """Publish the workers' statuses at a fixed rate, as workers do."""
         async for _ in Pace(20):
-            said = status(*self.said, worker=self.worker, at=time.time())
-            await producer.send_and_wait(STATUS, msgspec.json.encode(said), key=self.worker.encode())
+            for worker, instances in ({self.worker: self.said} | self.others).items():
+                said = status(*instances, worker=worker, at=time.time())
+                await producer.send_and_wait(STATUS, msgspec.json.encode(said), key=worker.encode())
 
     async def listen(self, tail: Tail) -> None:
         while True:

@@ -7,6 +7,7 @@ from uuid import uuid4
 
 import msgspec
 import pytest
+from msgspec.structs import replace
 
 from broker.dead_letters.letter import SHORTENED, parse_letter
 from broker.delivery.consumer import Consumer, Record
@@ -21,7 +22,7 @@ from schemas.load_classes import ClassCount, LoadClass, SelectorLoad
 from schemas.query import Query
 from schemas.result import error_message
 from schemas.rows.removals import RegisteredNames
-from schemas.status import Demand
+from schemas.status import Demand, PartitionStatus
 from schemas.topics import DEAD_LETTERS, DEMAND, LOAD, task_topic, variant_topic
 from selector.policy.selection import choose
 from store.pool import Pool
@@ -32,7 +33,7 @@ from tests.integration.selector.stage import WAIT_S, Stage, empty, fields, selec
 from tests.processes import output_of, service, variables_of
 from tests.proxies import entrance
 from tests.unit.selector.story import instance
-from tests.waiting import until
+from tests.waiting import read_until, until
 
 
 async def test_selector_forwards_query_with_choice(stage: Stage, client: Producer) -> None:
@@ -384,6 +385,28 @@ async def test_two_selectors_share_queries(stage: Stage, client: Producer) -> No
         records = await stage.wait(variant_topic(stage.cheap), len(asked))
     # A rebalance may repeat queries that were not yet committed; their ids make that harmless.
     assert {fields(record)[h.ID] for record in records} >= set(asked)
+
+
+async def test_two_selectors_prefer_different_replicas(stage: Stage, client: Producer) -> None:
+    def answer(ends: dict[int, int]) -> None:
+        """Have each of two workers report that it has answered all queries of its partition."""
+        stage.said, stage.others["z"] = (
+            [replace(instance(stage.cheap), partitions=(PartitionStatus(n, ends[n], ends[n]),))] for n in (0, 1)
+        )
+
+    async def replicas_by_partition() -> list[set[int]]:
+        """Return the partitions of the variant that got the queries of each partition of the task."""
+        asked = [[await stage.ask(client, partition=n, latency_ms="60000") for _ in range(10)] for n in (0, 1)]
+        records = await stage.wait(variant_topic(stage.cheap), 20)
+        for record in records:
+            ends[record.partition] = max(ends[record.partition], record.offset + 1)
+        answer(ends)
+        return [{record.partition for record in records if fields(record)[h.ID] in ids} for ids in asked]
+
+    ends = {0: 0, 1: 0}
+    answer(ends)
+    async with selecting(stage), selecting(stage, instance_id="selector-1"):
+        await read_until(replicas_by_partition, lambda found: found in ([{0}, {1}], [{1}, {0}]), WAIT_S)
 
 
 async def test_selector_process_checks_starts_and_stops(stage: Stage, client: Producer) -> None:
