@@ -43,7 +43,6 @@ HEADLINES: Final = (
     "end to end less compute, 1000/s, p99",
     "gateway requests",
     "selector throughput, 10,000 variants",
-    "worker fed offline, mnist-resnet",
     "idle with the zoo loaded, CPU of all processes",
     "queries lost or refused, 2 SIGKILLs",
     "answers shown twice",
