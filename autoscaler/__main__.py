@@ -5,6 +5,7 @@ import sys
 from collections.abc import Callable
 from typing import Final
 
+from process.cpus import lower_session
 from process.start import exit_on_signal
 
 _SWITCH_INTERVAL_S: Final = 0.0005
@@ -27,6 +28,8 @@ def main() -> int:
         settings: AutoscalerSettings, kafka: KafkaSettings, store: StoreSettings, stop: asyncio.Event
     ) -> None:
         os.nice(settings.niceness)  # threads started later inherit it
+        if settings.niceness and os.getsid(0) == os.getpid():  # else other programs of a shell would yield, too
+            lower_session(settings.niceness)
         sys.setswitchinterval(_SWITCH_INTERVAL_S)
         _without_output(Highs)  # its banner, once per process, would stand between log lines
         await serve(settings, kafka, store, stop)

@@ -69,6 +69,11 @@ def lower_session_priority(nice: int) -> None:
     the session has one of its own. So a process that shall yield to those of other sessions needs both.
     """
     lower_priority(nice)
+    lower_session(nice)
+
+
+def lower_session(nice: int) -> None:
+    """Lower the priority of the session of this process for good. It never raises."""
     for _ in range(_ATTEMPTS):
         try:
             _AUTOGROUP.write_text(str(nice))

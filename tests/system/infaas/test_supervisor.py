@@ -3,6 +3,7 @@
 import os
 import signal
 from collections.abc import Generator
+from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlsplit
 
@@ -42,6 +43,12 @@ async def test_hanging_services_are_replaced(system: Cli) -> None:
     assert {name: count - counts[name] for name, count in restarts(system).items() if name in counts} == {
         f"worker-{FIRST}": 0, **dict.fromkeys(HANGING, 1)
     }  # fmt: skip
+
+
+@pytest.mark.skipif(not Path("/proc/self/autogroup").exists(), reason="this kernel does not group sessions")
+async def test_autoscaler_yields_to_other_sessions(system: Cli) -> None:
+    pid = (await system.state())["services"]["autoscaler"]["pid"]
+    await until(lambda: Path(f"/proc/{pid}/autogroup").read_text().endswith(" nice 10\n"))
 
 
 def restarts(cli: Cli) -> dict[str, int]:
