@@ -3,6 +3,7 @@
 import datetime
 import textwrap
 from collections.abc import Iterable, Sequence
+from math import isfinite
 from typing import Final
 
 from bench.results import commit, machine
@@ -89,7 +90,10 @@ def _by_fleet(rows: Iterable[CellFigures]) -> str:
 
 
 def _text(row: CellFigures | None) -> str:
-    return "-" if row is None else f"{row.violations:.2%}, p99 {row.p99_ms:.0f} ms"
+    if row is None:
+        return "-"
+    answered = f", p99 {row.p99_ms:.0f} ms" if isfinite(row.p99_ms) else ""
+    return f"{row.violations:.2%}{answered}"
 
 
 def _compared(rows: Iterable[CellFigures]) -> list[CellFigures]:
