@@ -23,6 +23,7 @@ class PoolTarget(msgspec.Struct, frozen=True, kw_only=True):
 
     hardware: str
     wanted: int
+    maximum: int
     reason: str
     leaving: tuple[str, ...] = ()
     """Workers to drain, the least useful first."""
@@ -61,6 +62,7 @@ def pool_targets(
             PoolTarget(
                 hardware=pool.hardware,
                 wanted=wanted,
+                maximum=pool.maximum,
                 reason=reason,
                 leaving=tuple(leaving[: max(len(there) - wanted, 0) + len(replaced)]),
                 replaced=len(replaced),
@@ -73,11 +75,14 @@ def pool_targets(
 def worker_count_changes(
     targets: Sequence[PoolTarget], drained: Sequence[str], snapshot: ClusterSnapshot
 ) -> tuple[WantedWorkers, ...]:
-    """Return the new numbers of workers, where they differ from the wanted ones."""
+    """Return the new numbers of workers, where they differ from the wanted ones.
+
+    A worker whose instances fit nowhere else stays, but not beyond the maximum, which a person may have pinned.
+    """
     found = list[WantedWorkers]()
     for target in targets:
         stay = sum(name not in drained for name in target.leaving[target.replaced :])
-        count = target.wanted + stay if target.there > target.wanted else target.wanted
+        count = min(target.wanted + stay, target.maximum) if target.there > target.wanted else target.wanted
         if count != snapshot.wanted_workers.get(target.hardware):
             found.append(WantedWorkers(hardware=target.hardware, count=count, reason=target.reason))
     return tuple(found)

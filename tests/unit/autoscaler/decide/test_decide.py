@@ -298,6 +298,15 @@ def test_decide_removes_instances_above_pinned_maximum(maximum: int | None, left
     assert ("mnist-a.onnx-fp32.cpu", "cpu-0") in after
 
 
+def test_decide_keeps_no_worker_above_pinned_maximum() -> None:
+    workers = [a_worker("cpu-0", runtimes=()), a_worker("cpu-1")]  # the instances of cpu-1 fit nowhere else
+    rows = [an_instance("digits-a.onnx-fp32.cpu", worker.name) for worker in workers]
+    fleet = {"hardware": (cpus(4),), "wanted_workers": {"cpu": 2}, "observed_s": 100.0}
+    pinned = a_pin(("hardware", "cpu"), None, 1)
+    plan = a_cluster([profile("digits-a")], workers, *rows, bounds=(pinned,), **fleet).plan()
+    assert [change.count for change in plan.workers] == [1]
+
+
 def test_decide_spreads_best_variants() -> None:
     known = [profile(f"digits-{i}", accuracy=0.5 + i / 10, batch_s=0.001 + i / 1000) for i in range(4)]
     cluster = a_cluster(known, [a_worker("cpu-0", memory_bytes=30), a_worker("cpu-1", memory_bytes=30)])
