@@ -14,8 +14,9 @@
    task's demanded variants are loaded.
 8. Batches are limited to the size that the load allows.
 9. The row on a dead or draining worker is deleted when another worker serves the variant. Otherwise it stays: a worker
-   that returns under its name finds it, and a draining worker continues to serve. The row of a failed load stays as
-   long as its worker, so that the variant is tried elsewhere and not there again.
+   that returns under its name finds it, and a draining worker continues to serve, but not for a variant that was idle
+   for long. The row of a failed load stays as long as its worker, so that the variant is tried elsewhere and not there
+   again.
 
 Method: bin packing by decreasing size into the worker with the most free slots, keeping existing placements. Slots of
 the load are distributed among replicas as selectors would (`LoadShares`), so the load must fit, not just the number of
@@ -113,9 +114,12 @@ class _Placer:
                 builder.remove(variant, worker, "remove", f"{why}; idle for {idle}")
 
     def is_obsolete(self, variant: str) -> bool:
-        builder, limits = self.builder, self.builder.limits
-        dominated = variant in builder.ranking.candidates and variant not in builder.ranking.best
-        return dominated and builder.snapshot.idle_of(variant) > max(limits.keep_idle_s, limits.demand_s)
+        ranking = self.builder.ranking
+        return variant in ranking.candidates and variant not in ranking.best and self.is_long_idle(variant)
+
+    def is_long_idle(self, variant: str) -> bool:
+        limits = self.builder.limits
+        return self.builder.snapshot.idle_of(variant) > max(limits.keep_idle_s, limits.demand_s)
 
     def evict_overcommitted(self) -> None:
         for capacity in self.builder.capacities.values():
@@ -359,7 +363,7 @@ class _Placer:
         task = self.builder.variants[variant].task
         if self.builder.placed_count(task) and is_idle(self.builder, variant, capacity):
             return True
-        return self.is_load_served(task)
+        return self.is_long_idle(variant) or self.is_load_served(task)
 
     def is_load_served(self, task: str) -> bool:
         """Return true if the task has load, and the instances that it needs are loaded and on workers that stay.

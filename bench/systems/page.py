@@ -27,7 +27,6 @@ _REASONS: Final = (
     "* A selector counts all work that waits in the slots, although a worker computes the most urgent first. On the",
     "  fleet that `static` has for the Azure code trace (9 t4, 1 inf1; seed 0) `infaas` violates 13.7 % and `static`",
     "  7.6 %: 29 % of its image queries with 60 ms, and 2 % of those of `static`.",
-    "* Under the flat load of one or two workers, a CPU worker stays beside the T4 that could serve the load alone.",
 )
 _THROUGHPUT: Final = (
     "The highest rate of a flat load at which at most 1 % of the queries are violated, found by bisection to 10 %.",

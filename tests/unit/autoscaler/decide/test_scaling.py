@@ -201,6 +201,16 @@ def test_scaling_down_moves_last_instance_of_dominated_variant() -> None:
     assert set(simulator.rows) == {(A.variant, "cpu-0"), (beaten.variant, "cpu-0")}
 
 
+def test_scaling_down_keeps_no_worker_for_unused_task() -> None:
+    unused = profile("mnist-a", memory=600_000_000)
+    loaded = profile("digits-a", memory=600_000_000)  # a worker has room for one of them
+    simulator = Simulator([loaded, unused], workers=2).run(150, {"digits": 1.0})
+    assert set(simulator.workers) == {"cpu-0", "cpu-1"}  # a query might come
+    simulator.run(100, {"digits": 1.0})
+    assert set(simulator.workers) == {worker for name, worker in simulator.rows if name == loaded.variant}
+    assert len(simulator.workers) == 1
+
+
 def test_scaling_replaces_worker_interfered_for_long() -> None:
     both = Pin(kind=PinKind.HARDWARE, name="cpu", minimum=2)
     simulator = Simulator([A], workers=2, bounds=[both]).run(5, {"digits": 0.5 * SLOT})
