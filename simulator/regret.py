@@ -5,7 +5,7 @@ window of the trace; its choice for one of these is the variant that it takes mo
 seconds that a query takes at the best batch size that its arrivals allow, so it compares variants and not batches.
 Where workers are paid and idle, or free after the trace, several choices cost the oracle the same; one is shown.
 
-The reason is the verdict on the oracle's choice, in the words of `explain`:
+The reason is the verdict on the oracle's choice, in the words of `explain` where it has them:
 
     chosen            it was taken
     is left to others: there are too many queries   the oracle misses such queries, and spends on others

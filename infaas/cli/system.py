@@ -172,7 +172,7 @@ class UpFlags(msgspec.Struct, frozen=True, kw_only=True):
     take_over: Annotated[
         bool, typer.Option("--take-over", help="Claim the Kafka topics of a system that lost its Postgres.")
     ] = _DEFAULTS.take_over
-    register_zoo: Annotated[bool, typer.Option("--register-zoo", help="Register the demo's models first.")] = False
+    register_zoo: Annotated[bool, typer.Option("--register-zoo", help="Register the demo's models, too.")] = False
 
 
 @with_options
