@@ -23,6 +23,7 @@ from broker.replies.protocol import (
 )
 from broker.replies.receiver import ReplyStreamReceiver
 from tests.integration.broker.test_reply_stream import Inbox, not_streamed, result, until_connected, working
+from tests.load import Pace
 from tests.waiting import PATIENCE_S, until
 
 Peer = tuple[asyncio.StreamReader, asyncio.StreamWriter]
@@ -119,10 +120,9 @@ async def test_receiver_frees_place_of_vanished_sender(monkeypatch: pytest.Monke
         await until(lambda: len(receiver.places.senders) == 2)
 
         async def keep() -> None:
-            while True:
+            async for _ in Pace(10):
                 there[1].write(KEEPALIVE)
                 await there[0].readexactly(8)
-                await asyncio.sleep(0.1)
 
         async with asyncio.TaskGroup() as tasks:
             keeping = tasks.create_task(keep())

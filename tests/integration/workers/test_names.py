@@ -12,6 +12,7 @@ from schemas.errors import OperatorError
 from store.placement import find_holder, heartbeat
 from store.pool import Pool
 from tests.example_rows import a_worker
+from tests.load import Pace
 from workers.settings import WorkerSettings
 from workers.worker_name import claim_name, named_worker
 
@@ -21,8 +22,9 @@ TWO = replace(ONE, host="two", home="two-bbbb")
 
 
 async def _beat(pool: Pool, epoch: int) -> None:
-    while await heartbeat(pool, "cpu-0", epoch):  # noqa: ASYNC110 - a fixed rate, not a wait for a condition
-        await asyncio.sleep(0.1)  # the rate of the heartbeats
+    async for _ in Pace(10):
+        if not await heartbeat(pool, "cpu-0", epoch):
+            return
 
 
 async def test_living_worker_of_another_machine_keeps_its_name(store_pool: Pool) -> None:
