@@ -7,16 +7,18 @@ from collections.abc import Generator
 from uuid import uuid4
 
 import pytest
+from aiokafka.client import AIOKafkaClient
+from aiokafka.errors import KafkaConnectionError
 from aiokafka.protocol.metadata import MetadataRequest
 
 from broker.delivery.consumer import Consumer
-from broker.kafka.client import connect_client
+from broker.kafka.client import client_options, connect_client
 from broker.kafka.settings import KafkaSettings
 from broker.kafka.topics import TopicSpec, ensure_topics
 from broker.lag.reader import LagReader
 from broker.producing.producer import Producer
 from tests.secured_kafka import SecuredKafka, secured_broker
-from tests.waiting import read_until
+from tests.waiting import read_until, until
 
 SESSION_MS = 3000
 SESSIONS = 2
@@ -107,7 +109,26 @@ async def test_idle_connection_works_after_session_expiry(brief_sessions: Secure
         node = client.get_random_node()
         await client.fetch_all_metadata()
         assert await client.ready(node)
-        await asyncio.sleep(1.3 * SESSION_MS / 1000)  # no event marks the end of a session
+        await until_sessions_end(brief_sessions.system)
         await client.send(node, MetadataRequest([]))
+    finally:
+        await client.close()
+
+
+async def until_sessions_end(kafka: KafkaSettings) -> None:
+    """Wait until the broker ends the session of a connection that is not replaced; earlier sessions have ended, too."""
+    client = AIOKafkaClient(**client_options(kafka, "observer"))
+    try:
+        await client.bootstrap()
+        node = client.get_random_node()
+
+        async def is_ended() -> bool:
+            try:
+                await client.send(node, MetadataRequest([]))
+            except KafkaConnectionError:
+                return True
+            return False
+
+        await until(is_ended)
     finally:
         await client.close()
