@@ -59,6 +59,7 @@ def test_uneven_variant_is_chosen_if_p99_is_in_time() -> None:
 def test_best_throughput_of_uneven_variant_uses_mean() -> None:
     latency = LatencyModel(UNEVEN, 8)
     assert best_throughput(latency, math.inf, 1.0, 1.0).rate == pytest.approx(8 / 0.025)
+    assert best_throughput(latency, 0.160, 1.0, 1.0).rate == pytest.approx(4 / 0.013), "8 are less than 5 % faster"
     assert best_throughput(latency, 0.011, 1.0, 1.0).rate == 0.0
 
 
