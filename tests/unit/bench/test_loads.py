@@ -4,21 +4,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bench.scale.loads import TASKS, azure_code, peaks_in_turn
-from schemas.latency import BatchLatency
-from simulator.catalogue import Catalogue, CatalogueVariant
 from simulator.trace import Trace
+from tests.unit.simulator.scenarios import a_catalogue, a_variant
 
 SECONDS = 90.0
-CATALOGUE = Catalogue(
-    hardware=(),
-    variants=tuple(
-        CatalogueVariant(
-            name=f"{task}-a.onnx-fp32.cpu", task=task, architecture=f"{task}-a", hardware="cpu", max_batch=16,
-            accuracy=0.99, load_s=0.1, memory_bytes=1, latency=(BatchLatency(16, 0.002, 0.002),), source="a test",
-        )
-        for task in TASKS
-    ),
-)  # fmt: skip
+CATALOGUE = a_catalogue(
+    *(a_variant(f"{task}-a", task=task, accuracy=0.99, batch_s=0.0, input_s=0.000125) for task in TASKS)
+)
 
 
 def test_peaks_in_turn_overload_one_task_at_a_time() -> None:

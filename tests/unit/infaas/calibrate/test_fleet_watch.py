@@ -5,19 +5,16 @@ from datetime import UTC, datetime
 import msgspec
 
 from infaas.calibrate.fleet_watch import FleetWatch
-from schemas.rows.cluster import ClusterRows, InstanceRow, ScaleControl, WantedWorkers, WorkerRow
+from schemas.rows.cluster import ClusterRows, ScaleControl, WantedWorkers, WorkerRow
 from schemas.status import InstanceState
+from tests.example_rows import a_worker, an_instance
 
 AT = datetime(2026, 1, 1, tzinfo=UTC)
-WORKER = WorkerRow(
-    name="cpu-0", hardware="cpu", device="", host="", slots=1, threads=1, memory_bytes=1, price_per_hour=0.3,
-    runtimes=(), epoch=1, heartbeat_at=AT,
-)  # fmt: skip
 
 
 def rows(workers: list[WorkerRow], wanted: int) -> ClusterRows:
     instances = [
-        InstanceRow(variant="a.b.cpu", worker="cpu-0", partitions=(0,), max_batch=1, state=state)
+        msgspec.structs.replace(an_instance("a.b.cpu"), state=state)
         for state in (InstanceState.ACTIVE, InstanceState.LOADING)
     ]
     return ClusterRows(
@@ -31,11 +28,11 @@ def rows(workers: list[WorkerRow], wanted: int) -> ClusterRows:
 
 def test_fleet_is_paid_for_from_wish_to_end() -> None:
     watch = FleetWatch({"cpu": 0.3})
-    second = msgspec.structs.replace(WORKER, name="cpu-1")
-    watch.add(rows([WORKER], 1), 0.0)
-    watch.add(rows([WORKER], 2), 1.0)  # the second starts
-    watch.add(rows([WORKER, second], 1), 2.0)  # the second drains
-    watch.add(rows([WORKER], 1), 3.0)
+    first, second = a_worker("cpu-0"), a_worker("cpu-1")
+    watch.add(rows([first], 1), 0.0)
+    watch.add(rows([first], 2), 1.0)  # the second starts
+    watch.add(rows([first, second], 1), 2.0)  # the second drains
+    watch.add(rows([first], 1), 3.0)
     assert [round(sample.usd_per_hour, 6) for sample in watch.samples] == [0.3, 0.6, 0.6, 0.3]
     assert watch.usd(4.0) == 0.45 * 4.0 / 3600
     assert watch.samples[0].workers == {"cpu": 1}
@@ -44,5 +41,5 @@ def test_fleet_is_paid_for_from_wish_to_end() -> None:
 
 def test_dead_worker_does_not_count() -> None:
     watch = FleetWatch({"cpu": 0.3})
-    watch.add(rows([msgspec.structs.replace(WORKER, alive=False)], 0), 0.0)
+    watch.add(rows([a_worker(alive=False)], 0), 0.0)
     assert watch.samples[0].workers == {}

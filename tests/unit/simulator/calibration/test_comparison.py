@@ -2,7 +2,6 @@
 
 from typing import Any
 
-import msgspec
 import pytest
 from msgspec.structs import replace
 
@@ -27,7 +26,7 @@ def changed(**fields: Any) -> Summary:
 
 
 def test_simulation_of_the_same_system_is_within_goals() -> None:
-    other = summarize(simulate(msgspec.structs.replace(SCENARIO, seed=1)))
+    other = summarize(simulate(replace(SCENARIO, seed=1)))
     verdicts = {name: figure.verdict for name, figure in compared([REAL], [other]).items()}
     assert set(verdicts.values()) == {ErrorVerdict.WITHIN}, verdicts
 
