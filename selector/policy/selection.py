@@ -2,9 +2,10 @@
 
 Pure: query, cluster state, time and configuration come in; a choice or a refusal comes out.
 
-    1  cheapest    the cheapest loaded variant predicted in time; of its replicas the soonest, or of some if there are
-                   many or other selectors read the task (`replicas.py`). An upgrade may take its place. If a version on
-                   trial (canary) draws the query, its cheapest in time goes first
+    1  cheapest    the cheapest loaded variant in time for which the query waits at most half as long as it could;
+                   without one, the cheapest in time. Charged is the cheapest in time. Of its replicas the soonest is
+                   taken, or that of some if there are many or other selectors read the task (`replicas.py`). An upgrade
+                   may take its place. If a version on trial (canary) draws the query, its cheapest in time goes first
     2  cold start  if nothing loaded is fast enough: the cheapest variant whose load and inference still fit
     3  soonest     for a query that may be late or has no deadline: the soonest of all loaded
     4  fallback    the same without anything loaded: a variant that is likely to be loaded
@@ -108,7 +109,8 @@ def _cheapest(context: ChoiceContext, candidates: Candidates) -> Choice | None:
             if cheapest is None:
                 cheapest = found
             if _is_prompt(context, found):
-                return _upgrade(context, found, candidates) or _at_price_of(cheapest, found)
+                found = _at_price_of(cheapest, found)
+                return _upgrade(context, found, candidates) or found
         tried.add(candidate.variant.name)
     return cheapest
 

@@ -47,6 +47,16 @@ def test_choose_fills_half_of_cheapest_queue_before_idle_variant() -> None:
     assert chosen(query(latency_ms=80), where).variant.name == FAST, "both wait for long"
 
 
+def test_choose_charges_upgrade_of_dearer_variant_as_cheapest_in_time() -> None:
+    where = three()
+    where.apply_status(status(instance(FAST, partitions=(0,), unread=160)), NOW)
+    for worker, name in (("cpu-1", GOOD), ("cpu-2", BEST)):
+        where.apply_status(status(instance(name, partitions=(0,)), worker=worker), NOW)
+    choice = chosen(query(latency_ms=80), where, config=PolicyConfig())
+    assert (choice.variant.name, choice.upgraded) == (BEST, True)
+    assert choice.cost == chosen(query(latency_ms=200), where).cost
+
+
 def test_choose_takes_cheapest_accurate_variant() -> None:
     assert chosen(query(min_accuracy=0.85), three()).variant.name == GOOD
     assert chosen(query(min_accuracy=0.9), three()).variant.name == GOOD
