@@ -1,17 +1,21 @@
 """Scenario of a simulation: the load, the catalogue, the fleet, the settings of each service, and the faults."""
 
 from enum import StrEnum
-from typing import Annotated
+from typing import Annotated, Any
 
 import msgspec
+from msgspec import Meta
 
 from autoscaler.apply.reconcile_plan import ReconcileTimeouts
 from autoscaler.decide.snapshot import Policy, ScalingLimits
 from schemas.rows.cluster import Pin
 from selector.policy.choice import PolicyConfig
 from simulator.catalogue import Catalogue
-from simulator.durations import Duration
+from simulator.durations import Duration, Seconds
 from simulator.trace import Trace
+
+Count = Annotated[int, Meta(ge=0, le=100_000)]
+"""Number of processes; a larger value is treated as a mistake."""
 
 
 class Delays(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -95,26 +99,24 @@ class Workers(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
 class Machine(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Machine that workers share with Kafka, the services and the client program."""
 
-    cpus: Annotated[float, msgspec.Meta(gt=0)]
+    cpus: Annotated[float, Meta(gt=0)]
     query_cpu_s: float = 0.0
     """CPU seconds of Kafka, the services and the client for an answered query, besides its computation."""
     other_cpu: float = 0.0
     """Share of the CPU time that other programs use, with lower priority."""
 
 
-class Scenario(msgspec.Struct, frozen=True, kw_only=True):
-    """Input of a simulation."""
+class ScenarioSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """Settings of a simulation besides its load and its catalogue."""
 
-    trace: Trace
-    catalogue: Catalogue
-    fleet: dict[str, int] = {}
+    fleet: dict[str, Count] = {}
     """Workers that run at the start, by hardware."""
-    placed: dict[str, int] = {}
+    placed: dict[str, Count] = {}
     """Loaded instances at the start, by variant, spread over the workers of its hardware."""
-    placed_batch: dict[str, int] = {}
+    placed_batch: dict[str, Count] = {}
     """Largest batch of the instances at the start, by variant, where the autoscaler has limited it."""
-    selectors: int = 1
-    gateways: int = 0
+    selectors: Annotated[int, Meta(ge=1, le=100_000)] = 1
+    gateways: Count = 0
     """Gateways through which online queries come; 0: clients write to Kafka themselves."""
     policy: PolicyConfig = PolicyConfig()
     scaling: Scaling = Scaling()
@@ -123,8 +125,19 @@ class Scenario(msgspec.Struct, frozen=True, kw_only=True):
     machine: Machine | None = None
     """Machine that all workers share; None: each worker has one of its own."""
     faults: tuple[InflictedFault, ...] = ()
-    warm_up_s: float = 0.0
+    warm_up_s: Seconds = 0.0
     """Seconds of the trace that figures leave out, because the fleet is still scaled to the load."""
-    drain_s: float = 60.0
+    drain_s: Seconds = 60.0
     """Longest time after the last arrival; queries that are not answered by then count as waiting."""
-    seed: int = 0
+    seed: Annotated[int, Meta(ge=0)] = 0
+
+    def settings(self) -> dict[str, Any]:
+        """Return these settings by name."""
+        return {name: getattr(self, name) for name in ScenarioSettings.__struct_fields__}
+
+
+class Scenario(ScenarioSettings, frozen=True, kw_only=True):
+    """Input of a simulation."""
+
+    trace: Trace
+    catalogue: Catalogue

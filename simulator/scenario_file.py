@@ -1,7 +1,6 @@
 """Scenario files: a scenario as a document, with names of files and workloads in place of arrays.
 
-`docs/simulation.md` documents the format. Each field has an option of `infaas simulate`, or is set by `--set`. A field
-that exists in `Scenario` has the same meaning and default there.
+`docs/simulation.md` documents the format. Each field has an option of `infaas simulate`, or is set by `--set`.
 """
 
 import math
@@ -15,10 +14,10 @@ from msgspec.structs import replace
 
 from schemas.errors import OperatorError
 from schemas.query import Mode
-from selector.policy.choice import PolicyConfig
 from simulator.baselines import BASELINES
 from simulator.catalogue import Catalogue, read_catalogue
-from simulator.scenario import Delays, InflictedFault, Machine, Scaling, Scenario, Workers
+from simulator.durations import Seconds
+from simulator.scenario import Count, Scenario, ScenarioSettings
 from simulator.services.infaas import InfaasSystem
 from simulator.system import SimulatedSystem, SimulationContext
 from simulator.trace import QueryKind, Trace, read_trace
@@ -27,9 +26,6 @@ from simulator.workloads.workload import Workload, generate
 
 SystemFactory = Callable[[SimulationContext], SimulatedSystem]
 INFAAS: Final = "infaas"
-Count = Annotated[int, Meta(ge=0, le=100_000)]
-"""Number of processes; a larger value is treated as a mistake."""
-Seconds = Annotated[float, Meta(ge=0)]
 
 
 class DefaultNeeds(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -49,7 +45,7 @@ class DefaultNeeds(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
         return replace(kind, **{name: value for name, value in given.items() if getattr(kind, name) is None})
 
 
-class ScenarioFile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class ScenarioFile(ScenarioSettings, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Scenario as it is written in a file."""
 
     trace: str = ""
@@ -65,24 +61,10 @@ class ScenarioFile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     needs: DefaultNeeds = DefaultNeeds()
     catalogue: str = ""
     """File of a catalogue, or the name of one that is part of the package."""
-    maximum: dict[str, Count] = {}
+    maximum: dict[str, Count] = msgspec.field(default_factory=dict[str, int])
     """Maximum number of workers by hardware, in place of the catalogue's."""
     system: str = INFAAS
     """System that answers the queries: `infaas`, or the name of a baseline."""
-    fleet: dict[str, Count] = {}
-    placed: dict[str, Count] = {}
-    placed_batch: dict[str, Count] = {}
-    selectors: Annotated[int, Meta(ge=1, le=100_000)] = 1
-    gateways: Count = 0
-    policy: PolicyConfig = PolicyConfig()
-    scaling: Scaling = Scaling()
-    workers: Workers = Workers()
-    delays: Delays = Delays()
-    machine: Machine | None = None
-    faults: tuple[InflictedFault, ...] = ()
-    warm_up_s: Seconds = 0.0
-    drain_s: Seconds = 60.0
-    seed: Annotated[int, Meta(ge=0)] = 0
 
     def scenario(self, seed: int) -> Scenario:
         """Read the files and return the scenario for a seed, which also draws the trace of a workload.
@@ -92,8 +74,7 @@ class ScenarioFile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
             OSError: a file cannot be read.
         """
         catalogue = self.bounded_catalogue()
-        fields: dict[str, Any] = {name: getattr(self, name) for name in _SHARED}
-        found = Scenario(**fields, seed=seed, trace=self._trace(seed), catalogue=catalogue)
+        found = replace(Scenario(**self.settings(), trace=self._trace(seed), catalogue=catalogue), seed=seed)
         _check(found)
         return found
 
@@ -126,13 +107,6 @@ class ScenarioFile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
         if self.queries is not None:
             trace = trace.limited(self.queries)
         return Trace(trace.time_s, trace.kind, tuple(self.needs.fill(kind) for kind in trace.kinds))
-
-
-_SHARED: Final = [
-    name
-    for name in Scenario.__struct_fields__
-    if name in ScenarioFile.__struct_fields__ and name not in ("trace", "catalogue", "seed")
-]
 
 
 def convert_scenario(document: dict[str, Any]) -> ScenarioFile:
