@@ -100,9 +100,9 @@ class Machine(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     """Machine that workers share with Kafka, the services and the client program."""
 
     cpus: Annotated[float, Meta(gt=0)]
-    query_cpu_s: float = 0.0
+    query_cpu_s: Seconds = 0.0
     """CPU seconds of Kafka, the services and the client for an answered query, besides its computation."""
-    other_cpu: float = 0.0
+    other_cpu: Annotated[float, Meta(ge=0, le=1)] = 0.0
     """Share of the CPU time that other programs use, with lower priority."""
 
 

@@ -87,10 +87,17 @@ class ScenarioFile(ScenarioSettings, frozen=True, kw_only=True, forbid_unknown_f
         """
         if not self.catalogue:
             raise OperatorError("a scenario needs a catalogue: --catalogue FILE or NAME")
-        found = read_catalogue(self.catalogue)
-        _check_known("maximum", self.maximum, [one.name for one in found.hardware])
-        hardware = [replace(one, maximum=self.maximum.get(one.name, one.maximum)) for one in found.hardware]
-        return replace(found, hardware=tuple(hardware))
+        return self.bounded(read_catalogue(self.catalogue))
+
+    def bounded(self, catalogue: Catalogue) -> Catalogue:
+        """Return a catalogue with `maximum` in place of its own maxima.
+
+        Raises:
+            OperatorError: `maximum` names other hardware.
+        """
+        _check_known("maximum", self.maximum, [one.name for one in catalogue.hardware])
+        hardware = [replace(one, maximum=self.maximum.get(one.name, one.maximum)) for one in catalogue.hardware]
+        return replace(catalogue, hardware=tuple(hardware))
 
     def _trace(self, seed: int) -> Trace:
         if bool(self.trace) == bool(self.workload):
@@ -163,7 +170,8 @@ def _check(scenario: Scenario) -> None:
     catalogue, trace = scenario.catalogue, scenario.trace
     hardware = {one.name: one for one in catalogue.hardware}
     _check_known("fleet", scenario.fleet, list(hardware))
-    _check_known("placed", scenario.placed, [one.name for one in catalogue.variants])
+    for field in ("placed", "placed_batch"):
+        _check_known(field, getattr(scenario, field), [one.name for one in catalogue.variants])
     for name, count in scenario.fleet.items():
         if count > hardware[name].maximum:
             raise OperatorError(
