@@ -43,20 +43,18 @@ class CalibratedFigure(msgspec.Struct, frozen=True, kw_only=True):
     simulated: float | None
     """Mean of the simulated runs."""
     error: float | None
-    """Difference of the means over the real one."""
+    """Difference of the means over the real one; None: unknown, or the real one is 0 and the other is not."""
     noise: float | None
     """Largest difference of two real runs over their mean; None with a single run."""
     goal: float
     verdict: ErrorVerdict
 
 
-def compare_summaries(
-    real: Sequence[Summary], simulated: Sequence[Summary], goals: Mapping[str, float] = GOALS
-) -> tuple[CalibratedFigure, ...]:
+def compare_summaries(real: Sequence[Summary], simulated: Sequence[Summary]) -> tuple[CalibratedFigure, ...]:
     """Return each compared figure of real and simulated runs of one scenario; at least one of both."""
     return tuple(
         _compare(name, [_value(one, name) for one in real], [_value(one, name) for one in simulated], goal)
-        for name, goal in goals.items()
+        for name, goal in GOALS.items()
     )
 
 
@@ -93,4 +91,4 @@ def _relative(difference: float, base: float, slack: float) -> float:
 
 
 def _known(value: float) -> float | None:
-    return None if math.isnan(value) else value
+    return value if math.isfinite(value) else None

@@ -54,6 +54,11 @@ def test_comparison_judges_error_by_goal_and_noise(
     assert figure.verdict is verdict
 
 
+def test_comparison_with_nothing_has_no_error_but_a_verdict() -> None:
+    figure = compared([changed(changes={})], [changed(changes={"place": 2})])["changes"]
+    assert (figure.real, figure.error, figure.verdict) == (0.0, None, ErrorVerdict.OFF)
+
+
 @pytest.mark.parametrize(("real", "simulated", "verdict"), [
     ({}, {}, ErrorVerdict.WITHIN),
     ({}, {"place": 1}, ErrorVerdict.WITHIN),
