@@ -17,9 +17,9 @@ from numpy.typing import NDArray
 
 from infaas.client.client import QueryOptions, encode
 from infaas.client.transport import EncodedQuery, Transport
-from schemas.errors import DeadlineExceeded, ErrorCode, QueryError, RefusalReason
+from schemas.errors import DeadlineExceeded, ErrorCode, Forbidden, QueryError, RefusalReason, Unauthenticated
 from schemas.query import Mode
-from schemas.result import OK, Result
+from schemas.result import Result
 from schemas.tensors import Array
 from simulator.calibration.measured_settings import MeasuredTimes
 from simulator.outcomes import Outcomes, QueryColumns, QueryOutcome
@@ -30,6 +30,8 @@ _OUTCOMES = {
     ErrorCode.MODEL_FAILED: QueryOutcome.FAILED,
 }
 """Outcomes of errors; others are refusals."""
+_SHUT_OUT = (Forbidden, Unauthenticated)
+"""Errors that no query of this user is spared, and no simulation has."""
 _NS = 1e-9
 
 
@@ -67,17 +69,19 @@ class TracePlayer:
         self._began_s = 0.0
 
     async def play(self, transport: Transport, began_s: float) -> PlayedTrace:
-        """Send all queries, and wait for their results; the trace begins at the monotonic time `began_s`."""
+        """Send all queries, and wait for their results; the trace begins at the monotonic time `began_s`.
+
+        Raises:
+            ExceptionGroup: the system does not let this user send such queries.
+        """
         self._began_s, kinds = began_s, self._trace.kind.tolist()
         end_s = self._trace.duration_s + self._drain_s
         with suppress(TimeoutError):
             async with asyncio.timeout(end_s), asyncio.TaskGroup() as asking:
                 for number, due_s in enumerate(self._trace.time_s.tolist()):
-                    early_s = due_s - self._now_s
-                    if early_s > 0.0:
-                        await asyncio.sleep(early_s)
+                    # Late ones yield, too: the queries before are sent first.
+                    await asyncio.sleep(max(due_s - self._now_s, 0.0))
                     query = self._encode[kinds[number]](timeout_s=max(end_s - due_s, 0.1))
-                    self._send_delay_s[number] = self._now_s - due_s
                     asking.create_task(self._ask(transport, number, query), name=f"query {number}")
         columns = np.array(self._times or np.empty((0, 5)), np.float64).T
         times = MeasuredTimes(
@@ -91,19 +95,26 @@ class TracePlayer:
 
     async def _ask(self, transport: Transport, number: int, query: EncodedQuery) -> None:
         sent_s = self._now_s
+        self._send_delay_s[number] = sent_s - self._trace.time_s[number]
         try:
             result = await transport.ask(query)
-        except QueryError as error:
-            if not isinstance(error, DeadlineExceeded):  # without a result in time the query still waits
-                self._end(number, _OUTCOMES.get(error.code, QueryOutcome.REFUSED), error.reason)
+        except DeadlineExceeded:  # without a result in time the query still waits
             return
-        self._take(number, result, self._now_s - sent_s)
+        except QueryError as error:
+            self._fail(number, error)
+            return
+        failure = result.error()
+        if failure is None:
+            self._take(number, result, self._now_s - sent_s)
+        else:
+            self._fail(number, failure)
+
+    def _fail(self, number: int, error: QueryError) -> None:
+        if isinstance(error, _SHUT_OUT):
+            raise error
+        self._end(number, _OUTCOMES.get(error.code, QueryOutcome.REFUSED), error.reason)
 
     def _take(self, number: int, result: Result, total_s: float) -> None:
-        if result.status != OK:
-            reason = RefusalReason(result.reason) if result.reason in {*RefusalReason} else None
-            self._end(number, _OUTCOMES.get(ErrorCode(result.status), QueryOutcome.REFUSED), reason)
-            return
         kind = self._trace.kinds[self._trace.kind[number]]
         latency_s = math.inf if kind.latency_ms is None else kind.latency_ms / 1e3
         due_s, now_s = float(self._trace.time_s[number]), self._now_s

@@ -10,7 +10,7 @@ import pytest
 from infaas.calibrate.trace_player import PlayedTrace, TracePlayer
 from infaas.client.transport import EncodedQuery
 from schemas import headers as h
-from schemas.errors import DeadlineExceeded, ErrorCode, Overloaded, RefusalReason
+from schemas.errors import DeadlineExceeded, ErrorCode, Forbidden, Overloaded, RefusalReason, Unauthenticated
 from schemas.query import Mode
 from schemas.result import OK, Result
 from simulator.outcomes import REASONS, QueryOutcome
@@ -26,6 +26,8 @@ class Answers:
     def __init__(self, *answers: Result | Exception) -> None:
         self.answers = list(answers)
         self.asked: list[EncodedQuery] = []
+        self.asked_s: list[float] = []
+        """Times of the calls, by the clock of `EncodedQuery.begun_s`."""
 
     async def __aenter__(self) -> Self:
         return self
@@ -37,6 +39,7 @@ class Answers:
 
     async def ask(self, query: EncodedQuery) -> Result:
         self.asked.append(query)
+        self.asked_s.append(time.perf_counter())
         answer = self.answers.pop(0)
         if isinstance(answer, Exception):
             raise answer
@@ -48,10 +51,10 @@ def answer(**fields: object) -> Result:
     return Result(**given)  # pyright: ignore[reportArgumentType]
 
 
-async def played(transport: Answers, *kinds: QueryKind) -> PlayedTrace:
+async def played(transport: Answers, *kinds: QueryKind, late_s: float = 0.0) -> PlayedTrace:
     trace = Trace(np.linspace(0.0, 0.001, len(kinds)), np.arange(len(kinds), dtype=np.int32), kinds)
     player = TracePlayer(trace, {"digits": {"x": np.zeros((4, 3), np.float32)}}, {VARIANT: 7}, drain_s=5.0)
-    return await player.play(transport, time.monotonic())
+    return await player.play(transport, time.monotonic() - late_s)
 
 
 async def test_player_sends_needs_and_inputs_of_kinds() -> None:
@@ -74,6 +77,7 @@ async def test_player_sends_needs_and_inputs_of_kinds() -> None:
     (answer(status=ErrorCode.DEADLINE_EXCEEDED), QueryOutcome.EXPIRED, ""),
     (answer(status=ErrorCode.MODEL_FAILED), QueryOutcome.FAILED, ""),
     (answer(status=ErrorCode.OVERLOADED, reason="a newer one"), QueryOutcome.REFUSED, ""),
+    (answer(status="a newer one"), QueryOutcome.REFUSED, ""),
     (Overloaded("full", reason=RefusalReason.IN_FLIGHT_LIMIT), QueryOutcome.REFUSED, RefusalReason.IN_FLIGHT_LIMIT),
     (DeadlineExceeded("no result", reason=RefusalReason.NO_RESULT), QueryOutcome.WAITING, ""),
 ])  # fmt: skip
@@ -81,6 +85,20 @@ async def test_player_records_outcome(given: Result | Exception, outcome: QueryO
     queries = (await played(Answers(given), KIND)).queries
     assert queries.outcome.tolist() == [outcome]
     assert REASONS[queries.reason[0]] == reason
+
+
+@pytest.mark.parametrize("given", [Forbidden("not yours"), answer(status=ErrorCode.UNAUTHENTICATED)])
+async def test_player_ends_where_user_may_not_query(given: Result | Exception) -> None:
+    with pytest.raises(ExceptionGroup) as raised:
+        await played(Answers(given, answer()), KIND, KIND)
+    assert isinstance(raised.value.exceptions[0], Forbidden | Unauthenticated)
+
+
+async def test_player_behind_time_sends_each_query_before_it_encodes_the_next() -> None:
+    transport = Answers(answer(), answer(), answer())
+    await played(transport, KIND, KIND, KIND, late_s=1.0)
+    for sent_s, following in zip(transport.asked_s, transport.asked[1:], strict=False):
+        assert sent_s <= following.begun_s
 
 
 async def test_player_records_late_answer() -> None:
