@@ -47,13 +47,18 @@ class CommandGroup(TyperGroup):
             return super().invoke(ctx)
         except BrokenPipeError:  # the reader has closed the pipe: not an error to report
             raise
-        except (InfaasError, OSError) as error:
-            raise typer.Exit(report([error])) from error
-        except BaseExceptionGroup as group:
-            ours, others = group.split((InfaasError, OSError))
-            if ours is None or others is not None:
-                raise
-            raise typer.Exit(report(leaves(ours))) from group
+        except (InfaasError, OSError, BaseExceptionGroup) as error:
+            if found := errors_for_people(error):
+                raise typer.Exit(report(found)) from error
+            raise
+
+
+def errors_for_people(error: BaseException) -> list[InfaasError | OSError]:
+    """Return the errors of ours in an exception or an exception group; none if it holds other ones, too."""
+    if isinstance(error, BaseExceptionGroup):
+        ours, others = error.split((InfaasError, OSError))
+        return leaves(ours) if ours is not None and others is None else []
+    return [error] if isinstance(error, InfaasError | OSError) else []
 
 
 def report(errors: Sequence[InfaasError | OSError]) -> int:

@@ -8,7 +8,7 @@ from typing import Final
 
 import typer
 
-from infaas.cli.output import EXIT_QUERY, report
+from infaas.cli.output import EXIT_QUERY, errors_for_people, report
 from schemas.errors import InfaasError
 
 EXIT_MISSED: Final = 1
@@ -20,9 +20,11 @@ def invalid_input() -> Generator[None]:
     """Turn errors of ours into lines of text and exit code 2; code 1 is that of a missed objective."""
     try:
         yield
-    except (InfaasError, OSError) as error:
-        report([error])
-        raise typer.Exit(EXIT_QUERY) from error
+    except (InfaasError, OSError, BaseExceptionGroup) as error:
+        if found := errors_for_people(error):
+            report(found)
+            raise typer.Exit(EXIT_QUERY) from error
+        raise
 
 
 @contextmanager
