@@ -68,7 +68,7 @@ async def play_all(
     """Play the probe, and all scenarios in turn, as often as wanted; return the runs by scenario.
 
     Raises:
-        OperatorError: a fault cannot be inflicted.
+        Exception: as `RealSystem.play`.
     """
     runs: dict[str, list[RealRun]] = {one.name: [] for one in scenarios}
     total, done = len(scenarios) * repeats + 1, 1

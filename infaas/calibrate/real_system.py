@@ -1,7 +1,6 @@
-"""Calibration: scenarios are played on a real system, simulated from the states in which they began, and compared.
+"""Play of scenarios on a real system: each begins with the system at rest, and ends as the result of a simulation does.
 
-The simulations follow all real runs, so that they do not take CPU time of the system. First a probe is played, whose
-delays become settings of the simulations. It is none of the compared scenarios: it has other arrivals.
+The result's scenario is that of a simulation that begins in the same state.
 """
 
 import asyncio
@@ -85,12 +84,14 @@ class RealSystem:
         """Wait until the system is at rest, and play a scenario.
 
         Raises:
-            OperatorError: a fault cannot be inflicted.
+            ExceptionGroup: a fault cannot be inflicted, or the system does not let this user send the queries.
+            InfaasError: the state of the system cannot be read.
         """
         rows = await self._rest()
         player = TracePlayer(scenario.trace, self._inputs, self._numbers, DRAIN_S)
         state = self._facts.state
-        began, use = time.monotonic(), None if state is None else MachineUse(state.pid)
+        use = None if state is None else MachineUse(state.pid)
+        began = time.monotonic()  # after the look at all processes, which takes long enough to delay the first queries
         async with watching(self._ask, self._prices, began) as watch, asyncio.TaskGroup() as tasks:
             tasks.create_task(inflict_all(self._home, scenario.faults, began), name="inflict faults")
             playing = tasks.create_task(player.play(self._transports[scenario.via_gateway], began), name="play")
