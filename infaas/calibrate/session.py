@@ -2,7 +2,6 @@
 
 import asyncio
 import dataclasses
-import os
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
@@ -21,9 +20,7 @@ from infaas.calibrate.service_settings import read_settings
 from infaas.calibrate.system_facts import SystemFacts, read_facts
 from infaas.cli.admin_client import AdminClient, asking
 from infaas.cli.connect import find_gateway, find_kafka
-from infaas.client.http_transport import HttpTransport
-from infaas.client.kafka_transport import KafkaTransport
-from process.gateway_access import KEY_ENV, ClientTls, checked_key
+from infaas.client.client import SystemOptions, transport_to
 from schemas.errors import OperatorError
 from simulator.calibration.scenarios import CalibrationScenario, calibration_scenarios, probe_scenario
 from simulator.calibration.task_load import TaskLoad, task_loads
@@ -132,11 +129,13 @@ async def _real_system(
     )  # fmt: skip
     async with AsyncExitStack() as stack:
         transports: dict[bool, Transport] = {}
-        if any(not one.via_gateway for one in scenarios):
-            kafka = KafkaTransport(find_kafka(home), _MOST_IN_FLIGHT)
-            transports[False] = await stack.enter_async_context(kafka)
-        if any(one.via_gateway for one in scenarios):
-            key = checked_key(os.environ.get(KEY_ENV, ""))
-            http = HttpTransport(find_gateway(home), key, _MOST_IN_FLIGHT, ClientTls())
-            transports[True] = await stack.enter_async_context(http)
+        for via_gateway in {one.via_gateway for one in scenarios}:
+            transport = transport_to(_address(home, via_gateway=via_gateway))
+            transports[via_gateway] = await stack.enter_async_context(transport)
         yield RealSystem(home, ask, facts, transports, inputs, base)
+
+
+def _address(home: Path, *, via_gateway: bool) -> SystemOptions:
+    if via_gateway:
+        return {"gateway": find_gateway(home), "max_in_flight": _MOST_IN_FLIGHT}
+    return {"kafka": find_kafka(home), "max_in_flight": _MOST_IN_FLIGHT}

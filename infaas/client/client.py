@@ -124,7 +124,7 @@ class InfaasClient:
 
     def __init__(self, **system: Unpack[SystemOptions]) -> None:
         check_system(system)
-        self._transport = _transport(system)
+        self._transport = transport_to(system)
         self._tasks = TaskGroup()
         self._open: set[Task[Answer | QueryError]] = set()
 
@@ -223,7 +223,12 @@ def check_stream(options: QueryOptions) -> None:
         raise InvalidRequest("infer_many sends many queries: they cannot share one query_id")
 
 
-def _transport(system: SystemOptions) -> Transport:
+def transport_to(system: SystemOptions) -> Transport:
+    """Return the transport to a system whose options have been checked; its context is not entered yet.
+
+    Raises:
+        OperatorError: a key is malformed.
+    """
     kafka, most = system.get("kafka"), system.get("max_in_flight", MAX_IN_FLIGHT)
     if kafka is None:
         key = checked_key(system.get("key") or os.environ.get(KEY_ENV, ""))
