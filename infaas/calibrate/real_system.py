@@ -116,7 +116,7 @@ class RealSystem:
             fleet=dict(alive_workers(rows)),
             placed=serving_instances(rows),
             placed_batch={row.variant: row.max_batch for row in rows.instances},
-            gateways=int(scenario.via_gateway) * self._facts.gateways,
+            gateways=max(self._base.gateways, 1) if scenario.via_gateway else 0,
             faults=scenario.faults,
             drain_s=DRAIN_S,
         )

@@ -8,15 +8,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
-from msgspec.structs import replace
 
-from admin import scaling
-from admin.api import Empty
 from infaas.calibrate.calibration import Calibration, Progress, compare_all, play_all
-from infaas.calibrate.fleet_watch import alive_workers
 from infaas.calibrate.real_system import RealSystem
 from infaas.calibrate.sample_inputs import sample_inputs
-from infaas.calibrate.service_settings import read_settings
+from infaas.calibrate.service_settings import system_settings
 from infaas.calibrate.system_facts import SystemFacts, read_facts
 from infaas.cli.admin_client import AdminClient, asking
 from infaas.cli.connect import find_gateway, find_kafka
@@ -24,9 +20,8 @@ from infaas.client.client import SystemOptions, transport_to
 from schemas.errors import OperatorError
 from simulator.calibration.scenarios import CalibrationScenario, calibration_scenarios, probe_scenario
 from simulator.calibration.task_load import TaskLoad, task_loads
-from simulator.catalogue import Catalogue
 from simulator.scenario import Scenario
-from simulator.scenario_file import ScenarioFile, convert_scenario, set_field
+from simulator.scenario_file import ScenarioFile
 from simulator.trace import Trace
 
 if TYPE_CHECKING:
@@ -47,7 +42,7 @@ class CalibrationRequest(msgspec.Struct, frozen=True, kw_only=True):
     trace: Trace | None = None
     """Trace to play in place of the scenarios."""
     tasks: tuple[str, ...] = ()
-    """Tasks to query, the loaded one first; empty: all."""
+    """Tasks to query; empty: all."""
     seconds: float = 40.0
     """Duration of each scenario."""
     probe_s: float = PROBE_S
@@ -68,38 +63,23 @@ async def calibrate(home: Path, request: CalibrationRequest, progress: Progress)
     """
     async with asking(home) as ask:
         facts = await read_facts(home, ask)
-        services = _services(facts, request.settings)
-        facts = dataclasses.replace(facts, catalogue=_bounded(facts.catalogue, services))
-        fleet = dict(alive_workers(await ask(scaling.status, Empty())))
-        loads = task_loads(facts.catalogue, fleet, request.tasks)
-        scenarios, skipped = _scenarios(request, loads, facts, fleet)
+        services = system_settings(facts.state, request.settings)
+        facts = dataclasses.replace(facts, catalogue=services.bounded(facts.catalogue))
+        loads = task_loads(facts.catalogue, facts.fleet, request.tasks)
+        scenarios, skipped = _scenarios(request, loads, facts)
         probe = probe_scenario(loads, request.probe_s)
         async with _real_system(home, ask, facts, services, request.inputs, [probe, *scenarios]) as system:
             probed, runs = await play_all(system, probe, scenarios, request.repeats, progress)
     return await asyncio.to_thread(compare_all, probed, scenarios, runs, skipped)
 
 
-def _services(facts: SystemFacts, settings: Mapping[str, Any]) -> ScenarioFile:
-    """Return the settings of the system's services; given ones replace the read ones."""
-    document = {} if facts.state is None else read_settings(facts.state)
-    for path, value in settings.items():
-        set_field(document, path, value)
-    return convert_scenario(document)
-
-
-def _bounded(catalogue: Catalogue, services: ScenarioFile) -> Catalogue:
-    most = services.maximum
-    hardware = [replace(one, maximum=most.get(one.name, one.maximum)) for one in catalogue.hardware]
-    return replace(catalogue, hardware=tuple(hardware))
-
-
 def _scenarios(
-    request: CalibrationRequest, loads: Sequence[TaskLoad], facts: SystemFacts, fleet: Mapping[str, int]
+    request: CalibrationRequest, loads: Sequence[TaskLoad], facts: SystemFacts
 ) -> tuple[list[CalibrationScenario], dict[str, str]]:
     """Return the scenarios that can be played, and the reasons why others cannot."""
     if request.trace is not None:
         return [CalibrationScenario(name=_TRACE, about="the given trace", trace=request.trace)], {}
-    growth = sum(one.maximum for one in facts.catalogue.hardware) / max(sum(fleet.values()), 1)
+    growth = sum(one.maximum for one in facts.catalogue.hardware) / max(sum(facts.fleet.values()), 1)
     known = {one.name: one for one in calibration_scenarios(loads, max(growth, 1.0), request.seconds)}
     if unknown := sorted(set(request.scenarios) - known.keys()):
         raise OperatorError(f"there is no scenario {unknown[0]!r}; known: {', '.join(known)}")
@@ -123,10 +103,7 @@ async def _real_system(
     if unknown := sorted(largest.keys() - facts.tasks.keys()):
         raise OperatorError(f"the system has no task {unknown[0]!r}; `infaas tasks` lists its tasks")
     inputs = {task: sample_inputs(facts.tasks[task], files, most) for task, most in largest.items()}
-    base = Scenario(
-        trace=scenarios[0].trace, catalogue=facts.catalogue, selectors=facts.selectors, policy=services.policy,
-        scaling=services.scaling, workers=services.workers, delays=services.delays,
-    )  # fmt: skip
+    base = Scenario(**services.settings(), trace=scenarios[0].trace, catalogue=facts.catalogue)
     async with AsyncExitStack() as stack:
         transports: dict[bool, Transport] = {}
         for via_gateway in {one.via_gateway for one in scenarios}:
