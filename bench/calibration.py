@@ -15,8 +15,8 @@ from rich.console import Console
 
 from bench.core.system import running_at
 from bench.results import CALIBRATION, commit, machine, replace_table
-from infaas.calibrate.calibration import CalibratedScenario, Calibration
-from infaas.calibrate.session import CalibrationRequest, calibrate
+from infaas.calibrate.calibration import CalibratedScenario, Calibration, RealRuns, compare_all
+from infaas.calibrate.session import CalibrationRequest, play
 from simulator.calibration.comparison import CalibratedFigure, ErrorVerdict
 from simulator.calibration.measured_settings import MeasuredSettings
 from simulator.figures import format_figure
@@ -40,14 +40,14 @@ def main() -> None:
     asked = parser.parse_args()
     request = CalibrationRequest(scenarios=tuple(asked.scenarios), seconds=asked.seconds, repeats=asked.repeats)
     with tempfile.TemporaryDirectory(prefix="infaas-bench-") as folder:
-        found = asyncio.run(_calibrate(asked.home or Path(folder), request))
+        found = compare_all(asyncio.run(_play(asked.home or Path(folder), request)))
     replace_table(CALIBRATION, "calibration", calibration_section(found, request))
 
 
-async def _calibrate(home: Path, request: CalibrationRequest) -> Calibration:
+async def _play(home: Path, request: CalibrationRequest) -> RealRuns:
     console = Console()
     async with running_at(home, "apache", *TASKS, flags=_FLAGS, env=_SETTINGS):
-        return await calibrate(
+        return await play(
             home, request, lambda done, total, name: console.log(f"{done}/{total}: {name}", highlight=False)
         )
 

@@ -5,7 +5,8 @@ whose delays become settings of the simulations. It is none of the compared scen
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from statistics import median
 from typing import Final
 
@@ -61,6 +62,19 @@ class Calibration(msgspec.Struct, frozen=True, kw_only=True):
         return msgspec.json.format(msgspec.json.encode(document), indent=2) + b"\n"
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RealRuns:
+    """All real runs of a calibration."""
+
+    probe: RealRun
+    scenarios: Sequence[CalibrationScenario]
+    """Scenarios that were played."""
+    runs: Mapping[str, Sequence[RealRun]]
+    """Runs of each scenario, by its name."""
+    skipped: dict[str, str]
+    """Reasons of scenarios that were not played, by name."""
+
+
 async def play_all(
     system: RealSystem, probe: CalibrationScenario, scenarios: Sequence[CalibrationScenario], repeats: int,
     progress: Progress,
@@ -83,19 +97,17 @@ async def play_all(
     return probed, runs
 
 
-def compare_all(
-    probed: RealRun, scenarios: Sequence[CalibrationScenario], runs: dict[str, list[RealRun]], skipped: dict[str, str]
-) -> Calibration:
-    """Simulate each real run with what was measured, and compare the figures."""
-    times, probe = probed.played.times, probed.result
-    started_s = [s for of_one in runs.values() for run in of_one for s in worker_start_s(run.result.changes)]
+def compare_all(real: RealRuns) -> Calibration:
+    """Simulate each real run with what was measured, and compare the figures; it takes seconds of CPU time."""
+    times, probe = real.probe.played.times, real.probe.result
+    started_s = [s for runs in real.runs.values() for run in runs for s in worker_start_s(run.result.changes)]
     measured = MeasuredSettings(
         delays=fit_delays(times, probe.scenario.delays),
-        machine=probed.use and fit_machine(times, len(probe.scenario.trace), probe.wall_s, probed.use),
+        machine=real.probe.use and fit_machine(times, len(probe.scenario.trace), probe.wall_s, real.probe.use),
         start_s=median(started_s) if started_s else None,
     )
-    compared = tuple(_compare(one, runs[one.name], measured) for one in scenarios)
-    return Calibration(scenarios=compared, measured=measured, skipped=skipped)
+    compared = tuple(_compare(one, real.runs[one.name], measured) for one in real.scenarios)
+    return Calibration(scenarios=compared, measured=measured, skipped=real.skipped)
 
 
 def _compare(scenario: CalibrationScenario, runs: Sequence[RealRun], measured: MeasuredSettings) -> CalibratedScenario:

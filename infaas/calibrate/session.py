@@ -1,6 +1,5 @@
-"""A whole calibration of a running system, from its catalogue to the comparison."""
+"""The real part of a calibration: from the catalogue of a running system to the runs of all scenarios."""
 
-import asyncio
 import dataclasses
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -9,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
-from infaas.calibrate.calibration import Calibration, Progress, compare_all, play_all
+from infaas.calibrate.calibration import Progress, RealRuns, play_all
 from infaas.calibrate.real_system import RealSystem
 from infaas.calibrate.sample_inputs import sample_inputs
 from infaas.calibrate.service_settings import system_settings
@@ -55,11 +54,11 @@ class CalibrationRequest(msgspec.Struct, frozen=True, kw_only=True):
     """Fields of the simulated scenarios by path, e.g. `scaling.limits.headroom`; they replace the read ones."""
 
 
-async def calibrate(home: Path, request: CalibrationRequest, progress: Progress) -> Calibration:
-    """Calibrate the simulator on the system that runs in `home`, or that the environment names.
+async def play(home: Path, request: CalibrationRequest, progress: Progress) -> RealRuns:
+    """Play the scenarios on the system that runs in `home`, or that the environment names.
 
     Raises:
-        InfaasError: the system cannot be reached, or a scenario cannot be played on it.
+        InfaasError: the system cannot be reached, or a scenario cannot be played on it; perhaps in a group.
     """
     async with asking(home) as ask:
         facts = await read_facts(home, ask)
@@ -70,7 +69,7 @@ async def calibrate(home: Path, request: CalibrationRequest, progress: Progress)
         probe = probe_scenario(loads, request.probe_s)
         async with _real_system(home, ask, facts, services, request.inputs, [probe, *scenarios]) as system:
             probed, runs = await play_all(system, probe, scenarios, request.repeats, progress)
-    return await asyncio.to_thread(compare_all, probed, scenarios, runs, skipped)
+    return RealRuns(probe=probed, scenarios=scenarios, runs=runs, skipped=skipped)
 
 
 def _scenarios(

@@ -11,9 +11,8 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from infaas.calibrate.calibration import CalibratedScenario, Calibration
-from infaas.calibrate.session import PROBE_S, CalibrationRequest
-from infaas.calibrate.session import calibrate as run_calibration
+from infaas.calibrate.calibration import CalibratedScenario, Calibration, compare_all
+from infaas.calibrate.session import PROBE_S, CalibrationRequest, play
 from infaas.cli.connect import DEFAULT_HOME, Home, Json
 from infaas.cli.output import ProgressBar, err, show, show_json, table
 from infaas.cli.simulate_errors import EXIT_MISSED, invalid_input, solver_silenced
@@ -50,7 +49,7 @@ def calibrate(
         typer.Option("--set", help="Set a field of the simulated scenarios, e.g. selectors=2.", metavar="FIELD=VALUE"),
     ] = None,
     output: Annotated[
-        Path | None, typer.Option(dir_okay=False, help="Write the measured delays as a scenario file, for `simulate`.")
+        Path | None, typer.Option(dir_okay=False, help="Write what was measured as a scenario file, for `simulate`.")
     ] = None,
     home: Home = DEFAULT_HOME,
     as_json: Json = False,
@@ -72,7 +71,7 @@ def calibrate(
             settings={path: value for text in settings or () for path, value in parse_pairs(text, single=True).items()},
         )
         with solver_silenced(), ProgressBar() as bar:
-            found = asyncio.run(run_calibration(home, request, bar.step))
+            found = compare_all(asyncio.run(play(home, request, bar.step)))
         if output is not None:
             output.write_bytes(found.settings_file())
     if as_json:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from msgspec.structs import replace
 
-from infaas.calibrate.calibration import Calibration, compare_all
+from infaas.calibrate.calibration import Calibration, RealRuns, compare_all
 from infaas.calibrate.real_system import RealRun
 from infaas.calibrate.trace_player import PlayedTrace
 from infaas.cli.calibrate import calibration_table
@@ -37,7 +37,7 @@ def real_run(seed: int, simulated_from: Scenario = REAL) -> RealRun:
 
 def compared(simulated_from: Scenario) -> Calibration:
     runs = [real_run(seed, simulated_from) for seed in (5, 6)]
-    return compare_all(real_run(7, simulated_from), [PLAYED], {"half": runs}, {})
+    return compare_all(RealRuns(probe=real_run(7, simulated_from), scenarios=[PLAYED], runs={"half": runs}, skipped={}))
 
 
 def test_calibration_of_the_same_system_is_within_goals() -> None:
