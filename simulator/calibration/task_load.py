@@ -8,11 +8,13 @@ too fast for that, its rate is limited to one that a client program can send on 
 from collections.abc import Mapping, Sequence
 from typing import Final, NamedTuple
 
+from runtimes.catalog import is_concurrent
 from schemas.errors import OperatorError
 from schemas.hardware import slots_taken
 from schemas.latency import LatencyModel
 from simulator.catalogue import Catalogue, CatalogueHardware, CatalogueVariant
 from simulator.trace import QueryKind
+from workers.slots.footprint import footprint_in
 
 _QUERY_S: Final = 0.02
 """Seconds of computation that a query should take."""
@@ -103,6 +105,7 @@ def _input_s(variant: CatalogueVariant) -> float:
 
 def _queries_per_s(variant: CatalogueVariant, hardware: CatalogueHardware, batch: int) -> float:
     model = LatencyModel(variant.latency, variant.max_batch)
-    parallel = hardware.slots // slots_taken(hardware.name, variant.threads, hardware.threads)
+    taken = slots_taken(hardware.name, variant.threads, hardware.threads)
+    footprint = footprint_in(hardware.slots, taken, is_concurrent=is_concurrent(variant.runtime))
     queries = max(variant.max_batch // batch, 1)
-    return max(parallel, 1) * queries / model.batch_s(queries * batch)
+    return footprint.parallel * queries / model.batch_s(queries * batch)

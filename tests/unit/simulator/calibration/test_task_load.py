@@ -1,6 +1,9 @@
 """Tests of the loads of calibration scenarios."""
 
+from typing import Any
+
 import pytest
+from msgspec.structs import replace
 
 from schemas.errors import OperatorError
 from simulator.calibration.task_load import TaskLoad, task_loads
@@ -28,6 +31,14 @@ def test_task_load_grows_with_fleet_and_slots() -> None:
     [one, three] = (load_of("vision", {"cpu": workers}) for workers in (1, 3))
     assert three.per_s == pytest.approx(3 * one.per_s)
     assert one.per_s == pytest.approx(2 * 2 / (0.01 + 6 * 0.005)), "two slots, two queries a batch of six inputs"
+
+
+@pytest.mark.parametrize("field", [{"runtime": "onnx-tensorrt"}, {"threads": 2}])
+def test_task_load_counts_one_batch_at_a_time_if_no_other_may_compute(field: dict[str, Any]) -> None:
+    variant = a_variant("slow", batch_s=0.1, input_s=0.05)
+    four, one = (a_catalogue(replace(variant, **fields), slots=4) for fields in ({}, field))
+    [of_four], [of_one] = (task_loads(catalogue, {"cpu": 1}) for catalogue in (four, one))
+    assert of_one.per_s == pytest.approx(of_four.per_s / 4)
 
 
 def test_task_load_of_fast_models_is_limited() -> None:
