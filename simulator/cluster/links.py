@@ -23,5 +23,5 @@ class WorkerLinks:
     """Gets each status."""
     report_state: Callable[[str, str, InstanceState], None]
     """Gets variant, worker and new state of an instance, for the row."""
-    machine: SharedMachine | None = None
-    """Machine that all workers share."""
+    machine: SharedMachine | None
+    """Machine that all workers share; None: each has one of its own."""

@@ -73,10 +73,12 @@ class SharedMachine:
 
     def _services(self) -> float:
         """Return the share of the CPU time that clients and services use."""
-        left = exp((self._counted_s - self._events.now) / _MEMORY_S)
-        return self._per_s * left * self._settings.query_cpu_s / self.cpus
+        return self._rate() * self._settings.query_cpu_s / self.cpus
 
     def _count(self, queries: float) -> None:
-        now = self._events.now
-        self._per_s = self._per_s * exp((self._counted_s - now) / _MEMORY_S) + queries / _MEMORY_S
-        self._counted_s = now
+        self._per_s = self._rate() + queries / _MEMORY_S
+        self._counted_s = self._events.now
+
+    def _rate(self) -> float:
+        """Return the present queries per second."""
+        return self._per_s * exp((self._counted_s - self._events.now) / _MEMORY_S)
