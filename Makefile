@@ -24,8 +24,9 @@ CHANGED := { git diff --name-only --diff-filter=d --merge-base $(BASE) 2>/dev/nu
 	git ls-files --others --exclude-standard; } | grep '\.py$$' | sort -u
 
 .PHONY: help setup demo up down check check-style check-types check-unit test test-unit test-integration test-system \
-	test-torch lint scan-secrets audit bench bench-runtimes bench-scale bench-peers bench-variants bench-profiles bench-zoo bench-systems bench-selectors bench-search bench-ablation \
-	bench-calibration neighbours chaos chaos-jobs fuzz docs images lock clean
+	test-torch lint scan-secrets audit bench bench-runtimes bench-scale bench-peers bench-variants bench-profiles \
+	bench-zoo bench-systems bench-selectors bench-search bench-ablation bench-calibration neighbours chaos chaos-jobs \
+	fuzz docs images lock clean
 .DELETE_ON_ERROR:
 
 help: ## list the verbs
