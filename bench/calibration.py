@@ -5,7 +5,6 @@ Its autoscaler ends workers sooner than by default, so that the runs of the scen
 
 import argparse
 import asyncio
-import datetime
 import tempfile
 from collections import Counter
 from pathlib import Path
@@ -14,7 +13,7 @@ from typing import Final
 from rich.console import Console
 
 from bench.core.system import running_at
-from bench.results import CALIBRATION, commit, machine, replace_table
+from bench.results import CALIBRATION, origin, replace_table
 from infaas.calibrate.calibration import CalibratedScenario, Calibration, RealRuns, compare_all
 from infaas.calibrate.session import CalibrationRequest, play
 from simulator.calibration.comparison import CalibratedFigure, ErrorVerdict
@@ -54,12 +53,11 @@ async def _play(home: Path, request: CalibrationRequest) -> RealRuns:
 
 def calibration_section(found: Calibration, request: CalibrationRequest) -> str:
     """Format the figures in Markdown."""
-    day = datetime.datetime.now(datetime.UTC).date().isoformat()
     figures = [figure for scenario in found.scenarios for figure in scenario.figures]
     verdicts = Counter(figure.verdict for figure in figures)
     lines = [
         f"{request.repeats} real runs of {request.seconds:g} s of each scenario, {' and '.join(TASKS)} of the zoo,",
-        f"one worker of one core, at most two. Commit {commit()}, {day}, {machine()}.",
+        f"one worker of one core, at most two. Commit {origin()}.",
         "",
         f"Of {len(figures)} figures, {verdicts[ErrorVerdict.WITHIN]} are within the goal,",
         f"{verdicts[ErrorVerdict.NOISE]} others within the noise, and {verdicts[ErrorVerdict.OFF]} off (in bold).",

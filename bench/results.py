@@ -10,7 +10,7 @@ import re
 import subprocess
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 import msgspec
 import psutil
@@ -82,6 +82,22 @@ MAIN_FIGURES: Final = (
 """Names of the figures that `docs/benchmarks.md` shows."""
 
 
+class Origin(NamedTuple):
+    """Commit, day and machine of figures; as a text, these three."""
+
+    commit: str
+    date: str
+    machine: str
+
+    def __str__(self) -> str:
+        return ", ".join(self)
+
+
+def origin() -> Origin:
+    """Return the origin of figures that are taken now."""
+    return Origin(commit(), datetime.datetime.now(datetime.UTC).date().isoformat(), machine())
+
+
 def machine() -> str:
     """Describe the machine that figures are taken on."""
     with open("/proc/cpuinfo") as cpuinfo:
@@ -107,10 +123,10 @@ def publish(console: Console, figures: Sequence[Figure], group: str = "") -> Non
 
 def write_results(figures: Sequence[Figure]) -> None:
     """Store these figures, replacing earlier ones of the same name and broker, and rewrite the tables."""
-    origin = {"commit": commit(), "date": datetime.datetime.now(datetime.UTC).date().isoformat(), "machine": machine()}
+    fields = origin()._asdict()
     measured = {(figure.name, figure.broker) for figure in figures}
     kept = [figure for figure in read_results() if (figure.name, figure.broker) not in measured]
-    kept += [msgspec.structs.replace(figure, **origin) for figure in figures]
+    kept += [msgspec.structs.replace(figure, **fields) for figure in figures]
     kept.sort(key=lambda figure: (figure.group, figure.broker))
     RESULTS.write_bytes(msgspec.json.format(msgspec.json.encode(kept), indent=2) + b"\n")
     write_tables(kept)

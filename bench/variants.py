@@ -6,14 +6,13 @@ the registrations of a running system instead.
 
 import argparse
 import asyncio
-import datetime
 import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
 from bench.core.system import infaas, running_system
-from bench.results import VARIANT_PLOTS, VARIANTS, commit, machine
+from bench.results import VARIANT_PLOTS, VARIANTS, origin
 from infaas.cli.plot import draw_image
 from infaas.up.state import read_state
 from registry.comparison import ComparedVariant, compare
@@ -43,8 +42,7 @@ async def _write(postgres: str, how: str) -> None:
     VARIANT_PLOTS.mkdir(exist_ok=True)
     for task in _tasks(compared):
         draw_image(task, [one.point() for one in _of(task, compared)], VARIANT_PLOTS / f"{task}.png")
-    day = datetime.datetime.now(datetime.UTC).date().isoformat()
-    VARIANTS.write_text(page(compared, refused, f"{how}. Commit {commit()}, {day}, {machine()}."))
+    VARIANTS.write_text(page(compared, refused, f"{how}. Commit {origin()}."))
 
 
 def page(compared: Sequence[ComparedVariant], refused: Sequence[Variant], origin: str) -> str:

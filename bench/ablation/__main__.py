@@ -1,7 +1,6 @@
 """`make bench-ablation`: simulates each workload without each mechanism, and writes docs/ablation.md."""
 
 import argparse
-import datetime
 import multiprocessing
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -16,7 +15,7 @@ from bench.ablation.page import page
 from bench.ablation.sensitivity import sensitivity_trials
 from bench.ablation.trial import AblationTrial, run_trial
 from bench.ablation.workloads import WORKLOADS
-from bench.results import ABLATION, commit, machine
+from bench.results import ABLATION, origin
 from bench.systems.workloads import SEED
 
 _SENSITIVITY_SEEDS: Final = 1
@@ -48,9 +47,8 @@ def main() -> None:
     trials = _trials(seeds, asked.areas, asked.only)
     with ProcessPoolExecutor(mp_context=multiprocessing.get_context("spawn")) as pool:
         figures = list(track(pool.map(run_trial, trials), "simulating", len(trials)))
-    day = datetime.datetime.now(datetime.UTC).date().isoformat()
-    origin = f"Seeds {', '.join(map(str, seeds))}, commit {commit()}, {day}, {machine()}"
-    text = page(differences(dict(zip(trials, figures, strict=True))), origin)
+    found = differences(dict(zip(trials, figures, strict=True)))
+    text = page(found, f"Seeds {', '.join(map(str, seeds))}, commit {origin()}")
     if asked.only:
         print(text)
     else:

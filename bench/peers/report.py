@@ -4,7 +4,6 @@ A figure is a ratio of two trials of one run, with its target. All trials are ke
 with its commit, day and machine; the table in `docs/benchmarks.md` is made from this file.
 """
 
-import datetime
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Final
 
@@ -13,7 +12,7 @@ import msgspec
 from bench.core.figures import Figure, at_least, beside, plain
 from bench.peers import ours
 from bench.peers.trial import OVERLOAD, Trial
-from bench.results import SERVERS, TRIALS, commit, machine, replace_table
+from bench.results import SERVERS, TRIALS, origin, replace_table
 
 GROUP: Final = "peers"
 _BROKER: Final = "apache"
@@ -105,9 +104,9 @@ def _beyond(trial: Trial) -> Iterator[Figure]:
 
 def keep_trials(trials: Iterable[Trial]) -> list[KeptTrial]:
     """Store these trials, replacing earlier ones of the same server and workload. Returns all stored trials."""
-    origin = (commit(), datetime.datetime.now(datetime.UTC).date().isoformat(), machine())
+    now = origin()
     kept = {(each.trial.server, each.trial.workload): each for each in read_trials()}
-    kept |= {(trial.server, trial.workload): KeptTrial(trial, *origin) for trial in trials}
+    kept |= {(trial.server, trial.workload): KeptTrial(trial, *now) for trial in trials}
     found = sorted(kept.values(), key=lambda each: (each.trial.workload, -each.trial.goodput))
     TRIALS.write_bytes(msgspec.json.format(msgspec.json.encode(found), indent=2) + b"\n")
     return found

@@ -1,12 +1,11 @@
 """Cases that the search has found and that are kept, with their causes; tests hold the policy to their figures."""
 
-import datetime
 import textwrap
 from collections.abc import Sequence
 from math import isnan
 from typing import Final, NamedTuple
 
-from bench.results import commit, machine
+from bench.results import origin
 from bench.search.case import SECONDS, WARM_UP_S, SearchCase
 from bench.search.verdict import CaseVerdict
 
@@ -82,7 +81,6 @@ KEPT: Final = (
 
 def page(verdicts: Sequence[CaseVerdict]) -> str:
     """Format docs/losses.md from the verdicts on the kept cases, in their order."""
-    day = datetime.datetime.now(datetime.UTC).date().isoformat()
     paragraphs = [
         "`make bench-search` searches for workloads under which the production policy does badly: over rates, "
         "burstiness, needs, tasks, offline share, tenants, batch sizes, selectors, gateways, faults and limits of the "
@@ -91,7 +89,7 @@ def page(verdicts: Sequence[CaseVerdict]) -> str:
         "price over the oracle's, and the queries that were refused although an instance was idle or that starved, and "
         "simplifies the worst. One case of each cause is kept; `tests/unit/simulator/test_kept_cases.py` holds the "
         "policy to its figures.",
-        f"`make bench-search BENCH=--kept` writes this page. Commit {commit()}, {day}, {machine()}. *Baseline* is the "
+        f"`make bench-search BENCH=--kept` writes this page. Commit {origin()}. *Baseline* is the "
         "better of STATIC and INDV, if one is as cheap; *oracle* the fewest violations at the same price; *bound* the "
         "price over the least price of any system with as few violations.",
     ]

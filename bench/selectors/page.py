@@ -1,12 +1,11 @@
 """Page of the study, docs/selectors.md."""
 
-import datetime
 import textwrap
 from collections.abc import Iterable, Sequence
 from math import isfinite
 from typing import Final
 
-from bench.results import commit, machine
+from bench.results import origin
 from bench.selectors.cell import LATENCY_MS, SEED, SERVICE_S, Cell, CellFigures
 from bench.selectors.mechanisms import IDEAL, INTERVAL_S, MECHANISMS, PRODUCTION
 
@@ -36,7 +35,6 @@ def cells(counts: Sequence[int]) -> list[Cell]:
 
 def page(rows: Sequence[CellFigures]) -> str:
     """Format the page in Markdown."""
-    day = datetime.datetime.now(datetime.UTC).date().isoformat()
     longest_s, fewest = max(row.cpu_s for row in rows), min(row.queries for row in rows)
     paragraphs = [
         f"A selector learns of other selectors' queries from statuses and acknowledgements only. This page shows the "
@@ -44,7 +42,7 @@ def page(rows: Sequence[CellFigures]) -> str:
         f"Workers have one slot. A query takes {SERVICE_S * 1e3:.0f} ms alone (p99 1.2 times) and has {LATENCY_MS:.0f} "
         f"ms from its arrival to the result. Variants do not batch, so no batch absorbs a queue. A busy worker "
         f"sends a status each {INTERVAL_S * 1e3:.0f} ms, in which it computes five queries. Arrivals are Poisson, seed "
-        f"{SEED}, at least {fewest:,} queries a cell. Commit {commit()}, {day}, {machine()}.",
+        f"{SEED}, at least {fewest:,} queries a cell. Commit {origin()}.",
         "Violations are queries that were refused, late or expired. *True queues* joins the shortest queue with exact "
         "numbers of all queries in flight, which no selector knows: the floor. *Without apertures* treats all replicas "
         "alike. [Selection](explanation/selection.md#choice-among-replicas) explains apertures.",

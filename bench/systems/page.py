@@ -1,12 +1,11 @@
 """The page of the comparison: a summary of what was to be shown, then a table for each workload."""
 
-import datetime
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 from typing import Final, TypeVar
 
-from bench.results import commit, machine
+from bench.results import origin
 from bench.systems.comparison import ComparisonRun, Row
 from bench.systems.workloads import FIXED
 from simulator.scenario_file import INFAAS
@@ -93,14 +92,13 @@ def _tables(rows: Iterable[Row]) -> dict[str, dict[str, _Means]]:
 
 def page(results: Results) -> str:
     """Format the page in Markdown."""
-    day = datetime.datetime.now(datetime.UTC).date().isoformat()
     lines = [
         "# Systems compared in simulation",
         "",
         "INFaaS on Kafka (`infaas`) and [other systems](../simulator/baselines/__init__.py) on the same simulated",
         "workers, delays and catalogue (`infaas-44x270`), by `make bench-systems`. Only their decisions differ.",
         f"Means over seed {', '.join(map(str, results.seeds))}; the policy was tuned on seed 0, with flat, bursty",
-        f"and diurnal loads of ten workers. Commit {commit()}, {day}, {machine()}.",
+        f"and diurnal loads of ten workers. Commit {origin()}.",
         "",
         "Violations are online queries that were refused, late or never answered.",
         "",
