@@ -7,8 +7,8 @@ Reading order: core (figures, programs, a system under test, the baseline) -> lo
 (storage of the figures) -> batch (jobs over files) -> latency -> throughput -> overload -> idle (cost of a system
 without queries) -> cascade -> rollout (a canary version, and its rollback) -> __main__ -> scale (`make bench-scale`) ->
 peers (`make bench-peers`) -> plots (of scale and peers) -> variants (`make bench-variants`) -> profiles (`make
-bench-profiles`) -> zoo (`make bench-zoo`) -> neighbours (`make neighbours`) -> systems
-(`make bench-systems`, simulated) -> selectors (`make bench-selectors`, simulated) -> search (`make bench-search`,
-simulated) -> ablation (`make bench-ablation`, simulated) -> calibration (`make bench-calibration`, real beside
-simulated). Faults and fuzzing are in `tests`.
+bench-profiles`) -> zoo (`make bench-zoo`) -> neighbours (`make neighbours`) -> simulations (what the simulated ones
+share) -> systems (`make bench-systems`, simulated) -> selectors (`make bench-selectors`, simulated) -> search (`make
+bench-search`, simulated) -> ablation (`make bench-ablation`, simulated) -> calibration (`make bench-calibration`, real
+beside simulated). Faults and fuzzing are in `tests`.
 """

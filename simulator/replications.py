@@ -51,11 +51,15 @@ def replicate(scenario: ScenarioFile, seeds: Sequence[int], progress: Progress) 
 def _submit(stack: ExitStack, scenario: ScenarioFile, seeds: Sequence[int]) -> list[Future[Summary]]:
     if not seeds:
         return []
-    workers = min(len(seeds), max(len(os.sched_getaffinity(0)) - 1, 1))
-    spawning = multiprocessing.get_context("spawn")  # a fork would copy the locks of a progress bar's thread
-    pool = stack.enter_context(ProcessPoolExecutor(workers, mp_context=spawning))
+    pool = stack.enter_context(spawned_pool(min(len(seeds), max(len(os.sched_getaffinity(0)) - 1, 1))))
     stack.callback(pool.shutdown, cancel_futures=True)
     return [pool.submit(simulate_seed, scenario, seed) for seed in seeds]
+
+
+def spawned_pool(workers: int | None = None) -> ProcessPoolExecutor:
+    """Return a pool of fresh processes, by default one a core."""
+    spawning = multiprocessing.get_context("spawn")  # a fork would copy the locks of a progress bar's thread
+    return ProcessPoolExecutor(workers, mp_context=spawning)
 
 
 def simulate_seed(scenario: ScenarioFile, seed: int) -> Summary:

@@ -1,12 +1,8 @@
 """`make bench-ablation`: simulates each workload without each mechanism, and writes docs/ablation.md."""
 
 import argparse
-import multiprocessing
 from collections.abc import Sequence
-from concurrent.futures import ProcessPoolExecutor
 from typing import Final
-
-from rich.progress import track
 
 from bench.ablation.differences import differences
 from bench.ablation.inventory import MECHANISMS
@@ -16,7 +12,8 @@ from bench.ablation.sensitivity import sensitivity_trials
 from bench.ablation.trial import AblationTrial, run_trial
 from bench.ablation.workloads import WORKLOADS
 from bench.results import ABLATION, origin
-from bench.systems.workloads import SEED
+from bench.simulations import SEED, run_jobs
+from simulator.replications import spawned_pool
 
 _SENSITIVITY_SEEDS: Final = 1
 
@@ -45,8 +42,8 @@ def main() -> None:
     asked = parser.parse_args()
     seeds = range(SEED, SEED + asked.seeds)
     trials = _trials(seeds, asked.areas, asked.only)
-    with ProcessPoolExecutor(mp_context=multiprocessing.get_context("spawn")) as pool:
-        figures = list(track(pool.map(run_trial, trials), "simulating", len(trials)))
+    with spawned_pool() as pool:
+        figures = run_jobs(pool, run_trial, trials, "simulating")
     found = differences(dict(zip(trials, figures, strict=True)))
     text = page(found, f"Seeds {', '.join(map(str, seeds))}, commit {origin()}")
     if asked.only:

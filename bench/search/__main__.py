@@ -1,8 +1,6 @@
 """`make bench-search`: searches for cases in which the production policy does badly; `--kept` writes docs/losses.md."""
 
 import argparse
-import multiprocessing
-from concurrent.futures import ProcessPoolExecutor
 
 from rich.console import Console
 
@@ -10,6 +8,7 @@ from bench.results import LOSSES
 from bench.search.hill_climb import climb, shrink
 from bench.search.kept import KEPT, page
 from bench.search.verdict import CaseVerdict, excess, insanity, judge, overspending
+from simulator.replications import spawned_pool
 
 _SCORES = {"excess violations": excess, "cost": overspending, "sanity": insanity}
 
@@ -22,7 +21,7 @@ def main() -> None:
     parser.add_argument("--worst", type=int, default=3, help="number of cases to shrink for each score")
     parser.add_argument("--kept", action="store_true", help="simulate the kept cases, and write the page")
     asked, console = parser.parse_args(), Console()
-    with ProcessPoolExecutor(mp_context=multiprocessing.get_context("spawn")) as pool:
+    with spawned_pool() as pool:
         if asked.kept:
             LOSSES.write_text(page(list(pool.map(judge, [kept.case for kept in KEPT]))))
             return

@@ -1,14 +1,12 @@
 """`make bench-selectors`: simulates many selectors, and writes docs/selectors.md."""
 
 import argparse
-import multiprocessing
-from concurrent.futures import ProcessPoolExecutor
-
-from rich.progress import track
 
 from bench.results import SELECTORS
 from bench.selectors.cell import measure
 from bench.selectors.page import WORKERS, cells, page
+from bench.simulations import run_jobs
+from simulator.replications import spawned_pool
 
 
 def main() -> None:
@@ -16,8 +14,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="bench.selectors", description=__doc__)
     parser.add_argument("--workers", type=int, nargs="*", default=WORKERS)
     planned = cells(parser.parse_args().workers)
-    with ProcessPoolExecutor(mp_context=multiprocessing.get_context("spawn")) as pool:
-        rows = list(track(pool.map(measure, planned), "simulating", len(planned)))
+    with spawned_pool() as pool:
+        rows = run_jobs(pool, measure, planned, "simulating")
     SELECTORS.write_text(page(rows))
 
 

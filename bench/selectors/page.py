@@ -6,8 +6,9 @@ from math import isfinite
 from typing import Final
 
 from bench.results import origin
-from bench.selectors.cell import LATENCY_MS, SEED, SERVICE_S, Cell, CellFigures
+from bench.selectors.cell import LATENCY_MS, SERVICE_S, Cell, CellFigures
 from bench.selectors.mechanisms import IDEAL, INTERVAL_S, MECHANISMS, PRODUCTION
+from bench.simulations import SEED
 
 SELECTORS: Final = (1, 8, 40)
 WORKERS: Final = (100, 1_000, 10_000)

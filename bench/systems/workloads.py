@@ -9,8 +9,6 @@ from typing import Any, Final, NamedTuple
 
 from simulator.scenario_file import ScenarioFile, convert_scenario
 
-SEED: Final = 11
-"""First of the seeds that are reported. The policy was tuned on seed 0, with flat and diurnal loads of ten workers."""
 _NEEDS: Final = {
     "image-classification": (
         {"latency_ms": 60, "min_accuracy": 0.70, "weight": 4},
@@ -107,7 +105,7 @@ AFTER_PEAK: Final = "low after a peak"
 _AFTER_PEAK: Final = _many(AFTER_PEAK, seconds=660)._replace(warm_up_s=300.0)
 
 
-def scenario(workload: str, system: str, seed: int = SEED, **rest: Any) -> ScenarioFile:
+def scenario(workload: str, system: str, seed: int, **rest: Any) -> ScenarioFile:
     """Return the scenario of a workload on the shipped catalogue; `rest` are other fields of a scenario file."""
     return _scenario(_AFTER_PEAK if workload == AFTER_PEAK else _LOADS[workload], system, seed, rest)
 
