@@ -6,6 +6,7 @@ from typing import Final, NamedTuple
 
 from bench.systems.workloads import FIXED, bounded_scenario, scenario
 from simulator.oracle.bound import oracle_cost
+from simulator.replications import simulate_seed
 from simulator.scenario_file import INFAAS, ScenarioFile, find_system
 from simulator.simulation import simulate
 from simulator.summary import Summary, summarize
@@ -47,20 +48,20 @@ def compare(job: ComparisonRun) -> Row:
     """Simulate a workload with a fleet that the system scales."""
     rest = {} if job.fleet is None else {"fleet": job.fleet}
     file = scenario(job.workload, job.system, job.seed, **rest)
-    return _row(job.workload, job.system, file, bound=job.system == INFAAS)
+    return _row(job, file, bound=job.system == INFAAS)
 
 
 def after_peak(job: ComparisonRun) -> Row:
     """Simulate the low load after a peak; a system whose name ends in `on V100` has no other hardware."""
     system, _, only = job.system.partition(" on ")
     rest = {"maximum": ONLY_V100, "fleet": {"v100": 1}} if only else {}
-    return _row(job.workload, job.system, scenario(job.workload, system, job.seed, **rest), bound=False)
+    return _row(job, scenario(job.workload, system, job.seed, **rest))
 
 
 def overload(job: ComparisonRun) -> Row:
     """Simulate arrivals beyond what the fixed hardware computes."""
     file = bounded_scenario(job.workload, _OVERLOADED, job.system, job.seed, FIXED["five tasks"])
-    return _row(job.workload, job.system, file, bound=False)
+    return _row(job, file)
 
 
 def throughput(job: ComparisonRun) -> float:
@@ -78,19 +79,16 @@ def _rate(step: int) -> float:
 
 def _is_met(job: ComparisonRun, step: int) -> bool:
     file = bounded_scenario("poisson", _rate(step), job.system, job.seed, FIXED[job.workload])
-    return _summary(file).violations <= _MOST_VIOLATIONS
+    return simulate_seed(file, file.seed).violations <= _MOST_VIOLATIONS
 
 
-def _row(workload: str, system: str, file: ScenarioFile, *, bound: bool) -> Row:
-    prepared, summary = file.scenario(file.seed), _summary(file)
+def _row(job: ComparisonRun, file: ScenarioFile, *, bound: bool = False) -> Row:
+    prepared = file.scenario(file.seed)
+    summary = summarize(simulate(prepared, find_system(file.system)))
     price = {one.name: one.price_per_hour / 3600 for one in prepared.catalogue.hardware}
     computing = sum(price[name] * summary.workers[name] * busy for name, busy in summary.utilisation.items())
     bound_usd = oracle_cost(prepared, summary.violations).usd if bound else 0.0
-    return Row(workload, system, summary, bound_usd, computing * summary.seconds)
-
-
-def _summary(file: ScenarioFile) -> Summary:
-    return summarize(simulate(file.scenario(file.seed), find_system(file.system)))
+    return Row(job.workload, job.system, summary, bound_usd, computing * summary.seconds)
 
 
 def fleet_of(row: Row) -> dict[str, int]:

@@ -1,6 +1,6 @@
 """The page of the comparison: a summary of what was to be shown, then a table for each workload."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 from typing import Final, TypeVar
@@ -13,6 +13,7 @@ from simulator.scenario_file import INFAAS
 _PICKED: Final = ("static", "individual")
 """Systems whose users pick a variant."""
 _T = TypeVar("_T")
+_M = TypeVar("_M")
 _REASONS: Final = (
     "Why some aims are not reached:",
     "",
@@ -84,10 +85,15 @@ class _Means:
 
 def _tables(rows: Iterable[Row]) -> dict[str, dict[str, _Means]]:
     """Return the means by workload and system."""
-    grouped: dict[str, dict[str, list[Row]]] = {}
-    for row in rows:
-        grouped.setdefault(row.workload, {}).setdefault(row.system, []).append(row)
-    return {workload: {name: _Means.of(found) for name, found in by.items()} for workload, by in grouped.items()}
+    return _by_system(((row.workload, row.system, row) for row in rows), _Means.of)
+
+
+def _by_system(found: Iterable[tuple[str, str, _T]], mean: Callable[[list[_T]], _M]) -> dict[str, dict[str, _M]]:
+    """Return the mean over the seeds of what was found for each workload and system."""
+    grouped: dict[str, dict[str, list[_T]]] = {}
+    for workload, system, one in found:
+        grouped.setdefault(workload, {}).setdefault(system, []).append(one)
+    return {workload: {name: mean(ones) for name, ones in by.items()} for workload, by in grouped.items()}
 
 
 def page(results: Results) -> str:
@@ -184,10 +190,7 @@ def _times(ratio: float) -> str:
 
 def _rates(found: Sequence[tuple[ComparisonRun, float]]) -> dict[str, dict[str, float]]:
     """Return the mean rates by load and system."""
-    grouped: dict[str, dict[str, list[float]]] = {}
-    for job, rate in found:
-        grouped.setdefault(job.workload, {}).setdefault(job.system, []).append(rate)
-    return {workload: {name: fmean(rates) for name, rates in by.items()} for workload, by in grouped.items()}
+    return _by_system(((job.workload, job.system, rate) for job, rate in found), fmean)
 
 
 def _throughput(found: Sequence[tuple[ComparisonRun, float]]) -> list[str]:
