@@ -13,6 +13,7 @@ from typing import Final
 from rich.console import Console
 
 from bench.core.system import running_at
+from bench.markdown import table
 from bench.results import CALIBRATION, origin, replace_table
 from infaas.calibrate.calibration import CalibratedScenario, Calibration, RealRuns, compare_all
 from infaas.calibrate.session import CalibrationRequest, play
@@ -54,6 +55,7 @@ async def _play(home: Path, request: CalibrationRequest) -> RealRuns:
 def calibration_section(found: Calibration, request: CalibrationRequest) -> str:
     """Format the figures in Markdown."""
     figures = [figure for scenario in found.scenarios for figure in scenario.figures]
+    names = [figure.name for figure in found.scenarios[0].figures]
     verdicts = Counter(figure.verdict for figure in figures)
     lines = [
         f"{request.repeats} real runs of {request.seconds:g} s of each scenario, {' and '.join(TASKS)} of the zoo,",
@@ -63,17 +65,15 @@ def calibration_section(found: Calibration, request: CalibrationRequest) -> str:
         f"{verdicts[ErrorVerdict.NOISE]} others within the noise, and {verdicts[ErrorVerdict.OFF]} off (in bold).",
         "A cell holds the real and the simulated mean, and in brackets the error and the noise of the real runs.",
         "",
-        f"| scenario | {' | '.join(figure.name for figure in found.scenarios[0].figures)} |",
-        f"|---|{'---:|' * len(found.scenarios[0].figures)}",
-        *(_row(scenario) for scenario in found.scenarios),
+        *table(["scenario", *names], "l" + "r" * len(names), map(_row, found.scenarios)),
         "",
         *_measured(found.measured),
     ]
     return "\n".join(lines) + "\n"
 
 
-def _row(scenario: CalibratedScenario) -> str:
-    return f"| {' | '.join([f'`{scenario.name}`', *(_cell(figure) for figure in scenario.figures)])} |"
+def _row(scenario: CalibratedScenario) -> list[str]:
+    return [f"`{scenario.name}`", *map(_cell, scenario.figures)]
 
 
 def _cell(figure: CalibratedFigure) -> str:

@@ -18,6 +18,7 @@ from rich.console import Console
 from rich.table import Table
 
 from bench.core.figures import Figure
+from bench.markdown import table
 
 _ROOT: Final = Path(__file__).parents[1]
 RESULTS: Final = _ROOT / "bench" / "results.json"
@@ -149,32 +150,31 @@ def fleet_table(figures: Mapping[str, Figure]) -> str:
     """Format a row for each fleet and load in Markdown: each measured figure, and the simulated one behind a slash."""
     columns = {"queries": "queries", "violations": "violations %", "refused": "refused %", "late": "late %",
                "accuracy": "accuracy %", "cost": "worker-s", "p50": "p50 ms", "p99": "p99 ms"}  # fmt: skip
-    lines = [f"| load | fleet | {' | '.join(columns.values())} |", f"|---|---|{'---:|' * len(columns)}"]
+    rows: list[list[str]] = []
     for name in figures:
         run, _, column = name.partition(": ")
         load, comma, fleet = run.partition(", ")
         if comma and column == "queries":
             cells = [figures[f"{run}: {column}"] for column in columns]
             shown = [f"{f.value:,.4g} / {f.baseline or 0.0:,.4g}" for f in cells[1:]]
-            lines.append(f"| {load} | {fleet} | {cells[0].value:,.0f} | {' | '.join(shown)} |")
-    return "\n".join(lines) + "\n"
+            rows.append([load, fleet, f"{cells[0].value:,.0f}", *shown])
+    return "\n".join(table(["load", "fleet", *columns.values()], "ll" + "r" * len(columns), rows)) + "\n"
 
 
 def figure_table(figures: Iterable[Figure]) -> str:
     """Format a table of figures in Markdown."""
-    lines = ["| figure | ours | baseline | ratio | target | met |", "|---|---:|---:|---:|---|---|"]
     verdicts = {True: "yes", False: "**no**", None: ""}
-    lines += [f"| {' | '.join((f.name, *_cells(f), verdicts[f.passed]))} |" for f in figures]
-    return "\n".join(lines) + "\n"
+    rows = [(f.name, *_cells(f), verdicts[f.passed]) for f in figures]
+    return "\n".join(table(["figure", "ours", "baseline", "ratio", "target", "met"], "lrrrll", rows)) + "\n"
 
 
 def show(console: Console, figures: Iterable[Figure]) -> None:
     """Print the figures as a table."""
-    table = Table("figure", "broker", "ours", "baseline", "ratio", "target", "passed")
+    shown = Table("figure", "broker", "ours", "baseline", "ratio", "target", "passed")
     verdicts = {True: "yes", False: "[red]no[/]", None: ""}
     for f in figures:
-        table.add_row(f.name, f.broker, *_cells(f), verdicts[f.passed])
-    console.print(table)
+        shown.add_row(f.name, f.broker, *_cells(f), verdicts[f.passed])
+    console.print(shown)
 
 
 def _cells(figure: Figure) -> tuple[str, str, str, str]:
@@ -184,7 +184,7 @@ def _cells(figure: Figure) -> tuple[str, str, str, str]:
     return f"{figure.value:,.4g} {figure.unit}".strip(), baseline, ratio, figure.target
 
 
-def replace_table(file: Path, mark: str, table: str) -> None:
+def replace_table(file: Path, mark: str, lines: str) -> None:
     """Replace the text between the two marks of this name in a file."""
     pattern = re.compile(rf"(<!-- {mark}:begin -->\n).*?(<!-- {mark}:end -->)", re.DOTALL)
-    file.write_text(pattern.sub(lambda match: match[1] + table + match[2], file.read_text()))
+    file.write_text(pattern.sub(lambda match: match[1] + lines + match[2], file.read_text()))

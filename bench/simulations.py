@@ -1,4 +1,4 @@
-"""What the simulated comparisons share: seeds, and jobs on all cores with a progress bar."""
+"""Parts that the simulated comparisons share: seeds, and jobs on all cores with a progress bar."""
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor

@@ -8,6 +8,7 @@ from bench.ablation.inventory import MECHANISMS
 from bench.ablation.mechanism import AblatedMechanism, Area
 from bench.ablation.sensitivity import SETTINGS
 from bench.ablation.workloads import WORKLOADS
+from bench.markdown import table
 
 _HEAD: Final = """# Ablation
 
@@ -31,8 +32,7 @@ def page(found: Differences, origin: str) -> str:
 
 
 def _table(titles: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    lines = ["| " + " | ".join(titles) + " |", "|---" * len(titles) + "|"]
-    return "\n".join([*lines, *("| " + " | ".join(row) + " |" for row in rows)]) + "\n"
+    return "\n".join(table(titles, "l" * len(titles), rows)) + "\n"
 
 
 def _worth(found: Differences) -> str:

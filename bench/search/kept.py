@@ -1,10 +1,10 @@
 """Cases that the search has found and that are kept, with their causes; tests hold the policy to their figures."""
 
-import textwrap
 from collections.abc import Sequence
 from math import isnan
 from typing import Final, NamedTuple
 
+from bench.markdown import paragraph, table
 from bench.results import origin
 from bench.search.case import SECONDS, WARM_UP_S, SearchCase
 from bench.search.verdict import CaseVerdict
@@ -93,21 +93,16 @@ def page(verdicts: Sequence[CaseVerdict]) -> str:
         "better of STATIC and INDV, if one is as cheap; *oracle* the fewest violations at the same price; *bound* the "
         "price over the least price of any system with as few violations.",
     ]
-    lines = ["| case | violations | baseline | oracle | USD/h | bound |", "|---|---:|---:|---:|---:|---:|"]
+    rows: list[list[str]] = []
     causes: list[str] = []
     for kept, verdict in zip(KEPT, verdicts, strict=True):
-        lines.append(
-            f"| {kept.name} | {verdict.violations:.2%} | {_share(verdict.baseline)} | {_share(verdict.oracle)} "
-            f"| {verdict.usd_per_hour:.3f} | {verdict.bound:.2f} |"
-        )
+        shares = map(_share, (verdict.violations, verdict.baseline, verdict.oracle))
+        rows.append([kept.name, *shares, f"{verdict.usd_per_hour:.3f}", f"{verdict.bound:.2f}"])
         changes = ", ".join(f"{name} {value}" for name, value in kept.case.changes().items())
-        causes.append(_fill(f"* **{kept.name}** ({changes}). {kept.cause}", "  "))
-    return "\n\n".join(["# Where it loses", *map(_fill, paragraphs), "\n".join(lines), "\n".join(causes)]) + "\n"
+        causes.append(paragraph(f"* **{kept.name}** ({changes}). {kept.cause}", "  "))
+    lines = table(["case", "violations", "baseline", "oracle", "USD/h", "bound"], "lrrrrr", rows)
+    return "\n\n".join(["# Where it loses", *map(paragraph, paragraphs), "\n".join(lines), "\n".join(causes)]) + "\n"
 
 
 def _share(value: float) -> str:
     return "-" if isnan(value) else f"{value:.2%}"
-
-
-def _fill(text: str, indent: str = "") -> str:
-    return textwrap.fill(text, 120, break_long_words=False, break_on_hyphens=False, subsequent_indent=indent)

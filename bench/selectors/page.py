@@ -1,10 +1,10 @@
 """Page of the study, docs/selectors.md."""
 
-import textwrap
 from collections.abc import Iterable, Sequence
 from math import isfinite
 from typing import Final
 
+from bench.markdown import paragraph, table
 from bench.results import origin
 from bench.selectors.cell import LATENCY_MS, SERVICE_S, Cell, CellFigures
 from bench.selectors.mechanisms import IDEAL, INTERVAL_S, MECHANISMS, PRODUCTION
@@ -58,34 +58,29 @@ def page(rows: Sequence[CellFigures]) -> str:
     return "\n\n".join(
         [
             "# Many selectors",
-            *map(_fill, paragraphs),
+            *map(paragraph, paragraphs),
             _by_fleet(rows),
-            _fill(infeasible),
+            paragraph(infeasible),
             "## Mechanisms",
             f"{SELECTORS[-1]} selectors, {WORKERS[0]} workers, load {_HIGHEST}.",
             _by_mechanism(rows),
-            _fill(_conclusion(rows)) + "\n",
+            paragraph(_conclusion(rows)) + "\n",
         ]
     )
 
 
-def _fill(text: str) -> str:
-    return textwrap.fill(text, 120, break_long_words=False, break_on_hyphens=False)
-
-
 def _by_fleet(rows: Iterable[CellFigures]) -> str:
     found = {row.cell: row for row in rows}
-    loads = " | ".join(f"load {load}" for load in LOADS)
-    lines = [f"| workers | selectors | choice | {loads} |", f"|---:|---:|---|{'---:|' * len(LOADS)}"]
+    lines: list[list[str]] = []
     names = {PRODUCTION: "production", "none": "without apertures", IDEAL: "true queues"}
     for workers in WORKERS:
         for selectors in SELECTORS:
             for mechanism, name in names.items():
                 shown = [found.get(Cell(mechanism, selectors, workers, load)) for load in LOADS]
                 if any(shown):
-                    texts = " | ".join(_text(row) for row in shown)
-                    lines.append(f"| {workers:,} | {selectors} | {name} | {texts} |")
-    return "\n".join(lines)
+                    lines.append([f"{workers:,}", str(selectors), name, *map(_text, shown)])
+    loads = [f"load {load}" for load in LOADS]
+    return "\n".join(table(["workers", "selectors", "choice", *loads], "rrl" + "r" * len(loads), lines))
 
 
 def _text(row: CellFigures | None) -> str:
@@ -103,9 +98,8 @@ def _compared(rows: Iterable[CellFigures]) -> list[CellFigures]:
 
 
 def _by_mechanism(rows: Iterable[CellFigures]) -> str:
-    lines = ["| mechanism | violations | p99 ms |", "|---|---:|---:|"]
-    lines += [f"| {row.cell.mechanism} | {row.violations:.2%} | {row.p99_ms:.0f} |" for row in _compared(rows)]
-    return "\n".join(lines)
+    lines = [[row.cell.mechanism, f"{row.violations:.2%}", f"{row.p99_ms:.0f}"] for row in _compared(rows)]
+    return "\n".join(table(["mechanism", "violations", "p99 ms"], "lrr", lines))
 
 
 def _conclusion(rows: Sequence[CellFigures]) -> str:

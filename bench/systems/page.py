@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from statistics import fmean
 from typing import Final, TypeVar
 
+from bench.markdown import table
 from bench.results import origin
 from bench.systems.comparison import ComparisonRun, Row
 from bench.systems.workloads import FIXED
@@ -43,6 +44,7 @@ _SCALED: Final = (
     "`infaas`; `computing` is the price of the slots while they compute, over the same. Their difference idles.",
     "`proteus-fleet` has the mean fleet of `infaas`, in whole workers. Figures begin after the warm-up.",
 )
+_TITLES: Final = ("system", "violations", "USD/h", "bound", "computing", "accuracy", "p99 ms")
 _CLEVER: Final = ("infaas-paper", "infaas-code", "proteus-fleet", "slackfit")
 
 
@@ -199,24 +201,21 @@ def _throughput(found: Sequence[tuple[ComparisonRun, float]]) -> list[str]:
         return []
     heads = [f"{load} on {FIXED[load]}, queries/s" for load in by_load]
     names = dict.fromkeys(name for by in by_load.values() for name in by)
-    rows = [" | ".join((name, *(f"{by[name]:.0f}" for by in by_load.values()))) for name in names]
-    return [f"| system | {' | '.join(heads)} |", f"|---{'|---:' * len(heads)}|", *(f"| {row} |" for row in rows)]
+    rows = [[name, *(f"{by[name]:.0f}" for by in by_load.values())] for name in names]
+    return table(["system", *heads], "l" + "r" * len(heads), rows)
 
 
 def _sections(rows: Sequence[Row]) -> list[str]:
     lines: list[str] = []
     for workload, by in _tables(rows).items():
         lines += [*([""] if lines else []), f"### {workload}", ""]
-        lines += ["| system | violations | USD/h | bound | computing | accuracy | p99 ms |"]
-        lines += ["|---|---:|---:|---:|---:|---:|---:|", *(_line(name, one) for name, one in by.items())]
+        lines += table(_TITLES, "lrrrrrr", [[name, *_cells(one)] for name, one in by.items()])
     return lines
 
 
-def _line(name: str, one: _Means) -> str:
-    return (
-        f"| {name} | {one.violations:.2%} | {one.usd_per_hour:.3f} | {_known(one.bound)} | {_known(one.computing)} "
-        f"| {one.accuracy:.4f} | {one.p99_ms:.0f} |"
-    )
+def _cells(one: _Means) -> list[str]:
+    ratios = [_known(one.bound), _known(one.computing)]
+    return [f"{one.violations:.2%}", f"{one.usd_per_hour:.3f}", *ratios, f"{one.accuracy:.4f}", f"{one.p99_ms:.0f}"]
 
 
 def _known(ratio: float) -> str:
