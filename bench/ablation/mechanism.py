@@ -1,7 +1,7 @@
 """A mechanism with its switch: the code that it would spare, and patches that leave it out of a simulation."""
 
 import ast
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -161,8 +161,6 @@ def result(change: Callable[[Any], Any]) -> Patch:
 
 # -- lines of code -----------------------------------------------------------------------------------------------------
 
-_Function = ast.FunctionDef | ast.AsyncFunctionDef
-_Named = _Function | ast.ClassDef | ast.Assign | ast.AnnAssign
 _ROOT: Final = Path(__file__).parents[2]
 
 
@@ -176,19 +174,13 @@ def lines_of(place: str) -> int:
     tree, total = _parsed(module)
     if not path:
         return total
-    body: list[ast.stmt] = tree.body
-    found: _Named | None = None
-    after: ast.stmt | None = None
+    body, found = tree.body, list[ast.stmt]()
     for name in path.split("."):
-        index = next((n for n, node in enumerate(body) if isinstance(node, _Named) and name in _names(node)), None)
-        if index is None:
-            raise LookupError(place)
-        node = body[index]
-        assert isinstance(node, _Named)
-        found, after = node, body[index + 1] if index + 1 < len(body) else None
-        body = node.body if isinstance(node, ast.ClassDef) else []
-    assert found is not None
-    return _length(found) + (_length(after) if after is not None and _is_docstring(found, after) else 0)
+        found = _find(body, name)
+        body = found[0].body if found and isinstance(found[0], ast.ClassDef) else []
+    if not found:
+        raise LookupError(place)
+    return sum(map(_length, found))
 
 
 @cache
@@ -200,10 +192,18 @@ def _parsed(module: str) -> tuple[ast.Module, int]:
     return ast.parse(text), len(text.splitlines())
 
 
-def _names(node: _Named) -> set[str]:
+def _find(body: Sequence[ast.stmt], name: str) -> list[ast.stmt]:
+    """Return the definition of a name, and the text after it if that documents it; nothing if there is none."""
+    for index, node in enumerate(body):
+        if name in _names(node):
+            return [node, *(after for after in body[index + 1 : index + 2] if _is_docstring(node, after))]
+    return []
+
+
+def _names(node: ast.stmt) -> set[str]:
     if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
         return {node.name}
-    targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+    targets = node.targets if isinstance(node, ast.Assign) else [node.target] if isinstance(node, ast.AnnAssign) else []
     return {target.id for target in targets if isinstance(target, ast.Name)}
 
 
@@ -213,7 +213,7 @@ def _length(node: ast.stmt) -> int:
     return (node.end_lineno or node.lineno) - first + 1
 
 
-def _is_docstring(node: _Named, after: ast.stmt) -> bool:
+def _is_docstring(node: ast.stmt, after: ast.stmt) -> bool:
     """Return true if the text after an assignment documents it."""
     return (
         isinstance(node, (ast.Assign, ast.AnnAssign))
