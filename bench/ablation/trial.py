@@ -19,7 +19,7 @@ class AblationTrial(NamedTuple):
     workload: str
     seed: int
     mechanism: str = ""
-    """AblatedMechanism to leave out; empty: none."""
+    """Mechanism to leave out; empty: none."""
     setting: str = ""
     """Path of a setting to change; empty: none."""
     value: float = 0.0

@@ -1,4 +1,4 @@
-"""CaseVerdict on a case: the figures of the production policy beside those of baselines and of the oracle's bound."""
+"""Verdict on a case: the figures of the production policy beside those of baselines and of the oracle's bound."""
 
 from functools import partial
 from math import inf, isfinite, nan
