@@ -64,9 +64,14 @@ class AblationWorkload:
 # -- fixed fleets ------------------------------------------------------------------------------------------------------
 
 
-def _poisson(rate: float, seconds: float, kinds: list[dict[str, Any]], **stream: Any) -> dict[str, Any]:
-    mix = {"kinds": kinds} | stream.pop("mix", {})
-    return {"arrivals": {"process": "poisson", "rate": rate}, "seconds": seconds, "mix": mix} | stream
+def _stream(
+    arrivals: dict[str, Any], seconds: float, kinds: list[dict[str, Any]], *, start: float = 0.0, **mix: Any
+) -> dict[str, Any]:
+    return {"arrivals": arrivals, "seconds": seconds, "start": start, "mix": {"kinds": kinds} | mix}
+
+
+def _poisson(rate: float, seconds: float, kinds: list[dict[str, Any]], **rest: Any) -> dict[str, Any]:
+    return _stream({"process": "poisson", "rate": rate}, seconds, kinds, **rest)
 
 
 def _of_tenant(tenant: str) -> list[dict[str, Any]]:
@@ -100,7 +105,7 @@ _FIXED: Final = (
     AblationWorkload(
         name="bursts",
         areas=frozenset({Area.UPGRADES, Area.OVERLOAD}),
-        document=_fixed([{"arrivals": _BURSTS, "seconds": 40, "mix": {"kinds": _MIXED}}]),
+        document=_fixed([_stream(_BURSTS, 40, _MIXED)]),
     ),
     AblationWorkload(
         name="overload x1.6",
@@ -158,20 +163,18 @@ _FIXED: Final = (
         areas=frozenset({Area.WORKER}),
         document=_fixed(
             [
-                {
-                    "arrivals": {"process": "markov", "rates": [120, 350], "means": [5, 1.5]},
-                    "seconds": 50,
-                    "mix": {"kinds": [_MEDIUM, _MEDIUM | {"latency_ms": 3000}]},
-                }
+                _stream(
+                    {"process": "markov", "rates": [120, 350], "means": [5, 1.5]},
+                    50,
+                    [_MEDIUM, _MEDIUM | {"latency_ms": 3000}],
+                )
             ]
         ),
     ),
     AblationWorkload(
         name="no deadlines",
         areas=frozenset({Area.PREDICTION, Area.CHOICE, Area.WORKER}),
-        document=_fixed(
-            [{"arrivals": _BURSTS, "seconds": 40, "mix": {"kinds": [kind | {"latency_ms": None} for kind in _MIXED]}}]
-        ),
+        document=_fixed([_stream(_BURSTS, 40, [kind | {"latency_ms": None} for kind in _MIXED])]),
     ),
     AblationWorkload(
         name="large queries",
@@ -179,17 +182,15 @@ _FIXED: Final = (
         document=_fixed(
             [
                 _poisson(150, 40, [_FAST, _MEDIUM]),
-                _poisson(
-                    1.0, 40, [_LARGE | {"tenant": "globex"}], mix={"batches": {"sizes": "list", "of": [200, 800]}}
-                ),
-                _poisson(0.1, 40, [_LARGE | {"tenant": "acme"}], mix={"batches": {"sizes": "list", "of": [200, 800]}}),
+                _poisson(1.0, 40, [_LARGE | {"tenant": "globex"}], batches={"sizes": "list", "of": [200, 800]}),
+                _poisson(0.1, 40, [_LARGE | {"tenant": "acme"}], batches={"sizes": "list", "of": [200, 800]}),
             ]
         ),
     ),
     AblationWorkload(
         name="batches of several inputs",
         areas=frozenset({Area.PREDICTION, Area.WORKER}),
-        document=_fixed([_poisson(85, 50, _MIXED, mix={"batches": {"sizes": "geometric", "mean": 4, "most": 16}})]),
+        document=_fixed([_poisson(85, 50, _MIXED, batches={"sizes": "geometric", "mean": 4, "most": 16})]),
     ),
     AblationWorkload(
         name="offline flood of two tenants",
@@ -212,7 +213,7 @@ _FIXED: Final = (
     AblationWorkload(
         name="bursts, 2 gateways",
         areas=frozenset({Area.GATEWAY}),
-        document=_fixed([{"arrivals": _BURSTS, "seconds": 40, "mix": {"kinds": _MIXED}}], gateways=2),
+        document=_fixed([_stream(_BURSTS, 40, _MIXED)], gateways=2),
     ),
     AblationWorkload(
         name="selector at its limit, 2 gateways",
@@ -261,28 +262,14 @@ _SCALED: Final = (
     AblationWorkload(
         name="bursty, scaled",
         areas=frozenset({Area.UPGRADES, Area.LOAD, Area.ALLOCATION, Area.DELAYS, Area.PLACEMENT}),
-        document=_scaled(
-            [
-                {
-                    "arrivals": {"process": "markov", "rates": [20, 120], "means": [45, 15]},
-                    "seconds": 300,
-                    "mix": {"kinds": _SCALED_NEEDS},
-                }
-            ]
-        ),
+        document=_scaled([_stream({"process": "markov", "rates": [20, 120], "means": [45, 15]}, 300, _SCALED_NEEDS)]),
         hardware=_SMALL,
     ),
     AblationWorkload(
         name="diurnal, scaled",
         areas=frozenset({Area.LOAD, Area.DELAYS}),
         document=_scaled(
-            [
-                {
-                    "arrivals": {"process": "diurnal", "rate": 50, "amplitude": 0.9, "period": 130},
-                    "seconds": 350,
-                    "mix": {"kinds": _SCALED_NEEDS},
-                }
-            ]
+            [_stream({"process": "diurnal", "rate": 50, "amplitude": 0.9, "period": 130}, 350, _SCALED_NEEDS)]
         ),
         hardware=_SMALL,
     ),
@@ -290,13 +277,7 @@ _SCALED: Final = (
         name="periodic steps, scaled",
         areas=frozenset({Area.LOAD}),
         document=_scaled(
-            [
-                {
-                    "arrivals": {"process": "steps", "rates": [20, 100], "lengths": [50, 25]},
-                    "seconds": 375,
-                    "mix": {"kinds": _SCALED_NEEDS},
-                }
-            ],
+            [_stream({"process": "steps", "rates": [20, 100], "lengths": [50, 25]}, 375, _SCALED_NEEDS)],
             warm_up_s=160,
         ),
         hardware=_SMALL,
@@ -306,11 +287,11 @@ _SCALED: Final = (
         areas=frozenset({Area.LOAD}),
         document=_scaled(
             [
-                {
-                    "arrivals": {"process": "flash-crowd", "rate": 20, "factor": 8, "at": 60, "rise": 300, "hold": 30},
-                    "seconds": 390,
-                    "mix": {"kinds": _SCALED_NEEDS},
-                }
+                _stream(
+                    {"process": "flash-crowd", "rate": 20, "factor": 8, "at": 60, "rise": 300, "hold": 30},
+                    390,
+                    _SCALED_NEEDS,
+                )
             ],
             warm_up_s=60,
         ),
@@ -321,11 +302,11 @@ _SCALED: Final = (
         areas=frozenset({Area.LOAD, Area.ALLOCATION}),
         document=_scaled(
             [
-                {
-                    "arrivals": {"process": "flash-crowd", "rate": 20, "factor": 8, "at": 120, "rise": 20, "hold": 40},
-                    "seconds": 250,
-                    "mix": {"kinds": _SCALED_NEEDS},
-                }
+                _stream(
+                    {"process": "flash-crowd", "rate": 20, "factor": 8, "at": 120, "rise": 20, "hold": 40},
+                    250,
+                    _SCALED_NEEDS,
+                )
             ]
         ),
         hardware=_SMALL,
