@@ -9,12 +9,13 @@ Rules:
 """
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Final
 
 import msgspec
+from msgspec.structs import replace
 
 from autoscaler.decide.snapshot import HardwareType
 from schemas.errors import OperatorError
@@ -98,6 +99,19 @@ class Catalogue(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
             )
             for h in self.hardware
         )  # fmt: skip
+
+    def of_hardware(self, names: Collection[str]) -> "Catalogue":
+        """Return the part with these types of hardware and their variants."""
+        return replace(
+            self,
+            hardware=tuple(one for one in self.hardware if one.name in names),
+            variants=tuple(one for one in self.variants if one.hardware in names),
+        )
+
+    def bounded(self, maximum: Mapping[str, int]) -> "Catalogue":
+        """Return the catalogue with other maximum numbers of workers for some types of hardware."""
+        hardware = (replace(one, maximum=maximum.get(one.name, one.maximum)) for one in self.hardware)
+        return replace(self, hardware=tuple(hardware))
 
 
 def shipped_names() -> list[str]:

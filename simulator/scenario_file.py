@@ -96,8 +96,7 @@ class ScenarioFile(ScenarioSettings, frozen=True, kw_only=True, forbid_unknown_f
             OperatorError: `maximum` names other hardware.
         """
         _check_known("maximum", self.maximum, [one.name for one in catalogue.hardware])
-        hardware = [replace(one, maximum=self.maximum.get(one.name, one.maximum)) for one in catalogue.hardware]
-        return replace(catalogue, hardware=tuple(hardware))
+        return catalogue.bounded(self.maximum)
 
     def _trace(self, seed: int) -> Trace:
         if bool(self.trace) == bool(self.workload):

@@ -46,17 +46,12 @@ class AblationWorkload:
 
     def _pruned(self, scenario: Scenario) -> Catalogue:
         tasks = {kind.task for kind in scenario.trace.kinds}
+        found = scenario.catalogue.of_hardware(self.hardware)
         return replace(
-            scenario.catalogue,
-            hardware=tuple(
-                replace(one, **self.hardware[one.name])
-                for one in scenario.catalogue.hardware
-                if one.name in self.hardware
-            ),
+            found,
+            hardware=tuple(replace(one, **self.hardware[one.name]) for one in found.hardware),
             variants=tuple(
-                one
-                for one in scenario.catalogue.variants
-                if one.hardware in self.hardware and one.task in tasks and one.architecture in self.architectures
+                one for one in found.variants if one.task in tasks and one.architecture in self.architectures
             ),
         )
 

@@ -172,7 +172,7 @@ async def _run(
 async def _catalogue(system: SystemUnderTest, fleet: FleetConfig) -> Catalogue:
     """Return the catalogue of the system's registry, with the fleet's maximum of workers."""
     found = msgspec.json.decode(await infaas(system.home, "catalogue", "export"), type=Catalogue)
-    return replace(found, hardware=tuple(replace(one, maximum=fleet.maximum) for one in found.hardware))
+    return found.bounded({one.name: fleet.maximum for one in found.hardware})
 
 
 async def _warm_up(system: SystemUnderTest) -> None:

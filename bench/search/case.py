@@ -88,13 +88,14 @@ class SearchCase(msgspec.Struct, frozen=True, kw_only=True):
 
     def scenario(self) -> Scenario:
         """Return the scenario of the case."""
+        hardware = _HARDWARE if self.hardware == "all" else (self.hardware,)
         fault = ()
         if self.fault:
             kind = FaultKind(self.fault)
             fault = (InflictedFault(kind=kind, at_s=WARM_UP_S + 10.0, seconds=10.0),)
         return Scenario(
             trace=generate(self._workload(), self.seed),
-            catalogue=_bounded(_HARDWARE if self.hardware == "all" else (self.hardware,), self.most_workers),
+            catalogue=search_catalogue().of_hardware(hardware).bounded(dict.fromkeys(hardware, self.most_workers)),
             fleet={"inf1" if self.hardware == "all" else self.hardware: 1},
             selectors=self.selectors,
             gateways=self.gateways,
@@ -161,19 +162,8 @@ def search_catalogue() -> Catalogue:
         found = [one for one in whole.variants if (one.task, one.hardware) == (task, hardware)]
         found.sort(key=lambda one: (one.accuracy, one.name))
         kept += [one.name for one in found[::-1][::_EACH]]
-    return replace(
-        whole,
-        hardware=tuple(one for one in whole.hardware if one.name in _HARDWARE),
-        variants=tuple(one for one in whole.variants if one.name in kept),
-    )
-
-
-def _bounded(hardware: tuple[str, ...], most: int) -> Catalogue:
-    found = search_catalogue()
-    kept = [replace(one, maximum=most) for one in found.hardware if one.name in hardware]
-    return replace(
-        found, hardware=tuple(kept), variants=tuple(one for one in found.variants if one.hardware in hardware)
-    )
+    found = whole.of_hardware(_HARDWARE)
+    return replace(found, variants=tuple(one for one in found.variants if one.name in kept))
 
 
 def draw_case(random: Random) -> SearchCase:

@@ -46,6 +46,19 @@ def test_catalogue_hardware_types_keep_fields() -> None:
         assert getattr(found, field) == getattr(CPU, field)
 
 
+def test_catalogue_of_hardware_has_its_variants_only() -> None:
+    whole = Catalogue(
+        hardware=(CPU, replace(CPU, name="t4")), variants=(MLP, replace(MLP, name="mlp.onnx-fp32.t4", hardware="t4"))
+    )
+    found = whole.of_hardware(["cpu"])
+    assert ([one.name for one in found.hardware], found.variants) == (["cpu"], (MLP,))
+
+
+def test_bounded_catalogue_keeps_other_maxima() -> None:
+    whole = replace(CATALOGUE, hardware=(CPU, replace(CPU, name="t4")))
+    assert [one.maximum for one in whole.bounded({"t4": 0}).hardware] == [3, 0]
+
+
 def document(**changes: Any) -> bytes:
     """Return a catalogue file; a change is a value by `<hardware|variants>__<field>` of the first entry, or a field."""
     plain = msgspec.to_builtins(CATALOGUE)
