@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 
 from bench.load.pace import repeated_results
 from broker.kafka.settings import KafkaSettings
-from infaas.client import InfaasClient, QueryOptions
+from infaas.calibrate.trace_player import query_options
+from infaas.client import InfaasClient
 from schemas.errors import DeadlineExceeded, QueryError
 from simulator.trace import QueryKind, Trace
 from zoo.samples import labelled
@@ -85,19 +86,10 @@ async def load(kafka: KafkaSettings, trace: Trace) -> LoadResult:
 async def _ask(client: InfaasClient, inputs: Inputs, sample: QuerySample, began_s: float) -> None:
     kind = sample.kind
     try:
-        answer = await client.infer(kind.task, inputs, **_options(kind))
+        answer = await client.infer(kind.task, inputs, **query_options(kind, LOST_S))
         sample.status, sample.accuracy = "ok", answer.accuracy or 0.0
     except QueryError as error:
         is_lost = isinstance(error, DeadlineExceeded) and str(error) == _UNANSWERED
         sample.status = "lost" if is_lost else error.code
     sample.total_ms = (time.monotonic() - began_s - sample.due_s) * 1e3
     sample.shown += 1
-
-
-def _options(kind: QueryKind) -> QueryOptions:
-    options = QueryOptions(timeout_s=LOST_S)
-    if kind.latency_ms is not None:
-        options["latency_ms"] = kind.latency_ms
-    if kind.min_accuracy is not None:
-        options["min_accuracy"] = kind.min_accuracy
-    return options

@@ -143,8 +143,13 @@ def _rows(inputs: Mapping[str, Array], count: int) -> dict[str, Array]:
 
 
 def _encoded(kind: QueryKind, inputs: Mapping[str, Array], *, timeout_s: float) -> EncodedQuery:
+    return encode(kind.task, inputs, query_options(kind, timeout_s))
+
+
+def query_options(kind: QueryKind, timeout_s: float) -> QueryOptions:
+    """Return the options of a query of a kind."""
     options = QueryOptions(mode=kind.mode, timeout_s=timeout_s)
     for name in ("latency_ms", "min_accuracy", "max_cost", "target", "tenant"):
         if (value := getattr(kind, name)) is not None:
             options[name] = value
-    return encode(kind.task, inputs, options)
+    return options
