@@ -1,4 +1,4 @@
-"""Reproducible plots: the runs of fleets under a load in steps, and the trials of model servers."""
+"""Reproducible plots: the runs of fleets under a load, and the trials of model servers."""
 
 from collections import Counter
 from collections.abc import Sequence
