@@ -6,6 +6,7 @@ has room. A buffer whose consumer does not poll (`pause`) delays no other.
 
 import asyncio
 from collections.abc import Callable, Collection
+from functools import partial
 from typing import Final
 
 from aiokafka import TopicPartition
@@ -19,16 +20,23 @@ _WAITING_BYTES: Final = 1024 * 1024
 that is left out."""
 _LEFT_OUT_BYTES: Final = 8 * _WAITING_BYTES
 """The same limit for all partitions together that are left out."""
+_NONE: Final = frozenset[FetchedPartition]()
 
 
 class FetchBuffer:
     """Buffer between a fetcher and one consumer, made by `Fetcher.open_buffer`."""
 
-    def __init__(self, losses: Losses, look_again: Callable[[], None], know: Callable[[str], object]) -> None:
+    def __init__(
+        self, losses: Losses, look_again: Callable[["FetchBuffer"], None], know: Callable[[str], object]
+    ) -> None:
         """Take two callbacks: `look_again` wakes the fetcher, and `know` adds a topic to the client's metadata."""
         self._losses = losses
-        self._look_again = look_again
+        self._look_again = partial(look_again, self)
         self._know = know
+        self._noted: dict[FetchedPartition, None] = {}
+        """Partitions that may have to be read from elsewhere, or no longer, since the last `changed`."""
+        self._blocked: frozenset[FetchedPartition] = frozenset()
+        """Partitions without room for more records, as of the last `changed`."""
         self._paused = False
         """True if the consumer takes nothing for now."""
         self._partitions: dict[TopicPartition, FetchedPartition] = {}
@@ -49,7 +57,7 @@ class FetchBuffer:
         self._partitions[partition] = state
         state.move_to(position)
         self._know(partition.topic)
-        self._look_again()
+        self.note(state)
         return start
 
     def stop(self, partitions: Collection[TopicPartition]) -> None:
@@ -59,7 +67,7 @@ class FetchBuffer:
             if state is not None:
                 state.start.cancel()
                 self._ready.pop(state, None)
-        self._look_again()
+                self.note(state)
 
     def leave_out(self, topics: Collection[str | tuple[str, int]]) -> None:
         """Make `poll` skip these topics or partitions, and hold only a few of their records, until the next call."""
@@ -118,12 +126,14 @@ class FetchBuffer:
     def _take(self, limit: int, room: int | None) -> dict[TopicPartition, TakenRecords]:
         found: dict[TopicPartition, TakenRecords] = {}
         for state in self._wanted():
-            before = state.taken
+            before, position = state.taken, state.position
             taken = state.take(limit, room)
             del self._ready[state]
+            if state.position != position:  # damage is read again
+                self._noted[state] = None
             if state.ready:
                 self._ready[state] = None  # now the others come first
-            else:
+            if self._blocked or not state.ready:
                 self._look_again()
             if taken.records or state.taken > before:
                 found[state.key] = taken
@@ -152,25 +162,47 @@ class FetchBuffer:
         """True if there are records that the consumer will take in a moment."""
         return not (self._paused or self.is_empty)
 
-    def to_read(self, most_bytes: int = _HELD_BYTES) -> list[FetchedPartition]:
-        """Return the partitions with room for more records, if the buffer may hold `most_bytes`."""
+    def note(self, state: FetchedPartition) -> None:
+        """Note that a partition may have to be read from elsewhere, or no longer."""
+        self._noted[state] = None
+        self._look_again()
+
+    def note_all(self) -> None:
+        """Note all partitions, because their leaders may have changed."""
+        self._noted.update(dict.fromkeys(self._partitions.values()))
+        self._look_again()
+
+    def changed(self, most_bytes: int = _HELD_BYTES) -> list[FetchedPartition]:
+        """Return the partitions that may have to be read from elsewhere, or no longer, since the last call.
+
+        The buffer may hold `most_bytes`.
+        """
+        blocked = self._without_room(most_bytes)
+        noted, self._noted = self._noted, {}
+        if blocked != self._blocked:
+            noted |= dict.fromkeys(blocked ^ self._blocked)
+            self._blocked = blocked
+        return list(noted)
+
+    def has_room_for(self, state: FetchedPartition) -> bool:
+        """Return true if more records of a partition can be held, as of the last call of `changed`."""
+        return state not in self._blocked
+
+    def _without_room(self, most_bytes: int) -> frozenset[FetchedPartition]:
+        if not self._ready:
+            return _NONE
         most_bytes = min(most_bytes, _WAITING_BYTES if self._paused else _HELD_BYTES)
         if sum(state.held_bytes for state in self._wanted()) >= most_bytes:
-            return []
-        states = self._partitions.values()
+            return frozenset(self._partitions.values())
         if not self._left_out:
-            return list(states)
-        left_out = [state for state in states if self._is_left_out(state)]
+            return _NONE
+        left_out = [state for state in self._ready if self._is_left_out(state)]
         if sum(state.held_bytes for state in left_out) >= _LEFT_OUT_BYTES:
-            return [state for state in states if not self._is_left_out(state)]
-        enough = {state for state in left_out if state.held_bytes >= _WAITING_BYTES}
-        return [state for state in states if state not in enough]
+            return frozenset(state for state in self._partitions.values() if self._is_left_out(state))
+        return frozenset(state for state in left_out if state.held_bytes >= _WAITING_BYTES)
 
     def _is_left_out(self, state: FetchedPartition) -> bool:
         return state.key.topic in self._left_out or state.key in self._left_out
-
-    def __len__(self) -> int:
-        return len(self._partitions)
 
     def reads(self, state: FetchedPartition) -> bool:
         """Return true if a partition is still read."""

@@ -96,8 +96,8 @@ class TakenRecords(NamedTuple):
 class FetchedPartition:
     """Partition that is read from `position` on; a negative position is `START` or `END`, and yet to be found."""
 
-    __slots__ = ("_damaged_at", "_losses", "_reading", "_tries", "_waiting", "end", "epoch", "failures", "held_bytes",
-                 "key", "out_of_range", "position", "seeking", "set_aside", "start", "taken")  # fmt: skip
+    __slots__ = ("_damaged_at", "_losses", "_reading", "_tries", "_waiting", "end", "epoch", "failures", "found_s",
+                 "held_bytes", "key", "out_of_range", "position", "seeking", "set_aside", "start", "taken")  # fmt: skip
 
     def __init__(self, key: TopicPartition, position: int, start: asyncio.Future[int], losses: Losses) -> None:
         self.key = key
@@ -120,6 +120,8 @@ class FetchedPartition:
         """True while it is not fetched, for a moment after its broker refused it."""
         self.failures = 0
         """Number of times in a row that its broker refused it."""
+        self.found_s = 0.0
+        """Time at which a fetch last returned records, by the monotonic clock."""
         self.held_bytes = 0
         self._waiting: deque[FetchedBatch] = deque()
         self._reading: Iterator[Record | Damage] | None = None

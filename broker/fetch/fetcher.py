@@ -3,10 +3,12 @@
     open_buffer -> begin(partition, start) -> position known -> fetch, one per broker at a time -> buffers -> poll
 
 Rules.
-* Each fetch covers all partitions that its broker leads, for all readers, from where the last one ended. So no
+* Each fetch covers all busy partitions that its broker leads, for all readers, from where the last one ended. So no
   partition waits for another, and records that were written together arrive together. A fetch is sent once all records
   are taken, or after a moment. Requests are the main cost, so a reader that takes everything at once should find more
   in each. No reader waits for one that takes nothing.
+* Of many partitions, those without records for a while are read by other fetches, which wait longer (`divided_reads`).
+* The cost of a fetch grows with the partitions that have records or changed, not with all partitions.
 * A partition whose buffer is full, or that its broker refused, is left out for a while; the others are read on. A fetch
   that leaves out a partition because of its buffer waits only briefly: the partition is read again once there is room.
 * Fetches have connections of their own, so no other request waits behind a fetch that a broker holds. A fetch that
@@ -20,13 +22,11 @@ Rules.
 
 import asyncio
 import logging
-import random
 import time
-from collections import defaultdict
-from collections.abc import Iterable
-from typing import Any, Final, TypeAlias
+from typing import Any, Final
 
 from aiokafka.client import AIOKafkaClient
+from aiokafka.cluster import ClusterMetadata
 from aiokafka.errors import (
     ClusterAuthorizationFailedError,
     CorruptRecordException,
@@ -37,8 +37,10 @@ from aiokafka.errors import (
     for_code,
 )
 
+from broker.fetch.broker_reads import AskedPartition, BrokerReads, FetchInProgress
+from broker.fetch.divided_reads import DividedReads
 from broker.fetch.fetch_buffer import FetchBuffer
-from broker.fetch.fetch_request import Fetch, FetchAnswer, FetchPace, FetchSession, PartitionData, read_fetched
+from broker.fetch.fetch_request import Fetch, FetchAnswer, FetchPace, PartitionData, read_fetched
 from broker.fetch.fetched_partition import FetchedPartition, Losses
 from broker.fetch.record_batches import Damage
 from broker.kafka.offsets import END, START, find_offsets
@@ -50,8 +52,6 @@ _PATIENCE_S: Final = 0.05
 """Longest time that a partition waits until fetched records of others are taken."""
 _BRIEF_MS: Final = 50
 """Longest wait of a fetch that leaves a partition out, so that this one is read again soon."""
-_CONNECTIONS: Final[Any] = "fetch"
-"""Name under which aiokafka keeps connections for fetches, one per broker."""
 _PARTITION_BYTES: Final = 1024 * 1024
 _MOST_PARTITION_BYTES: Final = 64 * 1024 * 1024
 _FETCH_BYTES: Final = 16 * 1024 * 1024
@@ -62,30 +62,6 @@ _REFUSED: Final = (ClusterAuthorizationFailedError, TopicAuthorizationFailedErro
 _SESSION_UNKNOWN: Final = (70, 71)
 """Errors of a session that the broker no longer has, or has in another state; it answers a request without one."""
 _DAMAGED: Final = (CorruptRecordException, InvalidMessageError)
-
-
-_Asked: TypeAlias = tuple[FetchBuffer, FetchedPartition]
-"""Partition that is read, with its buffer."""
-
-
-class _Fetch:
-    """Fetch in progress: its partitions and their positions."""
-
-    def __init__(self, node: int, partitions: Iterable[_Asked], *, brief: bool) -> None:
-        self.node = node
-        self.brief = brief
-        """True if its wait is short."""
-        self.asked = {state.key: (buffer, state, state.position) for buffer, state in partitions}
-        self.task: asyncio.Task[None] | None = None
-        self.answered = False
-        """True if the broker has answered, and only a pause is left."""
-
-    def break_off_unless_of(self, partitions: Iterable[_Asked]) -> None:
-        """Cancel the fetch if it lacks one of these partitions or positions, unless it ends soon anyway."""
-        if self.answered or self.brief or self.task is None:
-            return
-        if any(self.asked.get(state.key) != (buffer, state, state.position) for buffer, state in partitions):
-            self.task.cancel()
 
 
 class Fetcher:
@@ -106,9 +82,13 @@ class Fetcher:
         self._losses = losses or Losses()
         self._partition_bytes = partition_bytes
         self._buffers: dict[FetchBuffer, None] = {}
-        self._fetches: dict[int, _Fetch] = {}
-        self._sessions = defaultdict[int, FetchSession](lambda: FetchSession(lasting=lasting))
-        """Fetch sessions by broker."""
+        self._changed: dict[FetchBuffer, None] = {}
+        """Buffers to look at again."""
+        self._filled: dict[FetchBuffer, None] = {}
+        """Buffers that are not empty."""
+        self._divided = DividedReads(lasting=lasting)
+        self._leaderless: set[FetchedPartition] = set()
+        self._roomless: set[FetchedPartition] = set()
         self._tasks = asyncio.TaskGroup()
         self._look_again = asyncio.Event()
         self._patient = False
@@ -123,7 +103,7 @@ class Fetcher:
 
     def open_buffer(self) -> FetchBuffer:
         """Open the buffer of a consumer, which is filled until `close_buffer`."""
-        buffer = FetchBuffer(self._losses, self._look_again.set, self._client.add_topic)
+        buffer = FetchBuffer(self._losses, self._on_change, self._client.add_topic)
         self._buffers[buffer] = None
         return buffer
 
@@ -133,6 +113,10 @@ class Fetcher:
         del self._buffers[buffer]
         if left := {partition.topic for buffer in self._buffers for partition in buffer.partitions}:
             self._client.set_topics(left)
+
+    def _on_change(self, buffer: FetchBuffer) -> None:
+        self._changed[buffer] = None
+        self._look_again.set()
 
     def rest(self, seconds: float) -> None:
         """Begin no fetch for `seconds`, so that the next one returns more records."""
@@ -146,19 +130,26 @@ class Fetcher:
             return False
         if not self._patient:
             return True
-        return any(buffer.is_empty for buffer in self._buffers) and not any(
-            buffer.is_being_taken for buffer in self._buffers
-        )
+        return len(self._filled) < len(self._buffers) and not any(buffer.is_being_taken for buffer in self._filled)
 
     # -- fetching ------------------------------------------------------------------------------------------------------
 
     async def run(self) -> None:
         """Fetch until cancelled."""
-        async with self._tasks:
-            while True:
-                self._look_again.clear()
-                self._start_what_is_due()
-                await self._look_again.wait()
+        self._client.cluster.add_listener(self._on_metadata)
+        try:
+            async with self._tasks:
+                while True:
+                    self._look_again.clear()
+                    self._start_what_is_due()
+                    await self._look_again.wait()
+        finally:
+            self._client.cluster.remove_listener(self._on_metadata)
+
+    def _on_metadata(self, _cluster: ClusterMetadata) -> None:
+        """Look for other leaders."""
+        for buffer in self._buffers:
+            buffer.note_all()
 
     def _be_patient(self) -> None:
         """Give the readers a moment to take records, before more are fetched."""
@@ -176,109 +167,120 @@ class Fetcher:
         self._look_again.set()
 
     def _start_what_is_due(self) -> None:
-        by_node, complete = self._by_node()
-        due = self._is_due()
-        for node, asked in by_node.items():
-            under_way = self._fetches.get(node)
-            if under_way is not None:
-                under_way.break_off_unless_of(asked)
-            elif due:
-                self._start_fetch(_Fetch(node, asked, brief=not complete))
-
-    def _by_node(self) -> tuple[dict[int, list[_Asked]], bool]:
-        """Return the partitions that can be fetched now, by broker, and true if no buffer left any out.
-
-        For the other partitions, start to look up the position or the leader that is missing.
-        """
-        by_node: dict[int, list[_Asked]] = {}
-        leaderless, complete = False, True
-        most_bytes = _HELD_BYTES // max(len(self._buffers), 1)
-        for buffer in self._buffers:
-            to_read = buffer.to_read(most_bytes)
-            complete &= len(to_read) == len(buffer)
-            for state in to_read:
-                node = self._client.cluster.leader_for_partition(state.key)
-                if node is None or node < 0:
-                    leaderless = True
-                elif state.set_aside or state.seeking:
-                    continue
-                elif state.position >= 0 and not state.out_of_range:
-                    by_node.setdefault(node, []).append((buffer, state))
-                else:
-                    state.seeking = True
-                    self._tasks.create_task(self._seek(buffer, state), name=f"seek {state.key}")
-        if not leaderless:
+        self._look_at_changes()
+        if not self._leaderless:
             self._refreshes = 0
         elif not self._refreshing:
             self._refreshing = True
             self._tasks.create_task(self._refresh(), name="metadata")
-        return by_node, complete
+        if self._is_due():
+            for reads in self._divided.due():
+                self._start_fetch(reads)
 
-    def _start_fetch(self, fetch: _Fetch) -> None:
+    def _look_at_changes(self) -> None:
+        changed, self._changed = self._changed, {}
+        most_bytes = _HELD_BYTES // max(len(self._buffers), 1)
+        for buffer in changed:
+            for state in buffer.changed(most_bytes):
+                self._divided.place(buffer, state, self._node(buffer, state), self._partition_bytes)
+            if buffer.is_empty or buffer not in self._buffers:
+                self._filled.pop(buffer, None)
+            else:
+                self._filled[buffer] = None
+
+    def _node(self, buffer: FetchBuffer, state: FetchedPartition) -> int | None:
+        """Return the broker that a partition can be read from now.
+
+        None: it cannot, after the lookup of a missing position has been started.
+        """
+        self._leaderless.discard(state)
+        self._roomless.discard(state)
+        if not buffer.reads(state) or state.set_aside or state.seeking:
+            return None
+        if not buffer.has_room_for(state):
+            self._roomless.add(state)
+            return None
+        node = self._client.cluster.leader_for_partition(state.key)
+        if node is None or node < 0:
+            self._leaderless.add(state)
+            return None
+        if state.position >= 0 and not state.out_of_range:
+            return node
+        state.seeking = True
+        self._tasks.create_task(self._seek(buffer, state), name=f"seek {state.key}")
+        return None
+
+    def _start_fetch(self, reads: BrokerReads) -> None:
         def ended(_task: asyncio.Task[None]) -> None:
-            del self._fetches[fetch.node]
+            reads.fetch = None
             self._look_again.set()
 
-        self._fetches[fetch.node] = fetch
-        fetch.task = self._tasks.create_task(self._fetch(fetch), name=f"fetch from {fetch.node}")
+        self._divided.take_over(reads, self._partition_bytes)
+        fetch = reads.fetch = FetchInProgress(brief=bool(self._roomless))
+        request = Fetch.of(reads.request(), self._wait_ms(reads), _FETCH_BYTES)
+        fetch.task = self._tasks.create_task(self._fetch(reads, fetch, request), name=f"fetch from {reads.node}")
         fetch.task.add_done_callback(ended)
 
-    async def _fetch(self, fetch: _Fetch) -> None:
+    def _wait_ms(self, reads: BrokerReads) -> int:
+        if self._divided.are_idle(reads):
+            return self._pace.long_ms
+        wait_ms = self._pace.wait_ms(time.monotonic())
+        return min(wait_ms, _BRIEF_MS) if self._roomless else wait_ms
+
+    async def _fetch(self, reads: BrokerReads, fetch: FetchInProgress, request: Fetch) -> None:
+        connection: Any = reads.connection
         try:
-            answer = read_fetched(await self._client.send(fetch.node, self._request(fetch), group=_CONNECTIONS))
+            answer = read_fetched(await self._client.send(reads.node, request, group=connection))
             fetch.answered = True
-            refused = self._on_answer(fetch, answer)
+            refused = self._on_answer(reads, answer)
             self._failures = 0
             if refused:
                 self._set_aside(refused)
         except asyncio.CancelledError:
-            self._close_connection(fetch.node)
+            self._close_connection(reads)
             raise
         except (KafkaError, OSError) as error:
             fetch.answered = True
             self._failures += 1
             pause_s = _BACKOFF.pause_s(self._failures)
-            log.warning("reading from broker %d failed, will retry in %g s: %r", fetch.node, pause_s, error)
+            log.warning("reading from broker %d failed, will retry in %g s: %r", reads.node, pause_s, error)
             await asyncio.sleep(pause_s)
 
-    def _request(self, fetch: _Fetch) -> Fetch:
-        asked = [*fetch.asked.values()]
-        random.shuffle(asked)  # the first partitions fill the answer if its size is limited
-        wanted = {state.key: (position, state.epoch, self._partition_bytes) for _, state, position in asked}
-        request = self._sessions[fetch.node].request(wanted)
-        wait_ms = self._pace.wait_ms(time.monotonic())
-        return Fetch.of(request, min(wait_ms, _BRIEF_MS) if fetch.brief else wait_ms, _FETCH_BYTES)
-
-    def _on_answer(self, fetch: _Fetch, answer: FetchAnswer) -> list[FetchedPartition]:
+    def _on_answer(self, reads: BrokerReads, answer: FetchAnswer) -> list[AskedPartition]:
         """Add the data of an answer; return the partitions that cannot be read now."""
-        refused: list[FetchedPartition] = []
+        refused: list[AskedPartition] = []
         if answer.code in _SESSION_UNKNOWN:
             return refused
         if answer.code:
-            raise for_code(answer.code)(f"broker {fetch.node}")
-        self._sessions[fetch.node].answered(answer.session)
+            raise for_code(answer.code)(f"broker {reads.node}")
+        reads.session.answered(answer.session)
+        now_s = time.monotonic()
         came = False
         for part in answer.partitions:
-            buffer, state, position = fetch.asked[part.key]
-            if not buffer.reads(state) or state.position != position:
+            asked = reads.asked(part.key)
+            if asked is None or self._divided.has_handed_over(reads, asked[1]):
                 continue  # no longer read, or moved meanwhile
+            buffer, state = asked
             if part.diverged is not None:
                 state.go_back(part.diverged)
             elif not part.code:
-                came |= self._on_data(state, part)
+                if part.data:
+                    came = True
+                    self._divided.found(reads, buffer, state, now_s)
+                self._on_data(state, part)
                 buffer.came(state)
             elif not self._is_cared_for(buffer, state, part.code):
-                refused.append(state)
+                refused.append(asked)
+            buffer.note(state)
         if came:
             self._be_patient()
-            self._pace.found(time.monotonic())
+            self._pace.found(now_s)
+        self._divided.review(now_s)
         return refused
 
-    def _on_data(self, state: FetchedPartition, part: PartitionData) -> bool:
-        """Add the data of a partition; return true if there is any."""
+    def _on_data(self, state: FetchedPartition, part: PartitionData) -> None:
         if not state.add(part.data, part.end, part.aborted):  # no whole batch: only old brokers cut the first one
             self._partition_bytes = min(2 * self._partition_bytes, _MOST_PARTITION_BYTES)
-        return bool(part.data)
 
     def _is_cared_for(self, buffer: FetchBuffer, state: FetchedPartition, code: int) -> bool:
         """Handle the error of a partition; return true if it can be read on at once."""
@@ -296,25 +298,26 @@ class Fetcher:
             log.warning("%s/%d cannot be read now: %s", *state.key, error.__name__)
         return False
 
-    def _set_aside(self, refused: list[FetchedPartition]) -> None:
-        for state in refused:
+    def _set_aside(self, refused: list[AskedPartition]) -> None:
+        for buffer, state in refused:
             state.set_aside = True
             state.failures += 1
+            buffer.note(state)
         self._tasks.create_task(self._take_up(refused), name="retry refused partitions")
 
-    async def _take_up(self, refused: list[FetchedPartition]) -> None:
+    async def _take_up(self, refused: list[AskedPartition]) -> None:
         """Read partitions again, after an update of the metadata."""
         try:
             await self._client.force_metadata_update()
-            await asyncio.sleep(_BACKOFF.pause_s(min(state.failures for state in refused)))
+            await asyncio.sleep(_BACKOFF.pause_s(min(state.failures for _, state in refused)))
         finally:
-            for state in refused:
+            for buffer, state in refused:
                 state.set_aside = False
-            self._look_again.set()
+                buffer.note(state)
 
-    def _close_connection(self, node: int) -> None:
+    def _close_connection(self, reads: BrokerReads) -> None:
         connections: Any = self._client._conns  # pyright: ignore[reportPrivateUsage] - there is no other way
-        connection = connections.get((node, _CONNECTIONS))
+        connection = connections.get((reads.node, reads.connection))
         if connection is not None:
             connection.close()
 
@@ -343,7 +346,7 @@ class Fetcher:
             await self._refresh()
         finally:
             state.seeking = False
-            self._look_again.set()
+            buffer.note(state)
 
     async def _find_way_back(self, buffer: FetchBuffer, state: FetchedPartition) -> None:
         key, position = state.key, state.position

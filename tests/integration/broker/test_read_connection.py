@@ -1,7 +1,8 @@
-"""Tests of consumers that share a read connection: one fetch serves all, and none delays another."""
+"""Tests of consumers that share a read connection: one fetch serves all busy ones, and none delays another."""
 
 import asyncio
 import random
+from collections import Counter
 from contextlib import AsyncExitStack
 from typing import Any
 from uuid import uuid4
@@ -10,9 +11,11 @@ import pytest
 from aiokafka.client import AIOKafkaClient
 
 from broker.delivery.consumer import Consumer
+from broker.fetch.divided_reads import BUSY, IDLE
 from broker.fetch.fetch_request import Fetch
 from broker.fetch.read_connection import ReadConnection
 from broker.kafka.client import open_admin
+from broker.kafka.cluster import broker_features
 from broker.kafka.settings import KafkaSettings
 from broker.kafka.topics import TopicSpec, ensure_topics
 from broker.producing.producer import Producer
@@ -45,17 +48,23 @@ async def open_consumers(
 
 
 class Fetches:
-    """Counter of the fetches that a client sends."""
+    """Counter of the fetches that a client sends, by the name of the connection."""
 
     def __init__(self, client: AIOKafkaClient) -> None:
-        self.sent = 0
+        self.sent_over = Counter[str]()
         send: Any = client.send
 
-        async def counted(node: int, request: Any, *args: Any, **options: Any) -> Any:
-            self.sent += isinstance(request, Fetch)
-            return await send(node, request, *args, **options)
+        async def counted(node: int, request: Any, *, group: Any = None) -> Any:
+            if isinstance(request, Fetch):
+                self.sent_over[group] += 1
+            return await send(node, request, group=group)
 
         client.send = counted  # type: ignore[method-assign]
+
+    @property
+    def sent(self) -> int:
+        """Number of all fetches."""
+        return self.sent_over.total()
 
 
 async def test_read_connection_serves_consumers_with_few_fetches(kafka: KafkaSettings, topics: list[str]) -> None:
@@ -71,6 +80,43 @@ async def test_read_connection_serves_consumers_with_few_fetches(kafka: KafkaSet
             assert [(record.topic, record.value) for record in found] == [(name, b"%d" % wave) for name in topics]
         # Two a wave, since the producer sends a wave in two requests; separate connections would need one per consumer.
         assert fetches.sent < _WAVES * _MANY / 2
+
+
+async def test_read_connection_reads_idle_partitions_by_rare_fetches(
+    kafka: KafkaSettings, topics: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not (await broker_features(kafka)).groups:
+        pytest.skip("the embedded broker keeps no fetch sessions")
+    monkeypatch.setattr("broker.fetch.divided_reads.IDLE_AFTER_S", 0.2)
+    monkeypatch.setattr("broker.fetch.divided_reads.REVIEWED_EACH_S", 0.0)
+    first, other = topics[:2]
+    async with AsyncExitStack() as stack, Producer(kafka, "test") as producer:
+        over, consumers = await open_consumers(stack, kafka, topics)
+        reading = dict(zip(topics, consumers, strict=True))
+        fetches = Fetches(over.client)
+
+        async def fetched_for(topic: str, records: int) -> Counter[str]:
+            """Write and read records one by one; return the fetches that were sent for them."""
+            before = fetches.sent_over.copy()
+            for number in range(records):
+                await producer.send_and_wait(topic, b"%d" % number, partition=0)
+                async with asyncio.timeout(PATIENCE_S):
+                    (record,) = await reading[topic].poll()
+                assert record.value == b"%d" % number
+            return fetches.sent_over - before
+
+        async with asyncio.timeout(PATIENCE_S):
+            while not fetches.sent_over[IDLE]:
+                await fetched_for(first, 1)
+        busy = await fetched_for(first, 50)
+        assert busy[BUSY] >= 50
+        assert busy[IDLE] <= 2
+        async with asyncio.timeout(PATIENCE_S):
+            while (await fetched_for(other, 5))[BUSY] < 4:  # until the fetch of busy partitions in progress ends
+                pass
+        became_busy = await fetched_for(other, 50)
+        assert became_busy[BUSY] >= 50
+        assert became_busy[IDLE] <= 2
 
 
 async def test_read_connection_full_consumer_delays_no_other(kafka: KafkaSettings, topics: list[str]) -> None:
@@ -123,8 +169,16 @@ async def test_read_connection_forgets_topics_of_closed_consumers(kafka: KafkaSe
         assert over.client.cluster.topics() == {topics[0]}
 
 
-async def test_read_connection_keeps_order_as_consumers_come_and_go(kafka: KafkaSettings, topics: list[str]) -> None:
-    """Each consumer starts where its predecessor ended, while consumers of other topics come and go."""
+@pytest.mark.parametrize("idle_after_s", [10.0, 0.0])
+async def test_read_connection_keeps_order_as_consumers_come_and_go(
+    kafka: KafkaSettings, topics: list[str], idle_after_s: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each consumer starts where its predecessor ended, while consumers of other topics come and go.
+
+    With 0 s, partitions change between the fetches of busy and of idle ones all the time.
+    """
+    monkeypatch.setattr("broker.fetch.divided_reads.IDLE_AFTER_S", idle_after_s)
+    monkeypatch.setattr("broker.fetch.divided_reads.REVIEWED_EACH_S", 0.001)
     seen: dict[tuple[str, int], list[bytes | None]] = {(name, number): [] for name in topics for number in (0, 1)}
     choose = random.Random(7)
 

@@ -107,6 +107,19 @@ class ModelBroker:
         return 0, request.session, dict(session)
 
 
+def request_for(session: FetchSession, places: dict[TopicPartition, Place]) -> SessionRequest:
+    """Want exactly these places, and return the next request."""
+    for partition in PARTITIONS:
+        if partition in places:
+            assert session.want(partition, places[partition]) == (session.sent(partition) != places[partition])
+        else:
+            session.forget(partition)
+    assert len(session) == len(places)
+    request = session.request()
+    assert {partition: session.sent(partition) for partition in places} == places
+    return request
+
+
 @given(st.lists(st.tuples(wanted, fates), max_size=20), st.booleans())
 def test_fetch_session_reads_wanted_positions_after_losses(
     steps: list[tuple[dict[TopicPartition, Place], str]], lasting: bool
@@ -115,7 +128,7 @@ def test_fetch_session_reads_wanted_positions_after_losses(
     for places, fate in steps:
         if fate == "broker forgets":
             broker.sessions.clear()
-        request = session.request(places)
+        request = request_for(session, places)
         if fate == "request lost":
             continue
         code, number, read = broker.take(request, give=fate != "no session given")
@@ -123,20 +136,21 @@ def test_fetch_session_reads_wanted_positions_after_losses(
             continue
         if code:
             assert fate == "broker forgets"
-            code, number, read = broker.take(session.request(places), give=True)
+            code, number, read = broker.take(session.request(), give=True)
         assert (code, read) == (0, places)
         session.answered(number)
+        assert session.is_kept == bool(number)
         assert lasting or not broker.sessions
 
 
 def test_fetch_session_sends_only_changes() -> None:
     broker, session = ModelBroker(), FetchSession()
     a, b, c = PARTITIONS[:3]
-    session.answered(broker.take(session.request({a: (5, 2, 10), b: (6, 2, 10)}), give=True)[1])
-    request = session.request({a: (7, 2, 10), c: (0, 2, 10)})
+    session.answered(broker.take(request_for(session, {a: (5, 2, 10), b: (6, 2, 10)}), give=True)[1])
+    request = request_for(session, {a: (7, 2, 10), c: (0, 2, 10)})
     assert (request.read, request.forget) == ([(a, (7, 2, 10)), (c, (0, 2, 10))], [b])
     session.answered(broker.take(request, give=True)[1])
-    unchanged = session.request({a: (7, 2, 10), c: (0, 2, 10)})
+    unchanged = request_for(session, {a: (7, 2, 10), c: (0, 2, 10)})
     assert (unchanged.read, unchanged.forget) == ([], [])
 
 
