@@ -16,7 +16,7 @@ from bench.core.figures import Figure
 from bench.core.system import SystemUnderTest, running_system
 from bench.latency import crash, end_to_end, offline
 from bench.results import publish
-from bench.throughput import cost, gateway, gateway_options, runtimes, selector, worker
+from bench.throughput import cost, fetch, gateway, gateway_options, runtimes, selector, worker
 
 BROKERS = ("apache", "embedded")
 _SHARED_TASK = "digits"
@@ -49,6 +49,7 @@ BENCHES = {
     "tls": Bench("gateway over TLS", _quiet(gateway_options.measure_tls)),
     "grpc": Bench("gRPC beside HTTP", _quiet(gateway_options.measure_grpc)),
     "keys": Bench("price of keys", _quiet(gateway_options.measure_keys)),
+    "fetch": Bench("fetch beside idle partitions", _quiet(fetch.measure), brokers=_APACHE),
     "crash": Bench("SIGKILL under load", _quiet(crash.measure)),
     "selector": Bench("selector", _quiet(selector.measure)),
     "worker": Bench("worker", _quiet(worker.measure)),

@@ -59,6 +59,8 @@ MAIN_FIGURES: Final = (
     "gateway requests",
     "gRPC over HTTP, requests",
     "a key over none, CPU of 1,000 requests at 900/s",
+    "CPU of a fetch beside 1,000 partitions, reader",
+    "CPU of a fetch beside 1,000 partitions, broker",
     "selector throughput, 10,000 variants",
     "worker fed offline, mnist-resnet",
     "worker fed offline, mnist-resnet by openvino",
