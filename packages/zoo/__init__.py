@@ -2,6 +2,6 @@
 
 The files are in `data/`; `README.md` states their origins and licences.
 
-Reading order: samples (labelled inputs) -> catalog (tasks and their architectures) -> minilm (builds the large
-sentiment models from their packed weights) -> register (registers the zoo).
+Reading order: samples (labelled inputs) -> catalog (tasks and their architectures) -> whole_file (writes files of the
+cache) -> minilm (builds the large sentiment models from their packed weights) -> register (registers the zoo).
 """

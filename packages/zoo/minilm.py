@@ -9,8 +9,6 @@ length are dynamic. Positions are sliced from their table by the length, not gat
 the gather into an operator that fails at run time.
 """
 
-import os
-from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
 
@@ -19,8 +17,8 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
-from schemas.errors import OperatorError
 from zoo.samples import DATA
+from zoo.whole_file import whole_file
 
 _PACK: Final = DATA / "pack_l36.npz"
 _OPSET: Final = 17
@@ -42,15 +40,8 @@ def build_minilm(depth: int, target: Path) -> None:
     """
     graph = _Graph(unpack(depth))
     graph.encoder(depth)
-    partial = target.with_suffix(".partial")
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
+    with whole_file(target) as partial:
         onnx.save(graph.model(f"minilm-l{depth}"), partial)
-        os.replace(partial, target)
-    except OSError as error:
-        with suppress(OSError):
-            partial.unlink(missing_ok=True)
-        raise OperatorError(f"cannot write {target}: {error.strerror or error}") from error
 
 
 def unpack(depth: int) -> Weights:

@@ -6,9 +6,7 @@ largest first, because they take the longest. The steps that run at once must no
 """
 
 import asyncio
-import os
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -24,13 +22,13 @@ from registry.register import register
 from registry.request import ProgressSink, Registration
 from registry.step_runner import LocalSteps, StepRunner
 from schemas.defaults import BATCH_LIMIT, PARTITIONS, THREADS
-from schemas.errors import OperatorError
 from schemas.hardware import Hardware
 from schemas.rows.catalog import ACCURACY, Variant
 from store.pool import Pool
 from zoo.catalog import ZooModel, models_of
 from zoo.minilm import build_minilm
 from zoo.samples import Inputs, calibration, labelled
+from zoo.whole_file import whole_file
 
 _SCORES: Final = "logits"
 """Output that is measured; every model of the zoo has it."""
@@ -203,16 +201,8 @@ def _write_once(file: Path, read: Callable[[], tuple[Inputs, NDArray[np.int64] |
     if file.exists():
         return file
     inputs, labels = read()
-    partial = file.with_suffix(".partial")
-    try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        with partial.open("wb") as content:
-            # Texts and PNG files never end with NUL, so numpy's bytes type keeps them whole.
-            plain = {name: array.astype("S") if array.dtype.kind == "O" else array for name, array in inputs.items()}
-            np.savez(content, allow_pickle=False, **plain, **({} if labels is None else {"label": labels}))
-        os.replace(partial, file)
-    except OSError as error:
-        with suppress(OSError):
-            partial.unlink(missing_ok=True)
-        raise OperatorError(f"cannot write {file}: {error.strerror or error}") from error
+    with whole_file(file) as partial, partial.open("wb") as content:
+        # Texts and PNG files never end with NUL, so numpy's bytes type keeps them whole.
+        plain = {name: array.astype("S") if array.dtype.kind == "O" else array for name, array in inputs.items()}
+        np.savez(content, allow_pickle=False, **plain, **({} if labels is None else {"label": labels}))
     return file

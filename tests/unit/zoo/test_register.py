@@ -4,6 +4,7 @@ import asyncio
 from pathlib import Path
 from typing import Any, cast
 
+import numpy as np
 import pytest
 
 from broker.kafka.settings import KafkaSettings
@@ -18,6 +19,7 @@ from store.pool import Pool
 from tests.model_files import Quiet
 from zoo.catalog import MODELS, ZooModel
 from zoo.register import labelled_files, register_zoo
+from zoo.samples import labelled
 
 
 def test_labelled_files_are_reused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -29,6 +31,25 @@ def test_labelled_files_are_reused(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert zoo_files("digits", tmp_path) == labelled_files("digits", tmp_path) == files
     assert zoo_files("weather", tmp_path) is None
     assert read == []
+
+
+def test_labelled_files_may_be_written_by_two_processes_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save = np.savez
+    others = list[Path]()
+
+    def save_late(*args: Any, **arrays: Any) -> None:
+        monkeypatch.setattr("zoo.register.np.savez", save)
+        others.extend(labelled_files("digits", tmp_path))
+        save(*args, **arrays)
+
+    monkeypatch.setattr("zoo.register.np.savez", save_late)
+    files = labelled_files("digits", tmp_path)
+    assert list(files) == others
+    assert sorted(tmp_path.iterdir()) == sorted(files)
+    with np.load(files.validation) as rows:
+        assert len(rows["label"]) == len(labelled("digits")[1])
 
 
 @pytest.mark.parametrize("all_variants", [False, True])
