@@ -56,19 +56,20 @@ def pin_thread(cpus: Collection[int]) -> None:
         os.sched_setaffinity(0, cpus)
 
 
-def lower_priority(nice: int = BEHIND_SERVICES) -> None:
+def lower_priority() -> None:
     """Lower the priority of the calling thread for good. Linux only; elsewhere it does nothing. It never raises."""
     with contextlib.suppress(OSError, AttributeError):
-        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), nice)
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), BEHIND_SERVICES)
 
 
 def lower_session_priority(nice: int) -> None:
-    """Lower the priority of the calling thread, and of the session of this process, for good. It never raises.
+    """Lower the priority of a process that leads a session, with all its threads and children, for good. Never raises.
 
     Where the kernel groups processes by session (autogroups, sched(7)), a nice value counts within a session only, and
     the session has one of its own. So a process that shall yield to those of other sessions needs both.
     """
-    lower_priority(nice)
+    with contextlib.suppress(OSError, AttributeError):
+        os.setpriority(os.PRIO_PGRP, 0, nice)  # each thread has a nice value, and a runtime may have started some
     lower_session(nice)
 
 

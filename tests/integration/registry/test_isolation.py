@@ -4,6 +4,7 @@ import asyncio
 import os
 import signal
 import socket
+import sys
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Literal
@@ -143,6 +144,23 @@ async def test_step_yields_to_other_sessions(tmp_path: Path) -> None:
     await until(lambda: group.read_text().endswith(" nice 19\n"))
     step.cancel()
     await asyncio.wait({step})
+
+
+async def test_lower_session_priority_affects_threads_that_exist() -> None:
+    """A runtime may have started threads when its step has been timed."""
+    program = """
+import os, threading
+from process.cpus import lower_session_priority
+
+threading.Thread(target=threading.Event().wait, daemon=True).start()
+lower_session_priority(19)
+print(*(os.getpriority(os.PRIO_PROCESS, int(thread)) for thread in os.listdir("/proc/self/task")))
+"""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", program, stdout=asyncio.subprocess.PIPE, start_new_session=True
+    )
+    said, _ = await process.communicate()
+    assert said.split() == [b"19"] * 2
 
 
 class StepTurns(asyncio.Lock):
