@@ -246,8 +246,12 @@ def pinned_to_quiet_cores(count: int) -> Generator[Callable[[], None]]:
 
 
 def quietest(cores: list[int]) -> list[int]:
-    """Return the cores in the order of their load; work of lower priority is none, because it yields."""
-    busy = [100.0 - core.idle - core.nice for core in psutil.cpu_times_percent(_WATCH_S, percpu=True)]
+    """Return the cores in the order of their load.
+
+    Work of lower priority is no load, because it yields, and neither is the wait for a disk.
+    """
+    times = psutil.cpu_times_percent(_WATCH_S, percpu=True)
+    busy = [100.0 - core.idle - core.nice - getattr(core, "iowait", 0.0) for core in times]  # of Linux only
     return sorted(cores, key=lambda core: busy[core] if core < len(busy) else 0.0)
 
 

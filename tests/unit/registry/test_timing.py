@@ -110,11 +110,13 @@ def test_agreeing_rounds_are_close_and_summarised(walls: list[list[float]]) -> N
         assert timing.noise <= 0.05 + 1e-9
 
 
-@pytest.mark.parametrize(("loads", "order"), [([(90.0, 0.0), (5.0, 60.0)], [1, 0]), ([(5.0, 0.0), (9.0, 0.0)], [0, 1])])
-def test_quietest_core_may_do_work_of_lower_priority(
-    loads: list[tuple[float, float]], order: list[int], monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("other", ["nice", "iowait"])
+@pytest.mark.parametrize(("loads", "order"), [([(30.0, 0.0), (5.0, 60.0)], [1, 0]), ([(5.0, 0.0), (9.0, 0.0)], [0, 1])])
+def test_quietest_core_may_do_work_of_lower_priority_or_wait_for_disk(
+    loads: list[tuple[float, float]], order: list[int], other: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    times = [SimpleNamespace(idle=100.0 - usual - nice, nice=nice) for usual, nice in loads]
+    none = {"nice": 0.0, "iowait": 0.0}
+    times = [SimpleNamespace(idle=100.0 - usual - more, **none | {other: more}) for usual, more in loads]
     monkeypatch.setattr("registry.pipeline.timing.psutil.cpu_times_percent", Mock(return_value=times))
     assert quietest([0, 1]) == order
 
