@@ -3,7 +3,8 @@
 Rules:
 * The topic of a variant exists, with a leader, before the variant becomes ready.
 * The row of the reference is written together with its task, architecture and profile, or not at all.
-* A ready variant stays ready and keeps its profile while it is made or measured again.
+* A ready variant stays ready and keeps its profile while it is made or measured again, also by another registration of
+  the same model at the same time.
 """
 
 import asyncio
@@ -28,7 +29,15 @@ from registry.versions import ModelVersion, keep_serving, note_registered
 from schemas.errors import OperatorError
 from schemas.rows.catalog import Architecture, Processing, Profile, Task, Variant, VariantState
 from store.pool import Pool
-from store.registry import get_architecture, get_task, list_variants, put_architecture, put_task, put_variant
+from store.registry import (
+    get_architecture,
+    get_task,
+    get_variant,
+    list_variants,
+    put_architecture,
+    put_task,
+    put_variant,
+)
 
 _COMPLETE = (VariantState.READY, VariantState.REFUSED)
 
@@ -125,12 +134,12 @@ class CatalogWriter:
         async with self.pool.transaction() as session:
             await put_task(session, task)
             await keep_serving(session, self.version)
-            await put_architecture(session, architecture)
+            await put_architecture(session, architecture)  # waits for another registration that writes the same rows
             new_task = None if self.task else task.name
             await write_access(session, self.artifacts, self.request, self.version.model, new_task)
-            if variant.name not in self.variants:
+            if await get_variant(session, variant.name) is None:
                 await note_registered(session, self.version, self.request.asked_by)
-            await put_variant(session, variant, profile)
+            await put_variant(session, variant, profile, unless_ready=not self.request.again)
             await self._check_kept(variant, replace(architecture, source=""))  # a source need not be stored
             # The rows are accepted now, and not yet visible. Nobody would answer queries in a topic without a row.
             await ensure_topics(self.kafka, topics)
@@ -139,14 +148,13 @@ class CatalogWriter:
     async def write_generated(self, variant: Variant) -> None:
         """Write a variant whose file was just made."""
         if not self._is_complete(variant.name):
-            await put_variant(self.pool, variant)
+            await put_variant(self.pool, variant, unless_ready=True)
 
     async def write_ready(self, variant: Variant, measurement: Measurement, accuracy: Accuracy) -> None:
         """Write the profile and create the topics; only then make the variant ready."""
-        earlier, profile = self.variants.get(variant.name), self._profile(variant, measurement, accuracy)
+        profile = self._profile(variant, measurement, accuracy)
         variant = replace(variant, mixes_lengths=measurement.mixes_lengths)
-        if earlier is None or earlier.state is not VariantState.READY:
-            await put_variant(self.pool, replace(variant, state=VariantState.VERIFIED), profile)
+        await put_variant(self.pool, replace(variant, state=VariantState.VERIFIED), profile, unless_ready=True)
         variant = replace(variant, state=VariantState.READY)
         async with self.pool.transaction() as session:
             await put_variant(session, variant, profile)  # first: raises if the name is being unregistered
@@ -156,9 +164,9 @@ class CatalogWriter:
         self.variants[variant.name] = variant
 
     async def write_refused(self, variant: Variant, reason: str) -> None:
-        """Write the reason for which a variant is never chosen."""
+        """Write the reason for which a variant is never chosen. A ready one stays ready unless it is measured again."""
         variant = replace(variant, state=VariantState.REFUSED, reason=reason)
-        await put_variant(self.pool, variant)
+        await put_variant(self.pool, variant, unless_ready=not self.request.again)
         self.variants[variant.name] = variant
 
     async def _check_kept(self, variant: Variant, *architectures: Architecture) -> None:

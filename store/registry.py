@@ -67,23 +67,28 @@ async def list_architectures(
     return await session.fetch(Architecture, _SQL["list_architectures"], task, names)
 
 
-async def put_variant(session: DatabaseSession, variant: Variant, profile: Profile | None = None) -> None:
+async def put_variant(
+    session: DatabaseSession, variant: Variant, profile: Profile | None = None, *, unless_ready: bool = False
+) -> None:
     """Create the variant or replace its data; with `profile`, both in one transaction.
 
-    The number of partitions of an existing variant never decreases, because that of a Kafka topic cannot.
+    With `unless_ready` a variant that is ready is kept as it is, with its profile. The number of partitions of an
+    existing variant never decreases, because that of a Kafka topic cannot.
 
     Raises:
         StoreConflict: its architecture does not exist or belongs to another task, or it is ready without a profile.
     """
     if profile is not None and isinstance(session, Pool):
         async with session.transaction() as transaction:
-            return await put_variant(transaction, variant, profile)
+            return await put_variant(transaction, variant, profile, unless_ready=unless_ready)
     v = variant
     row = (v.name, v.architecture, v.task, v.runtime, v.precision, v.hardware, v.max_batch, v.artifact, v.state)
-    row = (*row, v.reason, v.partitions, v.mixes_lengths, v.tuning)
+    row = (*row, v.reason, v.partitions, v.mixes_lengths, v.tuning, unless_ready)
     if await session.fetch_value(str, _SQL["put_variant"], *row) is None:
-        raise StoreConflict(f"variant {v.name} belongs to another architecture or task")
-    if profile is not None:
+        kept = await get_variant(session, v.name) if unless_ready else None
+        if kept is None or (kept.architecture, kept.task) != (v.architecture, v.task):
+            raise StoreConflict(f"variant {v.name} belongs to another architecture or task")
+    elif profile is not None:
         await put_profile(session, profile)
     return None
 

@@ -47,7 +47,7 @@ ORDER BY name
 DELETE FROM names n WHERE name = ANY ($1::text[]) AND NOT EXISTS (SELECT FROM architectures WHERE model = n.name)
 
 -- name: put_variant
--- Create a variant or replace its data.
+-- Create a variant or replace its data. No row: it belongs elsewhere, or with $14 it is ready and kept.
 INSERT INTO variants AS v
     (name, architecture, task, runtime, precision, hardware, max_batch, artifact, state, reason, partitions,
     mixes_lengths, tuning)
@@ -57,7 +57,7 @@ ON CONFLICT (name) DO UPDATE SET
     max_batch = excluded.max_batch, artifact = excluded.artifact, state = excluded.state, reason = excluded.reason,
     partitions = greatest(v.partitions, excluded.partitions), mixes_lengths = excluded.mixes_lengths,
     tuning = excluded.tuning
-    WHERE v.architecture = excluded.architecture AND v.task = excluded.task
+    WHERE v.architecture = excluded.architecture AND v.task = excluded.task AND NOT ($14 AND v.state = 'ready')
 RETURNING name
 
 -- name: grow_variant

@@ -11,6 +11,7 @@ from uuid import uuid4
 import numpy as np
 import onnx
 import pytest
+from msgspec.structs import replace
 from onnx import TensorProto, helper, numpy_helper
 
 from broker.kafka.client import open_admin
@@ -22,10 +23,12 @@ from registry.catalog_writer import CatalogWriter
 from registry.register import register
 from registry.removal.unused_files import ArtifactTransaction
 from registry.request import Registration
+from registry.step_runner import LocalSteps
 from registry.topics import ensure_registered_topics
 from schemas.access import Access, Visibility
 from schemas.errors import InfaasError, InvalidRequest, OperatorError
-from schemas.rows.catalog import AccuracySource, TensorSpec, Variant, VariantState
+from schemas.rows.catalog import AccuracySource, Profile, TensorSpec, Variant, VariantState
+from schemas.versions import VersionEventKind
 from store.catalog import load_catalog
 from store.pool import Pool
 from store.registry import (
@@ -38,6 +41,7 @@ from store.registry import (
     put_task,
     put_variant,
 )
+from store.rollouts import list_events
 from store.tenants import list_access
 from tests.example_rows import a_task
 from tests.store_queries import set_variant_state
@@ -432,6 +436,82 @@ async def test_verified_variant_becomes_ready_without_rebuild(run: Register, sto
     again = {variant.name: variant for variant in await run(variants=("onnx-int8dyn",))}
     assert again[NAMES[1]].state is VariantState.READY
     assert again[NAMES[1]].artifact == variants[NAMES[1]].artifact
+
+
+async def test_overtaken_registration_keeps_what_the_other_made(
+    run: Register,
+    make_model: Callable[..., Path],
+    make_samples: Callable[..., Path],
+    store_pool: Pool,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Another registration of the same model ends before this one has written anything."""
+    given: dict[str, Any] = {"file": make_model(), "validation": make_samples(), "variants": ("onnx-int8dyn",)}
+    write_reference, write_ready = CatalogWriter.write_reference, CatalogWriter.write_ready
+    kept: list[Profile] = []
+    states: list[VariantState] = []
+
+    async def write_late(self: CatalogWriter, *args: Any) -> None:
+        monkeypatch.setattr(CatalogWriter, "write_reference", write_reference)
+        await run(**given)
+        kept.extend(await list_profiles(store_pool))
+        monkeypatch.setattr(CatalogWriter, "write_ready", note_states)
+        await write_reference(self, *args)
+
+    async def note_states(self: CatalogWriter, *args: Any) -> None:
+        states.extend(variant.state for variant in await list_variants(store_pool))
+        await write_ready(self, *args)
+
+    monkeypatch.setattr(CatalogWriter, "write_reference", write_late)
+    made = await run(**given)
+    assert [variant.name for variant in made] == NAMES[:2]
+    assert states == [VariantState.READY] * 2, "no query misses a variant while it is made again"
+    assert await get_profile(store_pool, NAMES[0]) == kept[0]
+    assert [event.kind for event in await list_events(store_pool, "linear")] == [VersionEventKind.REGISTERED]
+
+
+async def test_ready_variant_is_refused_only_if_measured_again(
+    run: Register, store_pool: Pool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another registration of the same model makes the variant ready before this one refuses it."""
+    write_refused = CatalogWriter.write_refused
+
+    async def write_late(self: CatalogWriter, variant: Variant, reason: str) -> None:
+        profile, *_ = await list_profiles(store_pool)
+        await put_variant(
+            store_pool, replace(variant, state=VariantState.READY), replace(profile, variant=variant.name)
+        )
+        await write_refused(self, variant, reason)
+
+    monkeypatch.setattr("registry.register.LEAST_GAIN", math.inf)
+    monkeypatch.setattr(CatalogWriter, "write_refused", write_late)
+    wide: dict[str, Any] = {"variants": ("onnx-fp32",), "cores": (2,)}
+    assert {variant.state for variant in await run(**wide)} == {VariantState.READY}
+    _, refused = await run(**wide, again=True)
+    assert refused.state is VariantState.REFUSED
+
+
+async def test_registrations_of_same_model_at_once_both_succeed(
+    kafka: KafkaSettings,
+    make_model: Callable[..., Path],
+    make_samples: Callable[..., Path],
+    store_pool: Pool,
+    artifacts: ArtifactStore,
+    progress: Any,
+) -> None:
+    request = Registration(
+        architecture="linear",
+        task="kind",
+        file=make_model(),
+        validation=make_samples(),
+        max_batch=4,
+        variants=("onnx-int8dyn", "onnx-int8static"),
+    )
+    services = (store_pool, kafka, artifacts, progress, LocalSteps())
+    both = await asyncio.gather(register(request, *services), register(request, *services))
+    assert [[variant.name for variant in made] for made in both] == [NAMES] * 2
+    assert {variant.state for variant in await list_variants(store_pool)} == {VariantState.READY}
+    assert [event.kind for event in await list_events(store_pool, "linear")] == [VersionEventKind.REGISTERED]
 
 
 async def test_remeasuring_unfinished_variant_uses_new_max_batch(run: Register, store_pool: Pool) -> None:

@@ -97,6 +97,23 @@ async def test_put_profile_refuses_values_out_of_range(store_pool: Pool, wrong: 
         await registry.put_profile(store_pool, profile)
 
 
+async def test_put_variant_keeps_a_ready_one_if_asked(store_pool: Pool) -> None:
+    await register(store_pool, "mlp.onnx-fp32.cpu")
+    [ready], [profile] = await registry.list_variants(store_pool), await registry.list_profiles(store_pool)
+    other = msgspec.structs.replace(a_variant(state=VariantState.VERIFIED), artifact="b" * 64)
+    await registry.put_variant(store_pool, other, a_profile(accuracy=0.5), unless_ready=True)
+    assert await registry.list_variants(store_pool) == [ready]
+    assert await registry.list_profiles(store_pool) == [profile]
+    await set_variant_state(store_pool, ready.name, VariantState.GENERATED)
+    await registry.put_variant(store_pool, other, a_profile(accuracy=0.5), unless_ready=True)
+    [put] = await registry.list_variants(store_pool)
+    assert (put.state, put.artifact) == (VariantState.VERIFIED, "b" * 64)
+    [profile] = await registry.list_profiles(store_pool)
+    assert profile.accuracy == 0.5
+    with pytest.raises(StoreConflict, match="belongs to another architecture or task"):
+        await registry.put_variant(store_pool, msgspec.structs.replace(other, task="mnist"), unless_ready=True)
+
+
 async def test_variant_must_match_architectures_task(store_pool: Pool) -> None:
     await register(store_pool, "mlp.onnx-fp32.cpu")
     await registry.put_task(store_pool, a_task("mnist"))
