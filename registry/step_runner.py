@@ -92,8 +92,9 @@ class LocalSteps:
         """Run a step in a child process; a plan in this process, because it executes no model."""
         if isinstance(step, PlanVariants):
             return cast(T, await asyncio.to_thread(step.run))
-        limits = StepLimits(nice=0 if isinstance(step, MeasureVariant) else BEHIND_ALL)
-        return await run_step(step, kind, limits, self._turns)
+        if isinstance(step, MeasureVariant):
+            return await run_step(step, kind, turns=self._turns)
+        return await run_step(step, kind, StepLimits(nice=BEHIND_ALL))
 
 
 LOCAL: Final = LocalSteps()

@@ -1,6 +1,6 @@
 """Turn of a step to time its model: of several steps at once, one times its model and the others yield.
 
-    step: asks -> `give_turns` of the process that started it waits for the lock -> the step times its model -> ends
+    step: asks -> `_give_turn` of the process that started it waits for the lock -> the step times its model -> ends
 
 The messages are single bytes over the standard input of the step, which is a socket then. A step that ends in any way
 gives its turn back, because the kernel closes the socket. After its turn a step has only outputs to compute, and lowers
