@@ -16,6 +16,7 @@ import uvloop
 
 from process.errors import leaves, os_error_words
 from process.logs import LogFormat, configure_logging
+from process.loop_delay import sample_loop_delay
 from process.pauses import wait_within
 from schemas.errors import InfaasError
 
@@ -69,9 +70,11 @@ async def _supervise(serve: Callable[[asyncio.Event], Awaitable[None]], drain_ti
         service = tasks.create_task(_as_coroutine(serve, stop), name="service")
         limit = tasks.create_task(_cancel_when_late(service, stop, hard, drain_timeout_s), name="drain limit")
         guard = tasks.create_task(end_when_hung(hang_s), name="hang guard")
+        sampler = tasks.create_task(sample_loop_delay(), name="loop delay")
         await asyncio.wait({service})
         limit.cancel()
         guard.cancel()
+        sampler.cancel()
     if service.cancelled():
         log.warning("drain timed out; unfinished records will be delivered again")
         return EXIT_HARD
