@@ -4,32 +4,29 @@ Writes `bench/results.json`, `docs/benchmarks.md` and the README's table; figure
 """
 
 import argparse
-import asyncio
 from collections.abc import Awaitable, Callable
-from itertools import groupby
 from typing import NamedTuple
 
+import uvloop
 from rich.console import Console
 
 from bench import cascade, idle, overload
 from bench.core.figures import Figure
 from bench.core.system import SystemUnderTest, running_system
-from bench.latency import crash, end_to_end, offline
+from bench.latency import crash, end_to_end, offline, tail
 from bench.results import publish
 from bench.throughput import cost, fetch, gateway, gateway_options, runtimes, selector, worker
+from zoo.catalog import MODELS
 
 BROKERS = ("apache", "embedded")
-_SHARED_TASK = "digits"
 Measure = Callable[[SystemUnderTest, str, Console], Awaitable[list[Figure]]]
 
 
 class Bench(NamedTuple):
-    """Bench of the command line, in the order in which they run."""
+    """Bench of the command line."""
 
     title: str
     measure: Measure
-    tasks: tuple[str, ...] = ()
-    """Tasks of a system of its own; empty: it shares the system of `digits`."""
     brokers: tuple[str, ...] = BROKERS
 
 
@@ -39,30 +36,33 @@ def _quiet(measure: Callable[[SystemUnderTest, str], Awaitable[list[Figure]]]) -
 
 _APACHE = ("apache",)
 BENCHES = {
-    "idle": Bench("idle", idle.measure, idle.TASKS),
-    "overload": Bench("overload", overload.measure, (overload.TASK,), _APACHE),
-    "cost": Bench("CPU a query", cost.measure, (cost.TASK,), _APACHE),
-    "cascade": Bench("cascade", cascade.measure, (cascade.TASK,), _APACHE),
+    "idle": Bench("idle", idle.measure),
+    "tail": Bench("tail", tail.measure, _APACHE),
+    "cost": Bench("CPU a query", cost.measure, _APACHE),
     "overhead": Bench("end to end", _quiet(end_to_end.measure)),
     "offline": Bench("online beside offline", _quiet(offline.measure)),
     "gateway": Bench("gateway", _quiet(gateway.measure)),
     "tls": Bench("gateway over TLS", _quiet(gateway_options.measure_tls)),
     "grpc": Bench("gRPC beside HTTP", _quiet(gateway_options.measure_grpc)),
     "keys": Bench("price of keys", _quiet(gateway_options.measure_keys)),
-    "fetch": Bench("fetch beside idle partitions", _quiet(fetch.measure), brokers=_APACHE),
-    "crash": Bench("SIGKILL under load", _quiet(crash.measure)),
+    "fetch": Bench("fetch beside idle partitions", _quiet(fetch.measure), _APACHE),
     "selector": Bench("selector", _quiet(selector.measure)),
     "worker": Bench("worker", _quiet(worker.measure)),
-    "runtimes": Bench("worker, other runtimes", runtimes.measure, brokers=_APACHE),
+    "runtimes": Bench("worker, other runtimes", runtimes.measure, _APACHE),
+    "cascade": Bench("cascade", cascade.measure, _APACHE),
+    "crash": Bench("SIGKILL under load", _quiet(crash.measure)),
+    "overload": Bench("overload", overload.measure, _APACHE),
 }
+"""Benches in the order in which they run."""
 
 
 async def _run(broker: str, only: set[str], console: Console) -> list[Figure]:
+    """Run benches on one system with the whole zoo, as a newcomer has it."""
     figures: list[Figure] = []
     wanted = [bench for name, bench in BENCHES.items() if name in only and broker in bench.brokers]
-    for tasks, benches in groupby(wanted, lambda bench: bench.tasks):
-        async with running_system(broker, *(tasks or (_SHARED_TASK,))) as system:
-            for bench in benches:
+    if wanted:
+        async with running_system(broker, *sorted({model.task for model in MODELS})) as system:
+            for bench in wanted:
                 console.log(f"{broker}: {bench.title}")
                 figures += await bench.measure(system, broker, console)
     return figures
@@ -78,7 +78,7 @@ def main() -> None:
     console = Console()
     figures: list[Figure] = []
     for broker in brokers:
-        figures += asyncio.run(_run(broker, set(wanted.only), console))
+        figures += uvloop.run(_run(broker, set(wanted.only), console))
     publish(console, figures)
 
 

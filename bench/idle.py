@@ -19,8 +19,6 @@ from store.pool import Pool, open_pool
 
 LIMITS: Final = {"apache": 5.0, "embedded": 15.0}
 """Percent of a core."""
-TASKS: Final = ("digits", "mnist", "sentiment")
-"""All tasks of the zoo."""
 WINDOW_S: Final = 60.0
 _SETTLE_S: Final = 45.0
 """Longer than the autoscaler's delay before it scales down."""

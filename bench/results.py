@@ -55,6 +55,8 @@ HEADLINES: Final = (
 MAIN_FIGURES: Final = (
     "end to end less compute, 200/s, p50",
     "end to end less compute, 1000/s, p99",
+    "HTTP at 900/s: p99 over p50",
+    "HTTP at 900/s: event loop delays over 10 ms, worst service",
     "CPU a query of all processes, 900/s",
     "gateway requests",
     "gRPC over HTTP, requests",

@@ -10,6 +10,7 @@ import argparse
 import asyncio
 import signal
 
+import uvloop
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 
 from broker.kafka.cluster import broker_features
@@ -51,4 +52,4 @@ async def _main() -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(_main())
+    uvloop.run(_main())

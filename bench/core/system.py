@@ -37,6 +37,11 @@ class SystemUnderTest:
         """Return the process id of the autoscaler that leads, according to its log."""
         return next(pid for name, pid, log in await self._services() if "autoscaler" in name and _leads(log))
 
+    async def metrics(self) -> dict[str, str]:
+        """Return the URL of the metrics of each service."""
+        state = await asyncio.to_thread(read_state, self.home)
+        return {name: service.metrics for name, service in state.services.items()} if state else {}
+
     async def _services(self) -> list[tuple[str, int, Path]]:
         """Return name, process id and log of each service, ready or not."""
         state = await asyncio.to_thread(read_state, self.home)
@@ -62,8 +67,8 @@ async def running_at(
     try:
         async with asyncio.timeout(_UP_S):
             state = json.loads(await infaas(home, "status", "--json", "--wait", "--show-secrets"))
-        for task in tasks:
-            await infaas(home, "register", "--zoo", task)
+        if tasks:
+            await infaas(home, "register", "--zoo", *tasks)
         yield SystemUnderTest(home, state)
     finally:
         if up.returncode is None:

@@ -24,8 +24,8 @@ from schemas.topics import task_topic
 
 LIMITS = {200.0: (1.0, 1.0), 1000.0: (0.7, 0.8)}
 """Limits of our p50 and p99 over the bare program's, by queries per second."""
-ROUNDS = 6
-SECONDS = 8.0
+ROUNDS = 5
+SECONDS = 10.0
 _FORWARDER = "bench.core.baseline"
 
 

@@ -21,6 +21,7 @@ from typing import Any, Final
 import aiohttp
 import grpc.aio
 import msgspec
+import uvloop
 
 from bench.core.figures import percentile
 from bench.core.programs import run_program
@@ -276,5 +277,5 @@ def _grpc_request(task: str) -> ModelInferRequest:
 
 
 if __name__ == "__main__":
-    measured = asyncio.run(_call(sys.argv[1], float(sys.argv[2]), int(sys.argv[3]), float(sys.argv[4])))
+    measured = uvloop.run(_call(sys.argv[1], float(sys.argv[2]), int(sys.argv[3]), float(sys.argv[4])))
     print(msgspec.json.encode(measured).decode())

@@ -106,8 +106,7 @@ def main() -> None:
     parser.add_argument("topics", nargs="+")
     topics: list[str] = parser.parse_args().topics
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(_read(topics))
+    uvloop.run(_read(topics))
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ import asyncio
 import itertools
 import uuid
 
+import uvloop
 from aiohttp import web
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 
@@ -108,9 +109,9 @@ def main() -> None:
     wanted = parser.parse_args()
     kafka = KafkaSettings()
     if wanted.what == "serve":
-        asyncio.run(serve(kafka, wanted.topic, wanted.port))
+        uvloop.run(serve(kafka, wanted.topic, wanted.port))
     else:
-        asyncio.run(answer(kafka, wanted.topic))
+        uvloop.run(answer(kafka, wanted.topic))
 
 
 if __name__ == "__main__":
