@@ -27,9 +27,10 @@ import pwd
 import shutil
 import signal
 from asyncio.subprocess import DEVNULL, PIPE, STDOUT, Process
+from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
-from typing import IO, Any, Final
+from typing import IO, Final
 from urllib.parse import quote
 
 import psutil
@@ -158,8 +159,7 @@ class EmbeddedPostgres:
                 stdout=out,
                 stderr=STDOUT,
                 start_new_session=True,  # Ctrl-C must reach us only: we stop Postgres after its clients
-                preexec_fn=die_with_parent(signal.SIGINT),
-                **_identity(),
+                preexec_fn=_as_server(signal.SIGINT),
             )
         try:
             await self._wait_ready(self._process)
@@ -205,8 +205,7 @@ class EmbeddedPostgres:
             stdin=DEVNULL,
             stdout=PIPE,
             stderr=STDOUT,
-            preexec_fn=die_with_parent(signal.SIGKILL),
-            **_identity(),
+            preexec_fn=_as_server(signal.SIGKILL),
         )
         try:
             async with asyncio.timeout(_START_TIMEOUT_S):
@@ -263,11 +262,22 @@ def _account() -> tuple[int, int]:
     return entry.pw_uid, entry.pw_gid
 
 
-def _identity() -> dict[str, Any]:
-    if os.geteuid() != 0:
-        return {}
-    uid, gid = _account()
-    return {"user": uid, "group": gid, "extra_groups": []}
+def _as_server(number: signal.Signals) -> Callable[[], None]:
+    """Return a `preexec_fn` for a program of Postgres, which refuses to run as root.
+
+    uvloop lacks the arguments `user`, `group` and `extra_groups` of asyncio's subprocesses.
+    """
+    account = _account() if os.geteuid() == 0 else None
+    end_with_parent = die_with_parent(number)  # last, since a change of the user withdraws it
+
+    def prepare() -> None:
+        if account is not None:
+            os.setgroups([])
+            os.setgid(account[1])
+            os.setuid(account[0])
+        end_with_parent()
+
+    return prepare
 
 
 def _let_pass(folder: Path) -> None:
