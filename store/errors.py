@@ -39,6 +39,7 @@ _AWAY: Final = (
     TimeoutError,
     asyncpg.PostgresConnectionError,
     asyncpg.InterfaceError,
+    asyncpg.InternalClientError,  # the server ended the session between two statements
     asyncpg.OperatorInterventionError,
     asyncpg.InsufficientResourcesError,
 )

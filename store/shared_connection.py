@@ -22,6 +22,7 @@ from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from types import TracebackType
 from typing import Any, Final
 
+import asyncpg
 import msgspec
 
 from process.backoff import Backoff
@@ -161,7 +162,11 @@ class SharedConnection(Pool):
                 self._drop()
                 self._connection = await connect(self._dsn, _PASSING if self._short else _KEPT)
                 self._connection.add_termination_listener(self._on_termination)
-            yield self._connection
+            try:
+                yield self._connection
+            except asyncpg.InternalClientError:  # the driver cannot use it any more, but does not close it
+                self._drop()
+                raise
         if self._short:
             asyncio.get_running_loop().call_later(_LINGER_S, self._give_back)
 

@@ -1,8 +1,11 @@
 """Tests of the shared connection, change notifications, and an outage of Postgres."""
 
 import asyncio
-from collections.abc import AsyncGenerator
+import struct
+from collections.abc import AsyncGenerator, Callable
+from contextlib import AbstractAsyncContextManager
 from pathlib import Path
+from typing import Any
 
 import asyncpg
 import pytest
@@ -245,3 +248,23 @@ async def test_leader_learns_of_lost_leadership(own_server: EmbeddedPostgres) ->
     await own_server.start()
     async with asyncio.timeout(SOON_S), leadership:
         assert not leadership.lost.is_set()
+
+
+@pytest.mark.parametrize("open_store", [SharedConnection, open_pool])
+async def test_connection_is_replaced_after_error_of_server_between_statements(
+    database: str, open_store: Callable[[str], AbstractAsyncContextManager[Pool]]
+) -> None:
+    """A server that restarts says so; the driver may read it before the end of the connection."""
+    async with open_store(database) as pool:
+        async with pool.connection() as connection:
+            protocol: Any = connection._protocol
+        protocol.data_received(_error("57P02", "terminating connection because of crash of another server process"))
+        with pytest.raises(StoreUnavailable):
+            await pool.fetch_value(int, "SELECT 1")
+        assert await pool.fetch_value(int, "SELECT 1") == 1
+
+
+def _error(code: str, message: str) -> bytes:
+    """Encode an error of a Postgres server."""
+    fields = b"".join(kind + text.encode() + b"\0" for kind, text in ((b"S", "FATAL"), (b"C", code), (b"M", message)))
+    return b"E" + struct.pack(">i", 4 + len(fields) + 1) + fields + b"\0"
