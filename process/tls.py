@@ -16,7 +16,7 @@ import logging
 import os
 import signal
 import ssl
-from collections.abc import AsyncGenerator, Generator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Generator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any, Final, Self
@@ -29,6 +29,8 @@ from schemas.errors import OperatorError
 
 log = logging.getLogger(__name__)
 
+HTTP_1, HTTP_2 = "http/1.1", "h2"
+"""Protocols of a listener, as ALPN names them."""
 HANDSHAKE_S: Final = 10.0
 """Maximum seconds for a handshake; a silent client is disconnected."""
 _LOOK_S: Final = 5.0
@@ -81,13 +83,10 @@ class ListenerTls:
     def __init__(self, files: TlsFiles) -> None:
         self._files = files
         self.current = _read(files)
-        """Contents in use, for servers with their own TLS implementation; replaced as a whole."""
-        self._fresh = _context(files, self.current)
+        """Contents in use; replaced as a whole."""
+        self._fresh = _contexts(files, self.current)
+        """Contexts for the next handshakes, by protocol."""
         self._refused = ""
-        self.context: Final = _context(files, self.current)
-        """Context for asyncio servers, valid as long as they listen: each handshake uses the contents that are current
-        then."""
-        self.context.sni_callback = self._use_fresh
 
     @asynccontextmanager
     async def following(self, look_s: float = _LOOK_S) -> AsyncGenerator[None]:
@@ -102,13 +101,20 @@ class ListenerTls:
         finally:
             loop.remove_signal_handler(signal.SIGHUP)
 
-    def server_options(self, timeout_s: float) -> dict[str, Any]:
-        """Return TLS options for asyncio's `create_server`.
+    def server_options(self, timeout_s: float, protocol: str = HTTP_1) -> dict[str, Any]:
+        """Return TLS options for asyncio's `create_server`, valid as long as it listens.
 
-        Handshake and shutdown may each take `timeout_s`, at most `HANDSHAKE_S`.
+        Handshake and shutdown may each take `timeout_s`, at most `HANDSHAKE_S`. Each handshake uses the contents that
+        are current then.
         """
         limit_s = min(timeout_s, HANDSHAKE_S)
-        return {"ssl": self.context, "ssl_handshake_timeout": limit_s, "ssl_shutdown_timeout": limit_s}
+        context = _contexts(self._files, self.current)[protocol]
+
+        def use_fresh(connection: ssl.SSLObject, _name: str | None, _context: ssl.SSLContext) -> None:
+            connection.context = self._fresh[protocol]  # called at every handshake, also without a server name
+
+        context.sni_callback = use_fresh
+        return {"ssl": context, "ssl_handshake_timeout": limit_s, "ssl_shutdown_timeout": limit_s}
 
     async def _follow(self, asked: asyncio.Event, look_s: float) -> None:
         while True:
@@ -123,7 +129,7 @@ class ListenerTls:
             if found == self.current:
                 self._refused = ""
                 return
-            fresh = await asyncio.to_thread(_context, self._files, found)
+            fresh = await asyncio.to_thread(_contexts, self._files, found)
         except OperatorError as error:
             if aloud or str(error) != self._refused:
                 log.error("keeping the present certificate: %s", error)
@@ -131,9 +137,6 @@ class ListenerTls:
             return
         self._refused, self._fresh, self.current = "", fresh, found
         log.info("new connections use the new certificate in %s", self._files.certificate)
-
-    def _use_fresh(self, connection: ssl.SSLObject, _name: str | None, _context: ssl.SSLContext) -> None:
-        connection.context = self._fresh  # called at every handshake, also without a server name
 
 
 @asynccontextmanager
@@ -159,11 +162,15 @@ def _read(files: TlsFiles) -> TlsBytes:
         raise OperatorError(f"cannot read {error.filename}: {error.strerror}") from error
 
 
-def _context(files: TlsFiles, pem: TlsBytes) -> ssl.SSLContext:
+def _contexts(files: TlsFiles, pem: TlsBytes) -> dict[str, ssl.SSLContext]:
+    return {protocol: _context(files, pem, protocol) for protocol in (HTTP_1, HTTP_2)}
+
+
+def _context(files: TlsFiles, pem: TlsBytes, protocol: str) -> ssl.SSLContext:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.options |= ssl.OP_NO_RENEGOTIATION
-    context.set_alpn_protocols(["http/1.1"])
+    context.set_alpn_protocols([protocol])
     try:
         with _memory_file(pem.certificate) as certificate, _memory_file(pem.key) as key:
             context.load_cert_chain(certificate, key, password=lambda: _refuse_password(files.key))
@@ -206,15 +213,13 @@ def _refuse_password(key: Path) -> bytes:
 
 
 def certificate_names(shown: Mapping[str, Any] | None) -> tuple[str, ...]:
-    """Return the names in a client certificate, decoded as by `ssl`; none if the client presented none."""
+    """Return the names that identify a client certificate: its URIs, else its DNS names, else its common name.
+
+    `shown` is the certificate as decoded by `ssl`; without one there are no names.
+    """
     if not shown:
         return ()
     alternative: list[tuple[str, str]] = list(shown.get("subjectAltName", ()))
     uris, dns = ([name for kind, name in alternative if kind == wanted] for wanted in ("URI", "DNS"))
     common = [value for part in shown.get("subject", ()) for kind, value in part if kind == "commonName"]
-    return names_that_count(uris, dns, common)
-
-
-def names_that_count(uris: Sequence[str], dns: Sequence[str], common: Sequence[str]) -> tuple[str, ...]:
-    """Return the names that identify a certificate: its URIs, else its DNS names, else its common name."""
     return tuple(uris or dns or common)

@@ -17,7 +17,9 @@ from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
 from grpc_reflection.v1alpha.reflection import SERVICE_NAME, ReflectionServicer
 from grpc_reflection.v1alpha.reflection_pb2 import ServerReflectionRequest, ServerReflectionResponse
 
-from gateway.grpc.calls import Call, host_of, parsed, stream, unary
+from gateway.grpc.call import Call
+from gateway.grpc.calls import Handler, parsed, stream, unary
+from gateway.grpc.status import CallEnded
 from gateway.limits.arrivals import Arrivals
 from gateway.limits.connections import CallLimit
 from process.pauses import wait_within
@@ -48,7 +50,7 @@ class HealthService:
         self._problem = problem
         self._stop = stop
 
-    def methods(self) -> dict[str, Any]:
+    def methods(self) -> dict[str, Handler]:
         """Return the handlers by the name of their method."""
         return {"Check": unary(self._check), "Watch": stream(self._watch)}
 
@@ -59,12 +61,12 @@ class HealthService:
     async def _check(self, messages: AsyncIterator[bytes], call: Call) -> bytes:
         status = await self._status(await self._asked(messages, call))
         if status == _UNKNOWN:
-            await call.abort(grpc.StatusCode.NOT_FOUND, "this server has no such service")
+            raise CallEnded(grpc.StatusCode.NOT_FOUND, "this server has no such service")
         return HealthCheckResponse(status=status).SerializeToString()
 
     async def _watch(self, messages: AsyncIterator[bytes], call: Call) -> None:
         """Send the state, and again after each change, until the client ends the call or the gateway stops."""
-        with self._watching.taken(host_of(call.peer())):
+        with self._watching.taken(call.peer[0]):
             asked, sent, stopping = await self._asked(messages, call), None, False
             while not stopping:
                 stopping = self._stop.is_set()
@@ -75,7 +77,7 @@ class HealthService:
                 await wait_within(_WATCH_S, self._stop)
 
     async def _asked(self, messages: AsyncIterator[bytes], call: Call) -> bytes:
-        with self._asking.taken(host_of(call.peer())):
+        with self._asking.taken(call.peer[0]):
             return await self._arrivals.message(messages, may_be_late=False)
 
     async def _status(self, message: bytes) -> HealthCheckResponse.ServingStatus:
@@ -92,7 +94,7 @@ class ReflectionService:
         self._arrivals = arrivals
         self._asking = CallLimit("reflection streams", _REFLECTING, _REFLECTING // _SHARE)
 
-    def methods(self) -> dict[str, Any]:
+    def methods(self) -> dict[str, Handler]:
         """Return the handlers by the name of their method."""
         return {"ServerReflectionInfo": stream(self._info)}
 
@@ -101,7 +103,7 @@ class ReflectionService:
         return f"ServerReflection has no method {method}"
 
     async def _info(self, messages: AsyncIterator[bytes], call: Call) -> None:
-        with self._asking.taken(host_of(call.peer())):
+        with self._asking.taken(call.peer[0]):
             while True:
                 try:
                     message = await self._arrivals.message(messages, may_be_late=False)

@@ -10,16 +10,16 @@
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Hashable, Mapping
 from math import floor, log10
 from typing import Any, Final, TypeAlias
 
-import grpc.aio
 from google.protobuf.json_format import ParseDict
 from google.protobuf.message import Message
 
 from gateway.grpc import inference_pb2 as wire
-from gateway.grpc.calls import Call, Caller, Callers, host_of, known_error, parsed, stream, unary
+from gateway.grpc.call import Call
+from gateway.grpc.calls import Caller, Callers, Handler, known_error, parsed, stream, unary
 from gateway.grpc.messages import (
     InferMessage,
     OipRequest,
@@ -80,7 +80,7 @@ class InferenceService:
         self._version = version
         self._stop = stop
 
-    def methods(self) -> dict[str, Any]:
+    def methods(self) -> dict[str, Handler]:
         """Return the handlers by the name of their method."""
         told: dict[str, tuple[type[Message], _Telling]] = {
             "ServerMetadata": (wire.ServerMetadataRequest, self._server_metadata),
@@ -104,13 +104,13 @@ class InferenceService:
     async def _infer(self, messages: AsyncIterator[bytes], call: Call) -> bytes:
         caller = await self._callers.of(call, "ModelInfer")
         message = await self._arrivals.message(messages)
-        result = await self._ask(read_message(message), caller, call.peer(), call.time_remaining())
-        call.set_trailing_metadata(tuple(filter(_is_tellable, result_headers(result).items())))
+        result = await self._ask(read_message(message), caller, call.peer, call.time_remaining())
+        call.trailing = {name: text for name, text in result_headers(result).items() if _is_tellable(text)}
         return infer_response(result)
 
     async def _stream_infer(self, messages: AsyncIterator[bytes], call: Call) -> None:
         principal = (await self._callers.of(call, "ModelStreamInfer")).principal
-        client = host_of(call.peer()) if principal is ANYONE else principal.name
+        client = call.peer[0] if principal is ANYONE else principal.name
         with self._streams.taken(client):
             await self._answer_stream(messages, call)
 
@@ -122,8 +122,6 @@ class InferenceService:
                 answered = await self._streamed(message, call)
                 async with writing:
                     await call.write(answered)
-            except grpc.aio.InternalError:
-                pass  # the client has disconnected, and gRPC will cancel this call
             finally:
                 places.release()
 
@@ -152,19 +150,21 @@ class InferenceService:
             request = read_message(message)
             request_id = request.head.id
             caller = await self._callers.of(call, "ModelStreamInfer")  # its key may be revoked by now
-            return streamed_response(await self._ask(request, caller, call.peer(), None))
+            return streamed_response(await self._ask(request, caller, call.peer, None))
         except Exception as error:  # noqa: BLE001 - top of a request; the stream continues
             return streamed_error(request_id, known_error(error))
 
-    async def _ask(self, message: InferMessage, caller: Caller, client: str, left_s: float | None) -> Result:
+    async def _ask(self, message: InferMessage, caller: Caller, client: Hashable, left_s: float | None) -> Result:
         model = caller.models.find(message.head.model_name, message.head.model_version or None)
         return await self._inference.ask(
             model, caller.principal, client, lambda: self._arriving(message, caller.metadata, left_s)
         )
 
-    async def _arriving(self, message: InferMessage, metadata: dict[str, str], left_s: float | None) -> ArrivedRequest:
+    async def _arriving(
+        self, message: InferMessage, metadata: Mapping[str, str], left_s: float | None
+    ) -> ArrivedRequest:
         request = oip_request(message, self._max_bytes)
-        headers = metadata | {h.CONTENT_TYPE: BINARY, h.JSON_LENGTH: str(request.json_length)}
+        headers = {**metadata, h.CONTENT_TYPE: BINARY, h.JSON_LENGTH: str(request.json_length)}
         if left_s is not None and not _names_latency(request, metadata):
             headers[h.LATENCY_MS] = latency_of(left_s)
         self._bodies.take(len(request.value))
@@ -211,7 +211,7 @@ class InferenceService:
     async def _unload(self, request: wire.RepositoryModelUnloadRequest, models: ServedModels) -> Message:
         unload_model(models.find(request.model_name))
 
-    def _telling(self, name: str, kind: type[Message], method: _Telling) -> Any:
+    def _telling(self, name: str, kind: type[Message], method: _Telling) -> Handler:
         """Return the handler of a method that answers from the gateway's own data."""
 
         async def answer(messages: AsyncIterator[bytes], call: Call) -> bytes:
@@ -236,9 +236,8 @@ def not_offered(method: str) -> str:
     return f"GRPCInferenceService has no method {method}"
 
 
-def _is_tellable(field: tuple[str, str]) -> bool:
+def _is_tellable(text: str) -> bool:
     """Return true if a text is printable ASCII, as metadata must be; the id of a query may be any text."""
-    text = field[1]
     return text.isascii() and text.isprintable()
 
 
@@ -251,7 +250,7 @@ def latency_of(left_s: float) -> str:
     return f"{floor(left_ms / step) * step:g}"
 
 
-def _names_latency(request: OipRequest, metadata: dict[str, str]) -> bool:
+def _names_latency(request: OipRequest, metadata: Mapping[str, str]) -> bool:
     return (
         any(request.parameters.get(name) for name in _LATENCIES)
         or h.LATENCY_MS in metadata
@@ -259,7 +258,7 @@ def _names_latency(request: OipRequest, metadata: dict[str, str]) -> bool:
     )
 
 
-def _open(method: Callable[[], Awaitable[Message]]) -> Any:
+def _open(method: Callable[[], Awaitable[Message]]) -> Handler:
     """Return the handler of a probe without authentication; its empty message is not received."""
 
     async def answer(_messages: AsyncIterator[bytes], _call: Call) -> bytes:

@@ -233,6 +233,35 @@ async def test_grpc_refuses_invalid_and_oversized_messages(calls: Calls) -> None
     )
 
 
+@pytest.mark.parametrize("compression", [grpc.Compression.Gzip, grpc.Compression.Deflate])
+async def test_grpc_accepts_compressed_messages(calls: Calls, compression: Any) -> None:
+    tensor = {"name": "x", "datatype": "FP32", "shape": [500, 4]}
+    message = calls.request(inputs=[tensor], raw_input_contents=[np.zeros((500, 4), np.float32).tobytes()])
+    response = await calls.infer(message, compression=compression)
+    assert response.outputs[0].shape == [500, 2]
+
+
+async def test_grpc_unknown_service_is_unimplemented(calls: Calls) -> None:
+    error = await failure(calls.channel.unary_unary("/nobody.Service/Method")(b""))
+    assert (error.code(), error.details()) == (grpc.StatusCode.UNIMPLEMENTED, "there is no service nobody.Service")
+
+
+class TestLargeMessages:
+    @pytest.fixture
+    def gateway_settings(self) -> GatewaySettings:
+        return GatewaySettings(port=0, grpc_port=free_port(), max_body_bytes=8 * 2**20, max_in_flight=64)
+
+    async def test_grpc_large_messages_pass_beside_small_ones(self, calls: Calls) -> None:
+        large = np.arange(100_000, dtype=np.float32).reshape(-1, 4)
+        tensor = {"name": "x", "datatype": "FP32", "shape": [len(large), 4]}
+        message = calls.request(inputs=[tensor], raw_input_contents=[large.tobytes()])
+        for found in await asyncio.gather(
+            *(calls.infer(message) for _ in range(8)), *(calls.infer() for _ in range(8))
+        ):
+            values = np.frombuffer(found.raw_output_contents[0], np.float32)
+            assert values.tolist() in ((large[:, :2] * 2).ravel().tolist(), [0, 2, 8, 10])
+
+
 async def test_grpc_timeout_frees_slot(calls: Calls) -> None:
     gateway = calls.gateway
     gateway.responder.silent = True

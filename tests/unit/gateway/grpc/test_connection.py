@@ -1,0 +1,136 @@
+"""Tests of the time limits of a gRPC connection, whose clock is passed to it."""
+
+import asyncio
+from collections.abc import Coroutine
+from typing import Any, cast
+
+import pytest
+
+from gateway.grpc.call import Call
+from gateway.grpc.connection import ConnectionTimes, GrpcConnection
+from tests.unit.gateway.grpc.test_http2 import BLOCK, GOAWAY, HEADERS, PING, begun, frame
+
+TIMES = ConnectionTimes(begin_s=10.0, silence_s=60.0, idle_s=300.0, age_s=3600.0, grace_s=600.0)
+CALL = frame(HEADERS, 0x4, 1, BLOCK + b"\x00\x0ccontent-type\x10application/grpc")
+
+
+class Wire(asyncio.Transport):
+    """Transport that keeps what is written."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.sent = b""
+        self.state = "open"
+
+    def write(self, data: Any) -> None:
+        self.sent += data
+
+    def close(self) -> None:
+        self.state = "closed"
+
+    def abort(self) -> None:
+        self.state = "aborted"
+
+    def is_closing(self) -> bool:
+        return self.state != "open"
+
+
+class Opened:
+    """Connection with its transport, and the calls that it has begun."""
+
+    def __init__(self) -> None:
+        self.calls: list[Call] = []
+        self.now_s = asyncio.get_running_loop().time()
+        self.connection = GrpcConnection(self._serve, self._start, lambda _: True, lambda _: None, TIMES, 1000)
+        self.wire = Wire()
+        self.connection.connection_made(self.wire)
+
+    async def _serve(self, call: Call) -> None:
+        self.calls.append(call)
+
+    def _start(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        with pytest.raises(StopIteration):
+            work.send(None)
+        return cast("asyncio.Task[None]", asyncio.get_running_loop().create_future())
+
+    def after(self, seconds: float) -> str:
+        """Look at the connection after `seconds`; return the state of its transport."""
+        self.connection.look(self.now_s + seconds)
+        return self.wire.state
+
+
+async def test_connection_that_does_not_begin_is_aborted() -> None:
+    opened = Opened()
+    assert (opened.after(9), opened.after(11)) == ("open", "aborted")
+
+
+async def test_silent_client_is_pinged_and_then_aborted() -> None:
+    opened = Opened()
+    opened.connection.data_received(begun() + CALL)
+    assert opened.after(59) == "open"
+    assert frame(PING, 0, 0, b"infaas..") not in opened.wire.sent
+    assert opened.after(62) == "open"
+    assert frame(PING, 0, 0, b"infaas..") in opened.wire.sent
+    assert opened.after(71) == "open"
+    assert opened.after(73) == "aborted"
+
+
+async def test_answered_ping_keeps_connection() -> None:
+    opened = Opened()
+    opened.connection.data_received(begun() + CALL)
+    opened.after(62)
+    opened.connection.data_received(frame(PING, 0x1, 0, b"infaas.."))
+    assert opened.after(100) == "open"
+
+
+async def test_idle_connection_is_closed() -> None:
+    opened = Opened()
+    opened.connection.data_received(begun())
+    assert opened.after(299) == "open"
+    opened.connection.data_received(frame(PING, 0x1, 0, b"infaas.."))
+    assert opened.after(301) == "closed"
+    assert bytes([GOAWAY, 0, 0, 0, 0, 0]) in opened.wire.sent
+
+
+async def test_old_connection_ends_after_its_last_call() -> None:
+    opened = Opened()
+    opened.connection.data_received(begun() + CALL)
+    assert opened.after(3601) == "open"
+    assert bytes([GOAWAY, 0, 0, 0, 0, 0]) in opened.wire.sent
+    opened.connection.data_received(frame(HEADERS, 0x4, 3, BLOCK))
+    assert len(opened.calls) == 1, "no new call"
+    opened.calls[0].finish(b"")
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    assert opened.wire.state == "closed"
+
+
+async def test_old_connection_is_aborted_after_grace() -> None:
+    opened = Opened()
+    opened.connection.data_received(begun() + CALL)
+    opened.after(3601)
+    assert opened.after(601) == "aborted"
+
+
+async def test_client_that_does_not_read_is_not_read() -> None:
+    opened = Opened()
+    paused: list[bool] = []
+    opened.wire.pause_reading = lambda: paused.append(True)
+    opened.wire.resume_reading = lambda: paused.append(False)
+    opened.connection.data_received(begun() + CALL)
+    opened.connection.pause_writing()
+    before = len(opened.wire.sent)
+    opened.calls[0].finish(b"x" * 100)
+    await asyncio.sleep(0)
+    assert b"x" * 100 not in opened.wire.sent[before:]
+    opened.connection.resume_writing()
+    await asyncio.sleep(0)
+    assert b"x" * 100 in opened.wire.sent[before:]
+    assert paused == [True, False]
+
+
+async def test_client_that_breaks_the_protocol_is_told() -> None:
+    opened = Opened()
+    opened.connection.data_received(b"GET / HTTP/1.1\r\n\r\n")
+    assert b"the connection does not begin as HTTP/2" in opened.wire.sent
+    assert opened.wire.state == "closed"
