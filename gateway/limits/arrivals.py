@@ -4,8 +4,8 @@ Memory: received bytes count rather than announced ones, since a connection that
 The last quarter of the memory is reserved for small requests, so that large uploads never block ordinary queries. A
 request that exceeds the limit is refused at once; while it waited, its bytes would occupy other buffers.
 
-Slow messages: the core of gRPC buffers a message and reports it only when it is complete, so its memory cannot be
-counted before. These rules bound the buffered bytes:
+Slow messages: a call of gRPC buffers a message until it is complete, and its bytes are counted only then. These rules
+bound the buffered bytes:
 
 * Nearly all messages are complete when they are awaited, or shortly after: within a tenth of the timeout. A client
   cannot send much in that time.
