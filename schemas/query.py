@@ -99,6 +99,11 @@ class Query(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     streamed: bool = False
     """True if the result goes to the client's receiver over a connection instead of a topic."""
 
+    @property
+    def due_s(self) -> float:
+        """Deadline in seconds by the reader's clock; infinite without one."""
+        return math.inf if self.deadline_ms is None else self.deadline_ms / 1e3
+
 
 def parse_query(
     task: str,

@@ -61,6 +61,9 @@ class InstanceStatus(msgspec.Struct, frozen=True, kw_only=True):
     queued_large_inputs: int = 0
     large_factor: float = 1.0
     """Ratio of the actual to the predicted time from send to answer of large queries, smoothed."""
+    waiting_inputs: tuple[int, ...] = ()
+    """Queued inputs of online queries that no batch has begun, by `urgency_level`, without zeros at the end. Large
+    queries do not count."""
     done_inputs: float = 0.0
     """Estimated number of online inputs that running batches have computed so far."""
     max_batch: int = 1

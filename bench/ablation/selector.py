@@ -98,6 +98,21 @@ PREDICTION: Final = (
         patches={f"{_INSTANCE}.others_wait_s": returning(0.0)},
     ),
     AblatedMechanism(
+        name="urgency of waiting work",
+        area=Area.PREDICTION,
+        code=(
+            f"{_WORKER}.add_later",
+            f"{_WORKER}.later_s",
+            f"{_WORKER}.blocking_s",
+            f"{_WORKER}.stated_at",
+            f"{_INSTANCE}.later_inputs",
+            f"{_INSTANCE}._take_later",
+            "workers.slots.batch_queue:inputs_by_urgency",
+            "schemas.urgency:URGENCY_BOUNDS_S",
+        ),
+        patches={f"{_WORKER}.add_later": returning(None)},
+    ),
+    AblatedMechanism(
         name="shares of slots by work",
         area=Area.PREDICTION,
         code=(f"{_INSTANCE}.share_slots", f"{_INSTANCE}.load_s", f"{_WORKER}.load_s"),

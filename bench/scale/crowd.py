@@ -99,13 +99,14 @@ class Crowd:
             self._say_due(rate)
             state = self._states[number % len(self._states)]
             best_s = self._best_s(state) if compare_every and number % compare_every == 0 else float("nan")
-            outcome = choose(self.query(), state, self.now, config)
+            query = self.query()
+            outcome = choose(query, state, self.now, config)
             if isinstance(outcome, Choice) and outcome.instance is not None:
-                yield Sent(outcome.predicted_s, self._send(state, outcome), best_s)
+                yield Sent(outcome.predicted_s, self._send(state, outcome, query.due_s), best_s)
 
-    def _send(self, state: ClusterState, choice: Choice) -> float:
+    def _send(self, state: ClusterState, choice: Choice, due_s: float) -> float:
         worker = int(choice.partition.number)
-        state.sent(choice.instance, choice.partition, 1, self.now)
+        state.sent(choice.instance, choice.partition, 1, self.now, due_s)
         self._levels[worker], self._as_of[worker] = self._level(worker) + 1.0, self.now
         state.acknowledged(choice.instance, choice.partition, self._ends[worker], self.now)
         self._ends[worker] += 1

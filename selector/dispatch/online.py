@@ -162,7 +162,7 @@ class Dispatcher(DispatcherBase):
         assert known is not None, "a chosen variant is of a task that the tenant may use"
         copy = bind_copy(known, query, outcome.variant, now) if known.shadows and received.attempts == 1 else None
         await self._forward(received, outcome, now, copied=copy is not None)
-        self._state.sent(outcome.instance, outcome.partition, query.batch, now)
+        self._state.sent(outcome.instance, outcome.partition, query.batch, now, query.due_s)
         if known.version_names:
             self._count_version(known, outcome, "answered")
         if copy is not None:

@@ -29,9 +29,9 @@ from schemas.access import EVERY_TENANT, Users
 from schemas.names import version_target
 from schemas.query import Mode, Needs, Query
 from schemas.versions import Rollout, Versions
-from selector.policy.entities import WorkerSize
 from selector.policy.replicas import NOBODY, Replicas
 from selector.policy.variants import EXACT_SIZE, PricedVariant, size_class, smallest_of
+from selector.policy.worker_kind import WorkerSize
 
 CLASSES_A_TASK: Final = 1024
 VIEWS_A_TASK: Final = 256

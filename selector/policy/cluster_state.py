@@ -27,10 +27,11 @@ from schemas.rows.catalog import ACCURACY, Profile, Variant
 from schemas.status import SERVING, InstanceState, InstanceStatus, PartitionStatus, WorkerStatus
 from schemas.versions import Versions
 from selector.policy.candidates import NO_ROOM, TaskCandidates, WorkerSizes
-from selector.policy.entities import Instance, Worker, WorkerKind
+from selector.policy.entities import Instance, Worker
 from selector.policy.partition import Partition
 from selector.policy.replicas import WHOLE_TASK, Replicas, TaskShare
 from selector.policy.variants import PricedVariant
+from selector.policy.worker_kind import WorkerKind
 
 
 class FailedLoads:
@@ -330,8 +331,8 @@ class ClusterState:
 
     # -- what this selector sends --------------------------------------------------------------------------------------
 
-    def sent(self, instance: Instance | None, partition: Partition, inputs: int, now: float) -> None:
-        """Count an online query of `inputs` inputs sent to `partition`, and to `instance` if one serves it."""
+    def sent(self, instance: Instance | None, partition: Partition, inputs: int, now: float, due_s: float) -> None:
+        """Count an online query, due at `due_s`, that is sent to `partition`, and to `instance` if one serves it."""
         large = instance is not None and instance.model.is_large(inputs)
         partition.count_send(inputs, large)
         if instance is None:
@@ -341,7 +342,7 @@ class ClusterState:
         if large:
             instance.large_inputs += inputs
         else:
-            worker.take_work(instance, inputs, now)
+            worker.take_work(instance, inputs, now, due_s)
             instance.add(inputs, now)
         self._resort(instance, now)
 

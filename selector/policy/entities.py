@@ -9,14 +9,17 @@ hundred queries) it is modelled as a bucket: each send fills it, and it drains a
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Final, NamedTuple, Self
+from typing import Final
 
-from schemas.hardware import CorePrice, after_batch, cores_of, slots_taken
+from schemas.hardware import after_batch, slots_taken
 from schemas.latency import LatencyModel
 from schemas.status import InstanceState, InstanceStatus, WorkerStatus
+from schemas.urgency import LEAST_URGENT, urgency_level
 from selector.policy.partition import Partition, Unread, take_offsets
 from selector.policy.variants import PricedVariant
+from selector.policy.worker_kind import WorkerKind
 
 _SMOOTHING: Final = 0.1
 _MAX_HOP_S: Final = 0.25
@@ -27,33 +30,9 @@ _STREAM_SHARE: Final = 0.6
 equally busy machines.
 """
 _ACTIVE: Final = InstanceState.ACTIVE
+_LEAST_S: Final = 1e-6
 _BURST_S: Final = 0.05
 """Time constant in seconds of the recent rate of sends: some dozen queries of a burst that could fill a machine."""
-
-
-class WorkerSize(NamedTuple):
-    """Size of a worker."""
-
-    memory: int
-    """Memory in bytes."""
-    cores: int
-    """Cores that one batch may use."""
-
-
-class WorkerKind(NamedTuple):
-    """Size of a worker and price of its cores."""
-
-    room: WorkerSize
-    core_price: CorePrice
-
-    @classmethod
-    def of(cls, status: WorkerStatus) -> Self:
-        """Return the kind of the worker that sent the status."""
-        slots = max(status.slots, 1)
-        return cls(
-            WorkerSize(status.memory_total, cores_of(status.hardware, slots, status.threads)),
-            CorePrice.of(status.hardware, slots, status.threads, status.price_per_hour),
-        )
 
 
 @dataclass(slots=True, eq=False, repr=False)
@@ -70,10 +49,17 @@ class Worker:
     streamed_hop_s: float = 0.0
     """The same with a result that is sent over a connection."""
     status_at: float = 0.0
+    stated_at: float = 0.0
+    """Time at which it made its last status, by the estimated hop; levels of urgency count from it."""
     expires_at: float = 0.0
     """Time at which its last status becomes invalid and the worker counts as gone."""
     free_at: list[float] = field(default_factory=list[float])
     """Time at which each slot will have finished its known work, soonest first."""
+    later_s: list[float] = field(default_factory=lambda: [0.0] * (LEAST_URGENT + 1))
+    """Mean seconds of a slot that waiting work beyond each level of urgency takes; a query of that level overtakes it.
+    """
+    blocking_s: float = _LEAST_S
+    """Seconds from one to the next end of a batch while slots compute such work."""
     sent_to: "set[Instance]" = field(default_factory=set["Instance"])
     """Its instances that were sent an online query since the last status."""
     busy: int = 0
@@ -111,13 +97,14 @@ class Worker:
     def take_status(self, reported: WorkerStatus, now: float, ttl_s: float) -> None:
         """Update it and its instances from its status, which is valid for `ttl_s`."""
         self.count_sends(now)
-        self.status_at, self.expires_at = now, now + ttl_s
+        self.status_at, self.stated_at, self.expires_at = now, now - self.hop_s / 2, now + ttl_s
         self.cpus, self.cpu_busy = reported.cpus, reported.cpu_busy
         backlogs_s = reported.slot_backlogs_s if len(reported.slot_backlogs_s) == self.slots else ()
         backlogs_s = sorted(backlogs_s) or [reported.backlog_s / self.slots] * self.slots
         self.free_at = [now + backlog_s for backlog_s in backlogs_s]
         self.sent_to.clear()
         self.busy, self.load_s = 0, 0.0
+        self.later_s, self.blocking_s = [0.0] * (LEAST_URGENT + 1), _LEAST_S
         for of_instance in reported.instances:
             instance = self.instances.get(of_instance.variant)
             if instance is not None:
@@ -146,19 +133,31 @@ class Worker:
     def _decayed_sends(self, now: float) -> float:
         return self.decayed_sends * math.exp((self.decayed_sends_at - now) / _BURST_S)
 
-    def take_work(self, instance: "Instance", inputs: int, now: float) -> None:
+    def take_work(self, instance: "Instance", inputs: int, now: float, due_s: float) -> None:
         """Count an online query sent now to an instance: it takes the slots that are free first."""
-        self.take_inputs(instance, int(instance.waiting(now) + 0.5), inputs, now)
+        self.take_inputs(instance, int(instance.waiting(now) + 0.5), inputs, now, urgency_level(due_s - self.stated_at))
 
-    def take_inputs(self, instance: "Instance", waiting: int, inputs: int, now: float) -> None:
+    def take_inputs(self, instance: "Instance", waiting: int, inputs: int, now: float, level: int = 0) -> None:
         """Count inputs of an instance that has `waiting` inputs before them."""
         model = instance.model
         before = waiting % model.max_batch  # they join the last batch
         seconds = (model.batch_s(before + inputs) - model.batch_s(before)) * instance.slowdown
+        if level and self.wait_s(now, instance.width) > 0.0:  # else they are computed at once
+            instance.add_later(inputs, level)
+            self.add_later(instance, seconds, level)
         batches = min(math.ceil(inputs / model.max_batch), instance.parallel)  # batches that run in parallel
         for _ in range(batches):
             self.free_at = after_batch(self.free_at, seconds / batches, instance.width, now)
         self.sent_to.add(instance)
+
+    def add_later(self, instance: "Instance", seconds: float, level: int) -> None:
+        """Count waiting work of an instance as work that queries of the levels below `level` overtake."""
+        later_s, mean_s = self.later_s, seconds * instance.width / self.slots
+        for place in range(level):
+            later_s[place] += mean_s
+        model = instance.model
+        batch_s = model.batch_s(min(instance.later_inputs[0], model.best_batch)) * instance.slowdown
+        self.blocking_s = max(self.blocking_s, batch_s / self.slots)
 
     def wait_s(self, now: float, width: int) -> float:
         """Return the seconds until `width` slots are free, or all slots if the worker has fewer."""
@@ -206,6 +205,8 @@ class Instance:
     level: float = 0.0
     """Inputs of online queries waiting or in computation, as of `level_at`."""
     level_at: float = 0.0
+    later_inputs: list[int] = field(default_factory=lambda: [0] * (LEAST_URGENT + 1))
+    """Inputs among these that wait and are beyond each level of urgency; a query of that level overtakes them."""
     mean_inputs: float = 1.0
     """Mean inputs of a query among these, at most a batch; one slot computes them together."""
     large_inputs: int = 0
@@ -247,9 +248,12 @@ class Instance:
         left = self.level - (now - self.level_at) * self.rate
         return left if left > 0.0 else 0.0
 
-    def waiting_in_slot(self, now: float) -> int:
-        """Return one slot's share of the waiting inputs; 0 while a slot is free."""
-        queries = int((self.waiting(now) / self.mean_inputs + 0.5) / max(self.slots, 1.0))
+    def waiting_in_slot(self, now: float, level: int = LEAST_URGENT) -> int:
+        """Return one slot's share of the inputs that a query of this level waits for; 0 while a slot is free."""
+        waiting, overtaken = self.waiting(now), self.later_inputs[level]
+        if overtaken:
+            waiting = max(waiting - overtaken, 0.0)
+        queries = int((waiting / self.mean_inputs + 0.5) / max(self.slots, 1.0))
         return int(queries * self.mean_inputs)
 
     def occupied_slots(self, now: float) -> int:
@@ -285,8 +289,27 @@ class Instance:
         self.parallel = reported.parallel
         self.offline_inputs = reported.queued_offline_inputs + unread_offline.inputs
         self.large_inputs = reported.queued_large_inputs + unread.large_inputs
+        self._take_later(reported.waiting_inputs, unread.inputs)
         self._take_level(reported, unread, now)
         self._take_slot_rate(reported)
+
+    def add_later(self, inputs: int, level: int) -> None:
+        """Count waiting inputs as ones that its queries of the levels below `level` overtake."""
+        for place in range(level):
+            self.later_inputs[place] += inputs
+
+    def _take_later(self, reported: Sequence[int], unread: float) -> None:
+        """Set the work that others overtake. Unread queries are taken for as urgent as the waiting ones.
+
+        Queries of its own do not overtake unread ones, because a worker reads in the order of the log.
+        """
+        self.later_inputs = [0] * (LEAST_URGENT + 1)
+        waiting = sum(reported)
+        seconds = self.model.batch_s(waiting + int(unread)) * self.slowdown
+        for level, inputs in enumerate(reported):
+            if inputs:
+                self.add_later(inputs, level)
+                self.worker.add_later(self, seconds * inputs / waiting, level)
 
     def _take_level(self, reported: InstanceStatus, unread: Unread, now: float) -> None:
         """Set its backlog, and count unread queries at its worker, which does not know them."""
@@ -334,13 +357,20 @@ class Instance:
         """Return true if other instances leave too few slots, or may by sends since the last status."""
         return self.lacks_slot or self.worker.wait_s(now, self.width) > 0.0
 
-    def others_wait_s(self, now: float) -> float:
-        """Return the seconds until other instances of its worker leave enough slots for a batch."""
+    def others_wait_s(self, now: float, level: int = LEAST_URGENT) -> float:
+        """Return the seconds until other instances of its worker leave enough slots for a query of this level.
+
+        Nothing is preempted: if only less urgent work is left, its batches follow one another, and the query waits for
+        the end of one.
+        """
         worker = self.worker
         if worker.free_at[-1] <= now:
             return 0.0
+        wait_s, overtaken_s = worker.wait_s(now, self.width), worker.later_s[level]
+        if overtaken_s > wait_s:
+            return min((wait_s - overtaken_s) % worker.blocking_s, wait_s)
         compete = self.lacks_slot or len(worker.sent_to) > (self in worker.sent_to)
-        return worker.wait_s(now, self.width) if compete else 0.0
+        return wait_s - overtaken_s if compete else 0.0
 
     def work_s(self, now: float) -> float:
         """Return the seconds of online work: its own at its rate, or its worker's before it, whichever is longer."""

@@ -22,9 +22,11 @@ their estimated CPU use.
 """
 
 from collections.abc import Iterable
+from math import inf
 from typing import Final
 
 from schemas.latency import PIECES_SHARE
+from schemas.urgency import LEAST_URGENT, urgency_level
 from selector.policy.cluster_state import ClusterState
 from selector.policy.entities import Instance
 from selector.policy.variants import PricedVariant
@@ -44,27 +46,36 @@ on other machines.
 """
 
 
-def finish_s(instance: Instance, batch: int, now: float, offline: bool = False, streamed: bool = False) -> float:
+def finish_s(
+    instance: Instance,
+    batch: int,
+    now: float,
+    offline: bool = False,
+    streamed: bool = False,
+    due_s: float = inf,
+) -> float:
     """Return the predicted seconds until `batch` inputs sent now are answered.
 
     Offline queries wait for all others; to an online one they cost at most the running batch, and nothing while they
-    leave a slot free. A streamed answer does not pass the broker.
+    leave a slot free. A streamed answer does not pass the broker. An online query that is due at `due_s` overtakes less
+    urgent ones.
     """
     model, worker = instance.model, instance.worker
     hops_s = worker.streamed_hop_s if streamed else worker.hop_s
-    others_s = instance.others_wait_s(now) if worker.free_at[-1] > now else 0.0
     if batch > model.max_batch and not offline and model.is_large(batch):
-        return hops_s + _large_s(instance, batch, now, others_s)
+        return hops_s + _large_s(instance, batch, now)
+    level = LEAST_URGENT if offline or not worker.later_s[0] else urgency_level(due_s - worker.stated_at)
+    others_s = instance.others_wait_s(now, level) if worker.free_at[-1] > now else 0.0
     if instance.level or instance.offline_inputs or instance.large_inputs:
-        return hops_s + _queued_s(instance, batch, now, offline, others_s)
+        return hops_s + _queued_s(instance, batch, now, offline, others_s, level)
     own_s = model.promised[batch] if batch <= model.max_batch else model.promised_s(batch)
     return hops_s + others_s + own_s * instance.slowdown
 
 
-def _queued_s(instance: Instance, batch: int, now: float, offline: bool, others_s: float) -> float:
+def _queued_s(instance: Instance, batch: int, now: float, offline: bool, others_s: float, level: int) -> float:
     """Return the predicted seconds of a query behind the instance's backlog, without hops."""
     model, slowdown = instance.model, instance.slowdown
-    waiting = instance.waiting_in_slot(now)
+    waiting = instance.waiting_in_slot(now, level)
     offline_inputs, large_inputs = instance.offline_inputs, instance.large_inputs
     ahead_s = 0.0
     if offline_inputs > 0.0 and offline:
@@ -86,12 +97,12 @@ def _queued_s(instance: Instance, batch: int, now: float, offline: bool, others_
     return max(backlog_s, others_s) + own_s * slowdown
 
 
-def _large_s(instance: Instance, batch: int, now: float, others_s: float) -> float:
+def _large_s(instance: Instance, batch: int, now: float) -> float:
     """Return the predicted seconds of a large query behind all others and in one slot, without hops."""
     model = instance.model
     waiting_s = model.batch_s(instance.waiting_in_slot(now)) * instance.effective_slowdown
     factor = max(instance.slowdown, instance.large_factor)
-    return max(waiting_s, others_s) + model.query_s(instance.large_inputs + batch) * factor
+    return max(waiting_s, instance.others_wait_s(now)) + model.query_s(instance.large_inputs + batch) * factor
 
 
 def idle_finish_s(instance: Instance, batch: int, streamed: bool = False) -> float:

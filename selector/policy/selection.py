@@ -157,14 +157,17 @@ def _soonest_replica(
     if len(instances) > FEW:
         instances = _drawn(context, group, limit_s)
     now, batch, offline, streamed = context.now, context.batch, context.offline, context.streamed
+    due_s = context.query.due_s
     best: Instance | None = None
     for instance in instances:
         worker = instance.worker
-        if worker.expires_at <= now or (instance.lacks_slot and worker.free_at[0] - now > limit_s):
+        if worker.expires_at <= now:
+            continue
+        if instance.lacks_slot and worker.free_at[0] - now - worker.later_s[0] > limit_s:
             continue
         if tried and instance.is_blocked(now) and _is_slower(instance, tried, batch, streamed):
             continue
-        finish = finish_s(instance, batch, now, offline, streamed)
+        finish = finish_s(instance, batch, now, offline, streamed, due_s)
         if finish < limit_s or (finish == limit_s and best is None):
             best, limit_s = instance, finish
     if best is None:
@@ -176,11 +179,14 @@ def _soonest_replica(
 
 
 def _drawn(context: ChoiceContext, group: ReplicaGroup, limit_s: float) -> Sequence[Instance]:
-    """Return the replicas of a large group to examine, see `selector.policy.replicas`; none if none can be in time."""
+    """Return the replicas of a large group to examine, see `selector.policy.replicas`; none if none can be in time.
+
+    If the soonest has work that the query may overtake, another one may have more of it.
+    """
     if group.idle.items:
         return two_of(group.idle.items, _seed(context))
     first = group.soonest()
-    if first is not None:
+    if first is not None and not first.worker.later_s[0]:
         soonest_s = finish_s(first, context.batch, context.now, context.offline, context.streamed)
         if soonest_s > limit_s:
             return ()
@@ -216,7 +222,7 @@ def _upgrade(context: ChoiceContext, choice: Choice, candidates: Candidates) -> 
             if share > 0.0 and replicas.is_shared:
                 share /= replicas.senders
             if share > 0.0 and (share >= 1.0 or _seed(context) < share * (1 << 32)):
-                finish = finish_s(instance, batch, now, streamed=context.streamed)
+                finish = finish_s(instance, batch, now, streamed=context.streamed, due_s=context.query.due_s)
                 if finish <= context.slack_s:
                     partition = instance.partitions[instance.turn % len(instance.partitions)]
                     return Choice(

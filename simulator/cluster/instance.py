@@ -377,7 +377,9 @@ class SimulatedInstance:
             partitions=self._statuses(self.online),
             offline_partitions=self._statuses(self.offline),
             queued=len(self.held),
+            waiting=self.work.queue.waiting_online(),
             done_inputs=self.worker.schedule.done_inputs(self, now),
+            now_s=now,
         )
 
     def _statuses(self, logs: dict[int, PartitionLog]) -> tuple[PartitionStatus, ...]:

@@ -142,7 +142,7 @@ class SimulatedSelector:
         self._meter.forwarded(query, variant.name, outcome.upgraded)
         large = query.batch if instance is not None and instance.model.is_large(query.batch) else 0
         self._send(taken, outcome, now, large)
-        self.state.sent(instance, partition, query.batch, now)
+        self.state.sent(instance, partition, query.batch, now, query.due_s)
         if instance is None:
             self._demand_variant(variant.name, now)
 

@@ -313,13 +313,17 @@ class ServingInstance:
 
     def status(self) -> InstanceStatus:
         """Return the current status of the instance."""
+        with self._executor.lock:
+            waiting = self._queue.waiting_online()
         return self.work.status(
             self.model.name,
             self._metrics,
             partitions=self._partition_status(self._online),
             offline_partitions=self._partition_status(self._offline),
             queued=self._online.in_flight + self._offline.in_flight,
+            waiting=waiting,
             done_inputs=self._executor.done_inputs(self),
+            now_s=time.monotonic(),
         )
 
     def update_health(self, now_s: float) -> None:

@@ -11,14 +11,14 @@ Rules.
 The caller guards `queue`, and calls of `next_batch`, with the lock of the executor. The rest belongs to one thread.
 """
 
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from typing import Final, Generic, NamedTuple, Protocol, TypeVar
 
 from schemas.latency import LatencyModel
 from schemas.status import InstanceState, InstanceStatus, PartitionStatus
 from workers.serving.health import BatchMeter, HealthReading, next_state
 from workers.serving.offline_throttle import OfflineThrottle, QueuedInputs
-from workers.slots.batch_queue import BatchQueue, NextBatch, WaitingBatches, batch_s
+from workers.slots.batch_queue import BatchQueue, NextBatch, WaitingBatches, batch_s, inputs_by_urgency
 from workers.slots.footprint import Footprint
 from workers.slots.large_queries import W
 
@@ -186,7 +186,9 @@ class InstanceWork(Generic[K, W]):
         partitions: Sequence[PartitionStatus],
         offline_partitions: Sequence[PartitionStatus],
         queued: int,
+        waiting: Iterable[W],
         done_inputs: float,
+        now_s: float,
     ) -> InstanceStatus:
         """Return the status of the instance.
 
@@ -196,7 +198,9 @@ class InstanceWork(Generic[K, W]):
             partitions: its partitions of the topic of online queries.
             offline_partitions: its partitions of the topic of offline queries.
             queued: queries that were fetched and not yet answered.
+            waiting: the waiting online work of the queue.
             done_inputs: inputs of batches under way that should be computed by now.
+            now_s: present time.
         """
         meter, backlog = self.meter, self.backlog
         return InstanceStatus(
@@ -210,6 +214,7 @@ class InstanceWork(Generic[K, W]):
             queued_large=backlog.large_queries,
             queued_large_inputs=backlog.large,
             large_factor=meter.large_factor,
+            waiting_inputs=inputs_by_urgency(waiting, now_s),
             done_inputs=done_inputs,
             max_batch=self.latency.max_batch,
             parallel=self.footprint.parallel,

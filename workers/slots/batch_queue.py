@@ -31,6 +31,7 @@ from typing import Final, Generic, NamedTuple, TypeAlias
 
 from schemas.hardware import after_batch
 from schemas.latency import BATCH_OVERHEAD_S, LatencyModel
+from schemas.urgency import LEAST_URGENT, urgency_level
 from workers.slots.large_queries import LargeQueries, PieceTurn, QueuedWork, W
 
 _MOST_ROUNDS: Final = 4
@@ -61,6 +62,16 @@ def slot_backlogs_s(left_s: Sequence[float], waiting: Iterable[WaitingBatches]) 
         for _ in range(rounds):
             slots = after_batch(slots, batches.seconds * batches.number / rounds, batches.width)
     return tuple(slots)
+
+
+def inputs_by_urgency(waiting: Iterable[QueuedWork], now_s: float) -> tuple[int, ...]:
+    """Return the inputs of waiting work by level of urgency, without zeros at the end."""
+    inputs = [0] * (LEAST_URGENT + 1)
+    for work in waiting:
+        inputs[urgency_level(work.deadline_s - now_s)] += work.inputs
+    while inputs and not inputs[-1]:
+        inputs.pop()
+    return tuple(inputs)
 
 
 NO_DEADLINE: Final = math.inf
@@ -199,6 +210,10 @@ class BatchQueue(Generic[W]):
     def waiting(self) -> list[W]:
         """Return all work that waits, in no particular order."""
         return [entry.work for lane in self._lanes.values() for entry in lane] + [*self._large, *self._large_offline]
+
+    def waiting_online(self) -> list[W]:
+        """Return the online work that waits, large queries excluded, in no particular order."""
+        return [entry.work for (offline, _), lane in self._lanes.items() if not offline for entry in lane]
 
     def _count_large(self, before: int) -> None:
         """Report to the turn the large online queries that left the queue, given their number before."""

@@ -95,7 +95,7 @@ def simulate(slots: int, load: float) -> list[Answered]:
         later: list[tuple[float, str, list[Waiting], int]] = []
         if what == "send":
             later.append((now + HOP_S, "arrive", [Waiting(now, finish_s(instance, 1, now))], 0))
-            state.sent(instance, instance.partitions[0], 1, now)
+            state.sent(instance, instance.partitions[0], 1, now, NO_DEADLINE)
             later.append((now + draw.expovariate(load * slots * RATE), "send", [], 0))
         elif what == "arrive":
             state.acknowledged(instance, instance.partitions[0], worker.arrived, now)

@@ -3,6 +3,7 @@
 import heapq
 import random
 from collections import deque
+from math import inf
 from statistics import median, quantiles
 from typing import NamedTuple
 
@@ -85,7 +86,7 @@ def simulate(names: list[str]) -> list[tuple[float, float]]:
         elif what == "send":
             instance = _instance(state, asked.name)
             later.append((now + HOP_S, "arrive", Asked(asked.name, now, finish_s(instance, 1, now))))
-            state.sent(instance, instance.partitions[0], 1, now)
+            state.sent(instance, instance.partitions[0], 1, now, inf)
             state.acknowledged(instance, instance.partitions[0], worker.sent[asked.name], now)
             worker.sent[asked.name] += 1
         elif what == "arrive":

@@ -199,9 +199,17 @@ def refused(asked: Query, where: ClusterState, *, now: float = NOW) -> Refusal:
     return outcome
 
 
-def send(where: ClusterState, choice: Choice, count: int = 1, *, now: float = NOW, offline: bool = False) -> None:
+def send(
+    where: ClusterState,
+    choice: Choice,
+    count: int = 1,
+    *,
+    now: float = NOW,
+    due_s: float = NOW,
+    offline: bool = False,
+) -> None:
     for _ in range(count):
         if offline and choice.instance is not None:
             where.sent_offline(choice.instance, choice.partition, 1, now)
         else:
-            where.sent(choice.instance, choice.partition, 1, now)
+            where.sent(choice.instance, choice.partition, 1, now, due_s)

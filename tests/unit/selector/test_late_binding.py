@@ -49,7 +49,7 @@ def test_bind_waits_for_online_queries() -> None:
     for target in (FAST, GOOD):
         choice = choose(query(target=target, batch=100), where, NOW, CONFIG)
         assert isinstance(choice, Choice)
-        where.sent(choice.instance, choice.partition, 100, NOW)
+        where.sent(choice.instance, choice.partition, 100, NOW, NOW)
         where.acknowledged(choice.instance, choice.partition, 99, NOW, large_inputs=100)
     assert bound(where, offline()) == []
     where.apply_status(status(instance(FAST), instance(GOOD)), NOW + 0.1)
@@ -64,7 +64,7 @@ def test_bind_gives_less_while_online_queries_arrive() -> None:
     where = three()
     choice = choose(query(target=FAST), where, NOW, CONFIG)
     assert isinstance(choice, Choice)
-    where.sent(choice.instance, choice.partition, 1, NOW)
+    where.sent(choice.instance, choice.partition, 1, NOW, NOW)
     where.acknowledged(choice.instance, choice.partition, 100, NOW)
     assert 0 < given(where, NOW + 0.05) < idle // 4
     assert given(where, NOW + 0.2) > idle // 2, "the rest"

@@ -128,7 +128,7 @@ class Simulation:
 
     def send(self, choice: Choice, asked: Query) -> None:
         name = choice.variant.name
-        self.state.sent(choice.instance, choice.partition, 1, self.now)
+        self.state.sent(choice.instance, choice.partition, 1, self.now, asked.due_s)
         self.state.acknowledged(choice.instance, choice.partition, self.ends[name], self.now)
         self.ends[name] += 1
         deadline = asked.deadline_ms / 1000 if asked.deadline_ms else float("inf")

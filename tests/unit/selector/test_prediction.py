@@ -120,7 +120,7 @@ def served(where: ClusterState) -> Instance:
 def given(where: ClusterState, number: int, offset: int = 100) -> None:
     """Send a large query and acknowledge it at this offset."""
     choice = chosen(query(batch=LARGE, id=str(number)), where)
-    where.sent(choice.instance, choice.partition, LARGE, NOW)
+    where.sent(choice.instance, choice.partition, LARGE, NOW, NOW)
     where.acknowledged(choice.instance, choice.partition, offset, NOW, LARGE)
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from contextlib import nullcontext
 from random import Random
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 import pytest
@@ -68,9 +68,9 @@ def looked_at(monkeypatch: pytest.MonkeyPatch) -> list[Instance]:
     """Record the instances for which a decision predicts a finish, in order."""
     seen: list[Instance] = []
 
-    def counted(running: Instance, batch: int, now: float, offline: bool = False, streamed: bool = False) -> float:
+    def counted(running: Instance, *arguments: Any, **named: Any) -> float:
         seen.append(running)
-        return finish_s(running, batch, now, offline, streamed)
+        return finish_s(running, *arguments, **named)
 
     monkeypatch.setattr(policy, "finish_s", counted)
     return seen
@@ -107,13 +107,13 @@ def test_replica_is_idle_again_after_catching_up() -> None:
         choice = choose(query(id=f"q{number}", target=FAST), where, NOW, DEFAULT)
         taken.append(place_of(choice))
         assert isinstance(choice, Choice)
-        where.sent(choice.instance, choice.partition, 1, NOW)
+        where.sent(choice.instance, choice.partition, 1, NOW, NOW)
     assert sorted(taken) == list(range(MANY))
     group = where.tasks[query().task].serving[FAST].group
     assert not group.idle
     later = choose(query(target=FAST), where, NOW + 0.5, DEFAULT)
     assert isinstance(later, Choice)
-    where.sent(later.instance, later.partition, 1, NOW + 0.5)
+    where.sent(later.instance, later.partition, 1, NOW + 0.5, NOW)
     assert group.idle
 
 
@@ -221,7 +221,7 @@ def test_upgrades_leave_room_for_those_of_other_selectors(replicas: int, partiti
     upgraded = sum(isinstance(choice, Choice) and choice.upgraded for choice in choices)
     assert upgraded / len(asked) == pytest.approx(1 / senders, rel=0.5)
     assert isinstance(choices[0], Choice)
-    where.sent(choices[0].instance, choices[0].partition, 1, NOW)
+    where.sent(choices[0].instance, choices[0].partition, 1, NOW, NOW)
     assert sum(worker.sends for worker in where.workers.values()) == senders
 
 
@@ -246,7 +246,7 @@ def test_replica_groups_are_consistent_after_any_statuses() -> None:
         where.apply_status(status(held, worker=f"w{place}", at=now), now)
         choice = choose(query(id=f"q{step}", sent=now), where, now, DEFAULT)
         if isinstance(choice, Choice):
-            where.sent(choice.instance, choice.partition, 1, now)
+            where.sent(choice.instance, choice.partition, 1, now, now)
         group = serving[FAST].group
         assert len(group.members) == len({running.worker.name for running in group.members}) == 40
         assert set(group.idle) <= set(group.members)
@@ -292,7 +292,7 @@ def test_wide_variant_waits_for_a_taken_slot() -> None:
 def test_wide_variant_occupies_all_its_slots() -> None:
     state = both()
     wide = wide_of(state)
-    state.sent(wide, wide.partitions[0], 1, NOW)
+    state.sent(wide, wide.partitions[0], 1, NOW, NOW)
     assert wide.worker.wait_s(NOW, 1) == pytest.approx(wide.model.batch_s(1)), "two slots for so long"
     state.apply_status(status(instance(NARROW, parallel=2), instance(WIDE, queued=1)), NOW + 0.1)
     narrow = state.workers["cpu-0"].instances[NARROW]
@@ -306,7 +306,7 @@ def test_wide_variant_starts_when_all_its_slots_are_free() -> None:
     wide = wide_of(state)
     own_s = wide.model.batch_s(1)
     assert finish_s(wide, 1, NOW) > 0.1 + own_s
-    state.sent(wide, wide.partitions[0], 1, NOW)
+    state.sent(wide, wide.partitions[0], 1, NOW, NOW)
     assert wide.worker.free_at == pytest.approx([NOW + 0.1 + own_s] * 2)
 
 

@@ -243,7 +243,7 @@ def test_idle_worker_expires_later_until_it_gets_a_query() -> None:
     assert chosen(query(), where, now=NOW + 3.1).instance is None
     choice = chosen(query(), where, now=NOW + 1.5)
     assert choice.instance is not None
-    where.sent(choice.instance, choice.partition, 1, NOW + 1.5)
+    where.sent(choice.instance, choice.partition, 1, NOW + 1.5, NOW)
     assert chosen(query(), where, now=NOW + 2.4).instance is not None
     assert chosen(query(), where, now=NOW + 2.6).instance is None  # a worker with queries would have sent a status
 

@@ -9,7 +9,15 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from schemas.latency import BATCH_OVERHEAD_S, BatchLatency, LatencyModel
-from workers.slots.batch_queue import NO_DEADLINE, BatchQueue, WaitingBatches, share_of_slot, slot_backlogs_s
+from schemas.urgency import LEAST_URGENT
+from workers.slots.batch_queue import (
+    NO_DEADLINE,
+    BatchQueue,
+    WaitingBatches,
+    inputs_by_urgency,
+    share_of_slot,
+    slot_backlogs_s,
+)
 
 NOW = 1000.0
 LATENCY = LatencyModel([BatchLatency(1, 0.010, 0.010), BatchLatency(8, 0.024, 0.024)], max_batch=8)
@@ -251,6 +259,19 @@ def test_batch_of_longer_inputs_is_smaller() -> None:
 
     assert [batch_of(extra_s, 0.0331) for extra_s in (0.0, 0.003, -0.001)] == [8, 5, 8]
     assert [batch_of(extra_s, 0.0161) for extra_s in (0.0, 0.003, -0.001)] == [4, 1, 8]
+
+
+def test_inputs_by_urgency_counts_levels_up_to_the_last() -> None:
+    due_s = (-1.0, 0.025, 0.026, 0.3, 0.3)
+    waiting = [Waiting(inputs=2, deadline_s=NOW + left_s) for left_s in due_s]
+    assert inputs_by_urgency(waiting, NOW) == (4, 2, 0, 0, 4)
+    assert inputs_by_urgency([Waiting(deadline_s=NO_DEADLINE)], NOW) == (*[0] * LEAST_URGENT, 1)
+    assert inputs_by_urgency([], NOW) == ()
+
+
+def test_batch_queue_waiting_online_leaves_offline_out() -> None:
+    items = [Waiting(), Waiting(offline=True), Waiting(shape="other")]
+    assert queue_of(items).waiting_online() == [items[0], items[2]]
 
 
 def test_slot_backlogs_s_assigns_batches_to_earliest_slot() -> None:

@@ -180,8 +180,9 @@ def test_instance_work_status_reports_measures_and_backlog() -> None:
     compute(work, [Work(4)], 8 * INPUT_S)
     online, offline = PartitionStatus(0, 5, 6), PartitionStatus(0, 7, 7)
     found = work.status(
-        "v", Answers(9, 8, 7, 6), partitions=[online], offline_partitions=[offline], queued=3, done_inputs=1.5
-    )
+        "v", Answers(9, 8, 7, 6), partitions=[online], offline_partitions=[offline], queued=3,
+        waiting=[Work(3, deadline_s=NOW + 0.3)], done_inputs=1.5, now_s=NOW,
+    )  # fmt: skip
     assert found == InstanceStatus(
         variant="v",
         state=InstanceState.DRAINING,
@@ -192,6 +193,7 @@ def test_instance_work_status_reports_measures_and_backlog() -> None:
         queued_offline_inputs=7,
         queued_large=1,
         queued_large_inputs=500,
+        waiting_inputs=(0, 0, 0, 0, 3),
         done_inputs=1.5,
         max_batch=8,
         parallel=2,
