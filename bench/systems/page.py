@@ -25,9 +25,6 @@ _REASONS: Final = (
     "  workers start in time for a burst that it knows of. At low load it answers the most accurate class on a CPU",
     "  worker that takes 275 of the 300 ms allowed. Whole workers instead of real numbers do not raise its price.",
     "* A burst that is shorter than the start of a worker (30 s) is either paid for all the time or missed at first.",
-    "* A selector counts all work that waits in the slots, although a worker computes the most urgent first. On the",
-    "  fleet that `static` has for the Azure code trace (9 t4, 1 inf1; seed 0) `infaas` violates 13.7 % and `static`",
-    "  7.6 %: 29 % of its image queries with 60 ms, and 2 % of those of `static`.",
 )
 _THROUGHPUT: Final = (
     "The highest rate of a flat load at which at most 1 % of the queries are violated, found by bisection to 10 %.",

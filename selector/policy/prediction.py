@@ -5,6 +5,9 @@ profile, multiplied by the measured slowdown. Of the backlog one slot's share co
 in all slots that others leave. Batches in a backlog take at least the recently observed time per batch
 (`queue_slowdown`). Otherwise all queries to a busy machine would be late by the same time.
 
+Of the backlogs only work at least as urgent as the query counts, because workers compute the earliest deadline first.
+Nothing is preempted, so a query also waits for the end of a less urgent batch.
+
 For upgrades an instance is idle if the query would wait unnoticeably short, and if the worker could serve its present
 rate of queries that way within a share of its slots. Upgrades must leave that room, or accuracy and latency would
 oscillate with every burst.

@@ -2,8 +2,8 @@
 
 Up to `FEW` replicas are all examined. Of more, two are drawn from the idle ones, which is as good as a full search
 while there are any. Otherwise two are drawn from all (the power of two choices), and the best of them and of the one
-that is free first is taken; if not even that one is in time, none is. Random draws suit several selectors: if all chose
-the single best replica, they would flood it between two statuses.
+that is free first is taken; if not even that one is in time and no work is overtaken there, none is. Random draws suit
+several selectors: if all chose the single best replica, they would flood it between two statuses.
 
 An instance becomes idle by a status, or when its known work is finished at its own rate.
 
