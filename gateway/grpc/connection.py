@@ -106,6 +106,8 @@ class GrpcConnection(asyncio.Protocol):
         self._loop = asyncio.get_running_loop()
         self._http2 = Http2Server(self, STREAMS, _HEADER_BYTES)
         self._streams: dict[int, _Stream] = {}
+        self._blocked: dict[int, _Stream] = {}
+        """Streams with data that waits for windows, or for the transport."""
         self._transport: asyncio.Transport
         self._peer: tuple[str, int] = ("", 0)
         self._certified: tuple[str, ...] = ()
@@ -114,9 +116,7 @@ class GrpcConnection(asyncio.Protocol):
         self._closing_s: float | None = None
         """Time at which the end of the connection was announced; None: it is in use."""
         now_s = self._loop.time()
-        self._opened_s = self._used_s = now_s
-        self._heard_s: float | None = None
-        """Time of the last frame; None: nothing has come yet."""
+        self._opened_s = self._used_s = self._heard_s = now_s
         self._pinged_s: float | None = None
 
     # -- protocol of asyncio -------------------------------------------------------------------------------------------
@@ -133,8 +133,8 @@ class GrpcConnection(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """Cancel the calls of the client."""
         streams, self._streams = self._streams, {}
-        for stream in streams.values():
-            self._abandon(stream)
+        for number, stream in streams.items():
+            self._abandon(number, stream)
         self._left(self)
 
     def data_received(self, data: bytes) -> None:
@@ -194,15 +194,15 @@ class GrpcConnection(asyncio.Protocol):
         """Cancel a call."""
         cancelled = self._streams.pop(stream, None)
         if cancelled is not None:
-            self._abandon(cancelled)
+            self._abandon(stream, cancelled)
 
     def on_window(self) -> None:
         """Send pending data."""
-        for number, stream in list(self._streams.items()):
-            if stream.pending:
-                self.send_pending(number, stream)
+        for number, stream in list(self._blocked.items()):
+            self.send_pending(number, stream)
 
-    def _abandon(self, stream: _Stream) -> None:
+    def _abandon(self, number: int, stream: _Stream) -> None:
+        self._blocked.pop(number, None)
         stream.pending.clear()
         stream.on_sent()
         if stream.task is not None:
@@ -237,7 +237,10 @@ class GrpcConnection(asyncio.Protocol):
             if not size:
                 break
             self._flush_soon()
-        if not pending:
+        if pending:
+            self._blocked[number] = stream
+        else:
+            self._blocked.pop(number, None)
             stream.on_sent()
             if stream.trailers is not None:
                 trailers, stream.trailers = stream.trailers, None
@@ -264,7 +267,7 @@ class GrpcConnection(asyncio.Protocol):
     def look(self, now_s: float) -> None:
         """Close the connection, or ping the client, if its time has come; called each second."""
         times = self._times
-        if self._heard_s is None:
+        if not self._http2.has_settings:
             if now_s >= self._opened_s + times.begin_s:
                 self._transport.abort()
         elif self._pinged_s is not None:

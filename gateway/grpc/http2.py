@@ -101,13 +101,14 @@ class Http2Server:
         """Accept `most_streams` at once, with headers of `most_header_bytes`, names and values added up."""
         self.last_stream = 0
         """Number of the last stream that the client has opened."""
+        self.has_settings = False
+        """True once the client has begun the connection as the protocol demands."""
         self._requests = requests
         self._most_streams = most_streams
         self._headers = HeaderBlockDecoder(most_header_bytes)
         self._streams: dict[int, _Stream] = {}
         self._held = b""
         self._begun = False
-        self._has_settings = False
         self._block: tuple[int, bool, bytearray] | None = None
         """Stream, end of the stream, and pieces of a header block that is not complete."""
         self._send_window = STREAM_WINDOW
@@ -162,7 +163,7 @@ class Http2Server:
     def _on_frame(self, kind: int, flags: int, stream: int, payload: bytes) -> None:
         if self._block is not None and (kind != _CONTINUATION or stream != self._block[0]):
             raise Http2Error(Http2Code.PROTOCOL_ERROR, "a frame interrupts a header block")
-        if not self._has_settings and kind != _SETTINGS:
+        if not self.has_settings and kind != _SETTINGS:
             raise Http2Error(Http2Code.PROTOCOL_ERROR, "the first frame is not SETTINGS")
         if kind == _DATA:
             self._on_data(flags, stream, payload)
@@ -269,7 +270,7 @@ class Http2Server:
     def _on_settings(self, flags: int, stream: int, payload: bytes) -> None:
         if stream:
             raise Http2Error(Http2Code.PROTOCOL_ERROR, "SETTINGS of a stream")
-        self._has_settings = True
+        self.has_settings = True
         if flags & _ACK:
             _check_size(payload, 0)
             return

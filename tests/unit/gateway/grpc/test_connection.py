@@ -59,8 +59,10 @@ class Opened:
         return self.wire.state
 
 
-async def test_connection_that_does_not_begin_is_aborted() -> None:
+@pytest.mark.parametrize("sent", [0, 5, 24])
+async def test_connection_that_does_not_begin_is_aborted(sent: int) -> None:
     opened = Opened()
+    opened.connection.data_received(begun()[:sent])
     assert (opened.after(9), opened.after(11)) == ("open", "aborted")
 
 
