@@ -87,7 +87,7 @@ async def test_read_connection_reads_idle_partitions_by_rare_fetches(
 ) -> None:
     if not (await broker_features(kafka)).groups:
         pytest.skip("the embedded broker keeps no fetch sessions")
-    monkeypatch.setattr("broker.fetch.divided_reads.IDLE_AFTER_S", 0.2)
+    monkeypatch.setattr("broker.fetch.divided_reads.IDLE_AFTER_S", 1.0)
     monkeypatch.setattr("broker.fetch.divided_reads.REVIEWED_EACH_S", 0.0)
     first, other = topics[:2]
     async with AsyncExitStack() as stack, Producer(kafka, "test") as producer:
