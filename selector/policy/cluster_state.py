@@ -370,7 +370,8 @@ class ClusterState:
                 inputs = others * partition.mean_inputs
                 if partition.offline:
                     instance.offline_inputs += inputs
-                else:
+                else:  # their deadlines are unknown, so nothing overtakes them
+                    instance.worker.take_work(instance, int(inputs + 0.5), now, due_s=now)
                     instance.level += inputs
                 self._resort(instance, now)
             partition.end = offset + 1

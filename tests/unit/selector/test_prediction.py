@@ -16,6 +16,7 @@ from selector.policy.entities import Instance
 from selector.policy.prediction import finish_s
 from tests.unit.selector.story import (
     FAST,
+    GOOD,
     NO_UPGRADES,
     NOW,
     TASK,
@@ -27,6 +28,7 @@ from tests.unit.selector.story import (
     registered,
     state_of,
     status,
+    three,
     variant,
 )
 
@@ -186,3 +188,14 @@ def test_offline_work_delays_online_only_without_a_free_slot(offline: int, delay
     alone_s = worker.hop_s + worker.instances[FAST].model.promised_s(1)
     predicted_s = finish_s(worker.instances[FAST], 1, NOW)
     assert (predicted_s > alone_s + 0.02) is delayed
+
+
+def test_queries_of_other_selectors_take_slots() -> None:
+    """An acknowledgement shows two of them: with the query of this selector they fill both slots of the worker."""
+    where = three()
+    choice = chosen(query(target=FAST), where)
+    where.sent(choice.instance, choice.partition, 1, NOW, NOW)
+    beside = where.workers["cpu-0"].instances[GOOD]
+    assert beside.others_wait_s(NOW) == 0.0
+    where.acknowledged(choice.instance, choice.partition, 102, NOW)
+    assert beside.others_wait_s(NOW) > 0.0
