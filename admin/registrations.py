@@ -68,7 +68,7 @@ async def model(context: RequestContext, request: ModelToRegister) -> Registrati
         raise InvalidRequest("companion files must be files, not folders: give a model that is a folder as `file`")
     if request.partitions > MOST_PARTITIONS and _publisher(context) is not None:
         raise InvalidRequest(
-            f"a new model may have at most {MOST_PARTITIONS} partitions for each variant, and gets more when needed: "
+            f"topics of a new task may have at most {MOST_PARTITIONS} partitions, and get more when needed: "
             "only administrators may set more"
         )
     access = _access(context, request.access)

@@ -53,6 +53,7 @@ from registry.removal.unused_files import ArtifactTransaction
 from registry.request import ProgressSink, Registration
 from registry.samples import Arrays, Samples, load_arrays, read_samples, save_arrays, take_rows
 from registry.step_runner import LOCAL, CheckedOutArtifacts, Show, StepRunner, measure_variant, variant_outputs
+from registry.topics import first_partitions
 from registry.versions import by_content, find_version, made_with, take_over
 from schemas.errors import InvalidRequest, ModelFailed, OperatorError
 from schemas.rows.catalog import Architecture, Task, TensorSpec, Variant, VariantState
@@ -92,7 +93,8 @@ async def register(
     request = replace(request, architecture=version.architecture)
     request.check()  # the version number makes the name longer
     steps = _Steps(progress)
-    planned = await _plan(request, form, precision, runner, steps.show)
+    of_variants = replace(request, partitions=await first_partitions(kafka, request.partitions))
+    planned = await _plan(of_variants, form, precision, runner, steps.show)
     steps.total = len(planned) + 1
     writer = await CatalogWriter.open(pool, kafka, artifacts, request, sha256, version, processing)
     unfinished = {variant.row.name for variant in writer.unfinished(planned)}

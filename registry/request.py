@@ -48,7 +48,7 @@ class Registration(msgspec.Struct, frozen=True, kw_only=True):
     """Processing of texts or images before the model, and of its scores after it; its files are paths here."""
     max_batch: int = BATCH_LIMIT
     partitions: int = PARTITIONS
-    """Partitions of each variant's topic, and so the most replicas of one variant."""
+    """Partitions of the topics of a new task. On a broker that can add none, also the maximum replicas of a variant."""
     hardware: str = Hardware.CPU
     threads: int = THREADS
     """Threads that compute a batch, each on a core of its own."""

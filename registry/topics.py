@@ -1,5 +1,8 @@
 """Creates, grows and drains the topics of registered tasks, variants and tenants.
 
+A variant begins with one partition, since most variants have one replica, and gets more with its replicas. Each
+partition costs memory and open files of Kafka, a lease, and a place in each status.
+
 A topic grows in Kafka first and in its row second, so a reader of the row finds the partitions in Kafka. The change of
 the row sends a notification: selectors and gateways learn of new partitions before anything is written to them.
 """
@@ -8,6 +11,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Final
 
+from broker.kafka.cluster import broker_features
 from broker.kafka.settings import KafkaSettings
 from broker.kafka.topics import (
     ensure_system_topics,
@@ -46,6 +50,15 @@ async def ensure_registered_topics(pool: Pool, kafka: KafkaSettings) -> None:
     variants = [spec for variant in ready for spec in variant_specs(variant.name, variant.partitions)]
     tenants = [spec for t in await list_tenants(pool) if not t.removing for spec in tenant_specs(t.name, t.partitions)]
     await ensure_topics(kafka, [*tasks, *variants, *tenants])
+
+
+async def first_partitions(kafka: KafkaSettings, replicas: int) -> int:
+    """Return the number of partitions of a new variant: one, or `replicas` on a broker that can add none later.
+
+    Raises:
+        OperatorError: Kafka cannot be reached.
+    """
+    return 1 if (await broker_features(kafka)).growth else replicas
 
 
 async def grow_variant_topics(pool: Pool, kafka: KafkaSettings, variant: str, partitions: int) -> None:

@@ -31,7 +31,7 @@ CLAIM_INTERVAL_S: Final = 300.0
 BATCH_LIMIT: Final = 16
 """Maximum number of inputs in a variant's batch."""
 PARTITIONS: Final = 4
-"""Partitions of the topic of each task and of each variant."""
+"""Partitions of the topics of each task, and of each variant on a broker that can add none later."""
 THREADS: Final = 1
 """Cores of one batch, both in profiling and in serving."""
 WORKER_START_S: Final = 15.0

@@ -201,7 +201,7 @@ def _row(variant: CatalogueVariant) -> Variant:
     return Variant(
         name=variant.name, architecture=variant.architecture, task=variant.task, runtime=variant.runtime,
         precision=variant.precision, hardware=variant.hardware, max_batch=variant.max_batch, artifact="",
-        state=VariantState.READY,
+        state=VariantState.READY, partitions=1,
     )  # fmt: skip
 
 

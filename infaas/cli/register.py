@@ -108,7 +108,12 @@ class RegisterFlags(msgspec.Struct, frozen=True, kw_only=True):
         typer.Option(help="Batch axis, if not the first: AXIS, or TENSOR=AXIS; repeatable. Default: from its name."),
     ] = None
     max_batch: Annotated[int, typer.Option(min=1, help="Maximum batch size.")] = BATCH_LIMIT
-    partitions: Annotated[int, typer.Option(min=1, help="Maximum replicas of a variant.")] = PARTITIONS
+    partitions: Annotated[
+        int,
+        typer.Option(
+            min=1, help="Partitions of the topics of a new task, and maximum replicas on the embedded broker."
+        ),
+    ] = PARTITIONS
     threads: Annotated[int, typer.Option(min=1, help="Threads that compute a batch.")] = THREADS
     cores: Annotated[
         list[int] | None,

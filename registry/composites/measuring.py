@@ -24,6 +24,7 @@ from registry.removal.unused_files import ArtifactTransaction
 from registry.request import ProgressSink, Registration
 from registry.samples import Arrays, Samples, save_arrays
 from registry.step_runner import CheckedOutArtifacts, Show, StepRunner, measure_variant
+from registry.topics import first_partitions
 from runtimes.composite import CASCADE, CHAIN, CascadeDocument, CompositeDocument, Stage
 from schemas.access import PUBLIC
 from schemas.errors import OperatorError
@@ -97,6 +98,8 @@ class CompositeWriter:
             pool, kafka, artifacts, plan.request, plan.source, processing=plan.processing
         )
         await asyncio.to_thread(save_arrays, folder / "samples", plan.samples.inputs)
+        partitions = await first_partitions(kafka, plan.request.partitions)
+        plan = replace(plan, request=replace(plan.request, partitions=partitions))
         return cls(plan, catalog, artifacts, folder, runner)
 
     async def write(

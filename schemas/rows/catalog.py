@@ -178,7 +178,7 @@ class Variant(msgspec.Struct, frozen=True, kw_only=True):
     reason: str = ""
     """Reason of a refusal."""
     partitions: int = PARTITIONS
-    """Partitions of the variant's topic, which limit the number of replicas that share its load."""
+    """Partitions of the variant's topics: at least one for each replica, if the broker can add partitions."""
     mixes_lengths: bool = False
     """True if inputs of different lengths may share a padded batch, because a test showed that the answers do not
     change."""

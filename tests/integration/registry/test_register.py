@@ -24,7 +24,7 @@ from registry.register import register
 from registry.removal.unused_files import ArtifactTransaction
 from registry.request import Registration
 from registry.step_runner import LocalSteps
-from registry.topics import ensure_registered_topics
+from registry.topics import ensure_registered_topics, first_partitions, grow_variant_topics
 from schemas.access import Access, Visibility
 from schemas.errors import InfaasError, InvalidRequest, OperatorError
 from schemas.rows.catalog import AccuracySource, Profile, TensorSpec, Variant, VariantState
@@ -417,16 +417,32 @@ async def test_register_creates_topics_with_partitions(
         variants=("onnx-fp32",),
     )
     (variant,) = await register(request, store_pool, kafka, artifacts, progress)
-    topics = ["infaas.tasks.topical-task", "infaas.tasks.topical-task.offline", "infaas.results.topical-task"]
-    topics += ["infaas.variants.topical.onnx-fp32.cpu", "infaas.variants.topical.onnx-fp32.cpu.offline"]
+    of_task = ["infaas.tasks.topical-task", "infaas.tasks.topical-task.offline", "infaas.results.topical-task"]
+    of_variant = ["infaas.variants.topical.onnx-fp32.cpu", "infaas.variants.topical.onnx-fp32.cpu.offline"]
     async with LagReader(kafka) as reader:
-        lag = await reader.read({"some-group": topics})
+        lag = await reader.read({"some-group": of_task + of_variant})
     assert {(one.topic, one.partition) for one in lag.group_partitions} == {
-        (topic, part) for topic in topics for part in range(3)
+        *((topic, part) for topic in of_task for part in range(3)),
+        *((topic, 0) for topic in of_variant),
     }
     # A number of partitions above the topic's is refused, so this proves that the topic has at least as many.
     await ensure_variant_topics(kafka, [(variant.name, variant.partitions)])
     await ensure_registered_topics(store_pool, kafka)
+
+
+async def test_registering_again_keeps_added_partitions(run: Register, store_pool: Pool, kafka: KafkaSettings) -> None:
+    await run(variants=("onnx-fp32",))
+    await grow_variant_topics(store_pool, kafka, NAMES[0], 2)
+    (again,) = await run(variants=("onnx-fp32",), again=True)
+    assert again.partitions == 2
+    await ensure_registered_topics(store_pool, kafka)
+
+
+async def test_variants_begin_with_one_partition_if_topics_can_grow(
+    kafka: KafkaSettings, embedded_kafka: KafkaSettings
+) -> None:
+    assert await first_partitions(kafka, 3) == 1
+    assert await first_partitions(embedded_kafka, 3) == 3
 
 
 async def test_verified_variant_becomes_ready_without_rebuild(run: Register, store_pool: Pool) -> None:

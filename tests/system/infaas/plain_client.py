@@ -98,6 +98,8 @@ class Results:
 
     def __init__(self) -> None:
         self.seen = Counter[str]()
+        self.workers = set[str]()
+        """Names of the workers that answered."""
         self._more = asyncio.Condition()
 
     async def of(self, asked: set[str]) -> Counter[str]:
@@ -121,6 +123,7 @@ class Results:
                     fields = {name: value.decode() for name, value in record.headers}
                     assert fields["infaas-status"] == "ok", record.value
                     self.seen[fields["infaas-id"]] += 1
+                    self.workers.add(fields["infaas-worker"])
                 self._more.notify_all()
 
 

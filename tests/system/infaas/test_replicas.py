@@ -1,0 +1,42 @@
+"""Test of a second replica: the variant's topics get a partition for it, and no query is lost or repeated."""
+
+import asyncio
+from collections import Counter
+
+from schemas.topics import task_topic, variant_topics
+from tests.load import Pace
+from tests.system.infaas.conftest import Cli
+from tests.system.infaas.plain_client import PATIENCE_S, partitions, results_of, write, write_steadily
+from tests.waiting import until
+
+TASK = "replicated"
+VARIANT = f"{TASK}-linear.onnx-fp32.cpu"
+PARTITIONS = 4
+RATE = 100.0
+ASKED = 300
+"""Queries of a part of the test."""
+FLOOD = 1000
+"""Queries written without pause, more than one replica should compute while the other is idle."""
+
+
+async def test_second_replica_gets_partition_and_shares_load(cli: Cli) -> None:
+    async with cli.up("--kafka=apache", "--workers=2", "--cores-per-worker=1", "--oversubscribe"):
+        kafka = (await cli.state())["kafka"]
+        await cli.register("digits_linear.onnx", f"--name={TASK}-linear", task=TASK, data="digits")
+        asked = set[str]()
+        async with results_of(kafka, TASK) as results:
+            await write_steadily(kafka, task_topic(TASK), "one", Pace(RATE, ASKED), PARTITIONS, asked)
+            assert [await partitions(kafka, topic) for topic in variant_topics(VARIANT)] == [1, 1]
+
+            steadily = write_steadily(kafka, task_topic(TASK), "two", Pace(RATE, ASKED), PARTITIONS, asked)
+            await asyncio.gather(steadily, cli.json("scale", "pin", "variant", VARIANT, "--min=2"))
+
+            async def both_answer() -> bool:
+                ids = [f"asked-{len(asked) + number}" for number in range(FLOOD)]
+                asked.update(await write(kafka, task_topic(TASK), ids, PARTITIONS))
+                await results.of(asked)
+                return len(results.workers) == 2
+
+            await until(both_answer, PATIENCE_S)
+        assert results.seen == Counter(asked)
+        assert [await partitions(kafka, topic) for topic in variant_topics(VARIANT)] == [2, 2]
