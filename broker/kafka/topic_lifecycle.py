@@ -12,7 +12,7 @@ they are; `broker.kafka.topics` corrects them.
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, Collection, Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, Final
 
@@ -27,6 +27,9 @@ from schemas.topics import DEAD_LETTERS, LETTER_MARKS, PREFIX, SYSTEM, is_work
 
 WAIT_S: Final = 30.0
 CHECK_INTERVAL_S: Final = 0.05
+MOST_RECORDS: Final = 5_000
+"""Most records of metadata that a request makes: half of Kafka's limit. A topic makes one, and one for each partition
+and setting."""
 _STAMPED: Final = {"message.timestamp.type": "LogAppendTime"}
 _FOR_EVER: Final = {"retention.ms": "-1", "retention.bytes": "-1"}
 _WORK_SEGMENT_MS: Final = 600_000
@@ -83,7 +86,9 @@ def new_topic(settings: KafkaSettings, name: str, partitions: int = 1, retention
 
 
 async def create_topics(settings: KafkaSettings, topics: Collection[NewTopic]) -> dict[str, int]:
-    """Create the missing topics in one request, and wait until each partition has a leader that accepts records.
+    """Create the missing topics, and wait until each partition has a leader that accepts records.
+
+    Kafka refuses a request that makes more than 10,000 records of metadata, hence several requests for many topics.
 
     Returns:
         The number of partitions of each topic that existed before.
@@ -92,13 +97,28 @@ async def create_topics(settings: KafkaSettings, topics: Collection[NewTopic]) -
         TopicNotAllowed: this user may not create a topic.
         OperatorError: Kafka cannot be reached, or refuses.
     """
-    if not topics:
-        return {}
-    names = [topic.name for topic in topics]
-    async with _admin_in_time(settings, names) as admin:
-        present = await _create(admin, topics)
-        counts = await _wait_for_leaders(admin, dict.fromkeys(names, 1))
-    return {name: counts[name] for name in present}
+    found: dict[str, int] = {}
+    for some in in_requests(topics):
+        names = [topic.name for topic in some]
+        async with _admin_in_time(settings, names) as admin:
+            present = await _create(admin, some)
+            counts = await _wait_for_leaders(admin, dict.fromkeys(names, 1))
+        found |= {name: counts[name] for name in present}
+    return found
+
+
+def in_requests(topics: Iterable[NewTopic]) -> Iterator[list[NewTopic]]:
+    """Divide topics among requests: each has at least one topic, and otherwise at most `MOST_RECORDS`."""
+    some, records = list[NewTopic](), 0
+    for topic in topics:
+        size = 1 + len(topic.topic_configs) + topic.num_partitions
+        if some and records + size > MOST_RECORDS:
+            yield some
+            some, records = [], 0
+        some.append(topic)
+        records += size
+    if some:
+        yield some
 
 
 async def wait_for_partitions(settings: KafkaSettings, least: Mapping[str, int]) -> None:
