@@ -426,6 +426,33 @@ class TestTwoGateways:
                     return
         raise AssertionError("one gateway got all connections")
 
+    async def test_gateway_stops_under_load_without_a_failed_call(
+        self, calls: Calls, kafka: KafkaSettings, gateway_settings: GatewaySettings
+    ) -> None:
+        """Clients move to the other gateway: calls that run are answered, and none is refused."""
+        seen, stop, callers, each = calls.gateway.responder.seen, asyncio.Event(), 40, 40
+        models = ModelDirectory(catalog_of(calls.gateway.task))
+        answered: list[str] = []
+
+        async def call(caller: int) -> None:
+            options = [("grpc.use_local_subchannel_pool", 1)]
+            async with grpc.aio.insecure_channel(calls.address, options) as channel:
+                for number in range(each):
+                    message = calls.request(id=f"{caller}-{number}")
+                    found = await channel.unary_unary(SERVICE + "ModelInfer")(message, timeout=60)
+                    answered.append(ModelInferResponse.FromString(found).id)
+
+        async with asyncio.TaskGroup() as tasks:
+            async with open_gateway(gateway_settings, kafka, models, NOWHERE, stop):
+                for caller in range(callers):
+                    tasks.create_task(call(caller))
+                await until(lambda: len(answered) >= callers * each // 3)
+            assert len(answered) < callers * each, "the gateway has stopped under load"
+        expected = sorted(f"{caller}-{number}" for caller in range(callers) for number in range(each))
+        assert sorted(answered) == expected
+        assert len(seen) == len(expected), "each is computed once"
+        assert len({query[h.REPLY_TO] for query in seen}) == 2
+
 
 class TestIPv6:
     @pytest.fixture(params=["::1", ""])
