@@ -179,15 +179,16 @@ class Outbox:
     def _on_sent(
         self, sent: FailedSend, on_outcome: Callable[[Ack | None], None] | None, outcome: Ack | KafkaError
     ) -> None:
-        written = outcome if isinstance(outcome, Ack) else None
-        if on_outcome is not None:
-            on_outcome(written)
-        if isinstance(outcome, Ack):
-            if sent.inside:
-                self._leave(sent, acknowledged=True)
-            self._done(sent.record, sent.message)
-        else:
-            self._on_failure(sent._replace(error=outcome, failed_s=sent.failed_s or self._loop.time()))
+        try:
+            if on_outcome is not None:
+                on_outcome(outcome if isinstance(outcome, Ack) else None)
+        finally:  # a defect in the caller's accounts, which the producer logs, must not hold the record for ever
+            if isinstance(outcome, Ack):
+                if sent.inside:
+                    self._leave(sent, acknowledged=True)
+                self._done(sent.record, sent.message)
+            else:
+                self._on_failure(sent._replace(error=outcome, failed_s=sent.failed_s or self._loop.time()))
 
     def _on_streamed(self, record: Record, message: Message, attempts: int, is_dead_letter: bool, taken: bool) -> None:
         if taken:

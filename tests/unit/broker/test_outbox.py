@@ -17,6 +17,7 @@ from schemas.headers import RawHeaders
 from schemas.result import OK, error_value
 from schemas.topics import DEAD_LETTERS
 from tests.unit.broker.quick_loop import QuickLoop
+from tests.waiting import until
 
 TIMEOUT_S = 10.0
 TOPICS = ("variant", "replies-a", "replies-b")
@@ -172,3 +173,19 @@ class OutboxMachine(RuleBasedStateMachine):
 
 TestOutboxMachine = OutboxMachine.TestCase
 TestOutboxMachine.settings = profile(max_examples=40, stateful_step_count=30, deadline=None)
+
+
+async def test_outbox_reports_record_as_done_despite_error_of_its_caller() -> None:
+    done: list[Record] = []
+    outbox = Outbox(Kafka(), lambda record, _sent: done.append(record), lambda _record, _error: None)
+    record = Record("infaas.tasks.t", 0, 1, 0, 0, None, b"v", None, 0, 1, ())
+    failures: list[object] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _loop, context: failures.append(context["exception"]))
+
+    def fail(_written: Ack | None) -> None:
+        raise TypeError("a defect")
+
+    await outbox.send(record, Message("variant", b"v", [], b"k"), on_outcome=fail)
+    await until(lambda: bool(done))
+    assert done == [record]
+    assert [type(failure) for failure in failures] == [TypeError], "the producer logs it"
