@@ -26,6 +26,8 @@ class SystemUnderTest:
         self.pid: int = state["pid"]
         """Process id of `infaas up`, the ancestor of all other processes."""
         self.gateway: str = state["gateway"]
+        self.grpc: str = state["grpc"]
+        """Address of the gateway's gRPC, as `host:port`."""
         self.postgres: str = state["postgres"]
         self.kafka = KafkaSettings(bootstrap=state["kafka"], fetch_max_wait_ms=state["fetch_max_wait_ms"])
 
@@ -61,7 +63,7 @@ async def running_at(
     home: Path, broker: str, *tasks: str, flags: Sequence[str] = (), env: Mapping[str, str] | None = None
 ) -> AsyncGenerator[SystemUnderTest]:
     """Run a system in a folder, with earlier registrations there kept; `flags` are passed to `infaas up`."""
-    ports = [f"--{part}-port={free_port()}" for part in ("gateway", "kafka", "postgres")]
+    ports = [f"--{part}-port={free_port()}" for part in ("gateway", "grpc", "kafka", "postgres")]
     command = [sys.executable, "-m", "infaas.cli.main", "up", "--kafka", broker, *ports, *flags]
     up = await asyncio.create_subprocess_exec(*command, env={**_environment(home), **(env or {})})
     try:

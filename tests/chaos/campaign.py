@@ -24,7 +24,15 @@ from tests.chaos.faults import Arena, FaultScenario
 from tests.chaos.ledger import Ledger
 from tests.chaos.resources import ResourceUse, cut_logs, disk_mib, measure_resources, own_mib
 from tests.chaos.site import MissedTargetError
-from tests.chaos.traffic import CLIENTS, PATIENCE_S, ask_by_http, ask_by_kafka, ask_by_library, read_results
+from tests.chaos.traffic import (
+    CLIENTS,
+    PATIENCE_S,
+    ask_by_grpc,
+    ask_by_http,
+    ask_by_kafka,
+    ask_by_library,
+    read_results,
+)
 
 _RECOVER_S: Final = 120.0
 _IDLE_S: Final = 90.0
@@ -179,6 +187,7 @@ async def _traffic(arena: Arena, rate: float) -> AsyncGenerator[None]:
             tasks.create_task(ask_by_library(arena.ledger, kafka, run, each, stop), name="library"),
             tasks.create_task(ask_by_kafka(arena.ledger, kafka, run, each, stop), name="kafka"),
             tasks.create_task(ask_by_http(arena.ledger, arena.site.system.gateway, run, each, stop), name="http"),
+            tasks.create_task(ask_by_grpc(arena.ledger, arena.site.system.grpc, run, each, stop), name="grpc"),
         ]
         try:
             yield

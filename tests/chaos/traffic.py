@@ -1,21 +1,24 @@
-"""Clients of three kinds at once: our library, a plain Kafka program, HTTP. Each sends queries at a fixed rate.
+"""Clients of four kinds at once: our library, a plain Kafka program, HTTP, gRPC. Each sends queries at a fixed rate.
 
 They behave as sensible clients do. The library's errors are outcomes. The plain program counts a query once Kafka has
-acknowledged it, and reads the task's results topic itself. The HTTP client retries with the same id after a broken
-connection or a status 5xx.
+acknowledged it, and reads the task's results topic itself. The clients of HTTP and gRPC retry with the same id after a
+broken connection or an error of the server.
 """
 
 import asyncio
 import time
-from collections.abc import Callable, Coroutine
-from typing import Final
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any, Final
 
 import aiohttp
+import grpc
+import grpc.aio
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from aiokafka.errors import KafkaError
 
 from bench.load.pace import pace, small_query
 from broker.dead_letters.letter import REASON
+from gateway.grpc.inference_pb2 import ModelInferRequest
 from infaas.client import InfaasClient
 from schemas import headers as h
 from schemas.errors import DeadlineExceeded, QueryError
@@ -24,10 +27,16 @@ from tests.chaos.ledger import NO_ANSWER, OK, Ledger
 from zoo.samples import labelled
 
 TASK: Final = "digits"
-CLIENTS: Final = ("library", "kafka", "http")
+CLIENTS: Final = ("library", "kafka", "http", "grpc")
 PATIENCE_S: Final = 150.0
 """Seconds that a client waits for an answer; longer than any fault lasts."""
 _RETRY_S: Final = 0.25
+_ANSWER_S: Final = 30.0
+"""Seconds until a client of the gateway asks again."""
+_OF_SERVER: Final = (
+    grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.INTERNAL, grpc.StatusCode.UNKNOWN, grpc.StatusCode.CANCELLED,
+    grpc.StatusCode.DEADLINE_EXCEEDED,
+)  # fmt: skip
 _EARLY_AT_MOST: Final = 10_000
 _OFFLINE_EVERY: Final = 4
 """Interval of offline queries among the plain program's queries."""
@@ -111,20 +120,52 @@ async def ask_by_http(ledger: Ledger, gateway: str, run: str, rate: float, stop:
     value, raw = small_query()
     headers = {name: text.decode() for name, text in raw}
     url = f"{gateway}/v2/models/{TASK}/infer"
-    timeout = aiohttp.ClientTimeout(total=30.0)
+    timeout = aiohttp.ClientTimeout(total=_ANSWER_S)
     async with aiohttp.ClientSession(timeout=timeout, connector=aiohttp.TCPConnector(limit=0)) as http:
 
         async def ask(query_id: str) -> None:
-            asked_at = time.monotonic()
-            ledger.ask("http", query_id, asked_at)
-            outcome = NO_ANSWER
-            while outcome == NO_ANSWER and time.monotonic() - asked_at < PATIENCE_S:
-                outcome = await _post(http, url, value, {**headers, h.ID: query_id})
-                if outcome == NO_ANSWER:
-                    await asyncio.sleep(_RETRY_S)
-            ledger.close(query_id, outcome, time.monotonic())
+            await _until_answered(
+                ledger, "http", query_id, lambda: _post(http, url, value, {**headers, h.ID: query_id})
+            )
 
         await at_rate(f"{run}-http", rate, ask, stop)
+
+
+async def ask_by_grpc(ledger: Ledger, address: str, run: str, rate: float, stop: asyncio.Event) -> None:
+    """Send queries to the gateway by grpc.aio, with retries under the same id."""
+    inputs, _labels = labelled(TASK)
+    tensors = [
+        {"name": name, "datatype": "FP32", "shape": rows[:1].shape, "contents": {"fp32_contents": rows[0].ravel()}}
+        for name, rows in inputs.items()
+    ]
+    async with grpc.aio.insecure_channel(address) as channel:
+        call = channel.unary_unary("/inference.GRPCInferenceService/ModelInfer")
+
+        async def ask(query_id: str) -> None:
+            message = ModelInferRequest(model_name=TASK, id=query_id, inputs=tensors).SerializeToString()
+            await _until_answered(ledger, "grpc", query_id, lambda: _call(call, message))
+
+        await at_rate(f"{run}-grpc", rate, ask, stop)
+
+
+async def _until_answered(ledger: Ledger, client: str, query_id: str, ask: Callable[[], Awaitable[str]]) -> None:
+    """Ask until the outcome is another than `NO_ANSWER`, or the patience ends."""
+    asked_at = time.monotonic()
+    ledger.ask(client, query_id, asked_at)
+    outcome = NO_ANSWER
+    while outcome == NO_ANSWER and time.monotonic() - asked_at < PATIENCE_S:
+        outcome = await ask()
+        if outcome == NO_ANSWER:
+            await asyncio.sleep(_RETRY_S)
+    ledger.close(query_id, outcome, time.monotonic())
+
+
+async def _call(call: Any, message: bytes) -> str:
+    try:
+        await call(message, timeout=_ANSWER_S)
+    except grpc.aio.AioRpcError as error:
+        return NO_ANSWER if error.code() in _OF_SERVER else error.code().name
+    return OK
 
 
 async def _post(http: aiohttp.ClientSession, url: str, value: bytes, headers: dict[str, str]) -> str:
