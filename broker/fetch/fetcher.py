@@ -216,8 +216,9 @@ class Fetcher:
             self._look_again.set()
 
         self._divided.take_over(reads, self._partition_bytes)
-        fetch = reads.fetch = FetchInProgress(brief=bool(self._roomless))
-        request = Fetch.of(reads.request(), self._wait_ms(reads), _FETCH_BYTES)
+        wait_ms = self._wait_ms(reads)
+        fetch = reads.fetch = FetchInProgress(brief=wait_ms <= _BRIEF_MS)
+        request = Fetch.of(reads.request(), wait_ms, _FETCH_BYTES)
         fetch.task = self._tasks.create_task(self._fetch(reads, fetch, request), name=f"fetch from {reads.node}")
         fetch.task.add_done_callback(ended)
 
