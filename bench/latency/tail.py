@@ -19,14 +19,13 @@ from rich.console import Console
 from bench.core.figures import Figure, at_most, plain
 from bench.load.http_load import HttpLoad, LoadShape, compile_client
 from bench.load.http_message import infer_request
+from bench.throughput.cost import TASK, VARIANT
 from schemas.oip import encode_request
 from zoo.samples import labelled
 
 if TYPE_CHECKING:
     from bench.core.system import SystemUnderTest
 
-TASK: Final = "mnist"
-VARIANT: Final = "mnist-cnn-m.onnx-fp32.cpu"
 RATE: Final = 900.0
 ROUNDS: Final = 5
 SECONDS: Final = 10.0
