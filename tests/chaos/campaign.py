@@ -7,8 +7,8 @@ so that a campaign that is cut off has one.
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, Callable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager, suppress
 from math import inf
 from typing import Final
 
@@ -33,10 +33,10 @@ from tests.chaos.traffic import (
     ask_by_library,
     read_results,
 )
+from tests.waiting import until
 
 _RECOVER_S: Final = 120.0
 _IDLE_S: Final = 90.0
-_LOOK_S: Final = 0.1
 
 
 class FaultReport(msgspec.Struct, kw_only=True):
@@ -243,18 +243,18 @@ async def inflict(fault: FaultScenario, arena: Arena, began: float) -> FaultRepo
 
 async def _still_held(arena: Arena) -> tuple[dict[str, int], int]:
     """Return the lags that remain when all should be idle, by topic, and the gateway's queries in flight."""
-    behind: dict[str, int] = {}
-    waiting = 0
-    end = time.monotonic() + _IDLE_S
+    held: tuple[dict[str, int], int] = {}, 0
     async with open_pool(arena.site.system.postgres, max_size=1) as pool, aiohttp.ClientSession() as http:
-        while time.monotonic() < end:
+
+        async def is_idle() -> bool:
+            nonlocal held
             lags = {(s.topic, s.partition): -1 if s.lag is None else s.lag for s in await latest_lag(pool)}
             behind = {topic: lag for (topic, _), lag in lags.items() if lag}
-            waiting = await _gateway_in_flight(http, arena.site.system.gateway)
-            if not behind and not waiting:
-                break
-            await asyncio.sleep(1.0)
-    return behind, waiting
+            held = behind, await _gateway_in_flight(http, arena.site.system.gateway)
+            return held == ({}, 0)
+
+        await _wait_until(is_idle, _IDLE_S)
+    return held
 
 
 async def _gateway_in_flight(http: aiohttp.ClientSession, gateway: str) -> int:
@@ -263,7 +263,7 @@ async def _gateway_in_flight(http: aiohttp.ClientSession, gateway: str) -> int:
     return sum(int(float(line.split()[-1])) for line in lines if line.startswith("infaas_gateway_in_flight "))
 
 
-async def _wait_until(condition: Callable[[], bool], limit_s: float) -> None:
-    end = time.monotonic() + limit_s
-    while not condition() and time.monotonic() < end:  # noqa: ASYNC110 - the ledger has no event and is cheap to read
-        await asyncio.sleep(_LOOK_S)
+async def _wait_until(condition: Callable[[], bool | Awaitable[bool]], limit_s: float) -> None:
+    """Wait until the condition is true, or for `limit_s`: the report states what is still missing then."""
+    with suppress(AssertionError):
+        await until(condition, limit_s)

@@ -10,9 +10,6 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, cast
 
-import pytest
-
-from tests.chaos import campaign
 from tests.chaos.campaign import CampaignReport, FaultReport, inflict
 from tests.chaos.faults import Arena, FaultScenario
 from tests.chaos.ledger import OK, Ledger
@@ -21,11 +18,6 @@ from tests.waiting import PATIENCE_S
 
 if TYPE_CHECKING:
     from tests.chaos.site import Site
-
-
-@pytest.fixture(autouse=True)
-def _no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(campaign, "_LOOK_S", 0.0)
 
 
 @asynccontextmanager
