@@ -26,6 +26,8 @@ log = logging.getLogger(__name__)
 STREAMS: Final = 1000
 """Maximum concurrent calls of one connection; further calls wait at the client."""
 _HEADER_BYTES: Final = 16 * 1024
+_ALIVE, _CLOSING = b"is alive", b"is going"
+"""Payloads of pings."""
 _GRPC: Final = "application/grpc"
 _NO_GRPC: Final[RawFields] = [(b":status", b"415")]
 
@@ -115,6 +117,8 @@ class GrpcConnection(asyncio.Protocol):
         self._can_write = True
         self._closing_s: float | None = None
         """Time at which the end of the connection was announced; None: it is in use."""
+        self._is_last = False
+        """True if the client knows of the end, so that no call is on its way."""
         now_s = self._loop.time()
         self._opened_s = self._used_s = self._heard_s = now_s
         self._pinged_s: float | None = None
@@ -168,7 +172,7 @@ class GrpcConnection(asyncio.Protocol):
     # -- requests of HTTP/2 -------------------------------------------------------------------------------------------
     def on_request(self, stream: int, fields: dict[str, str], *, ended: bool) -> None:
         """Begin a call."""
-        if self._closing_s is not None:
+        if self._is_last:
             self._http2.reset(stream, Http2Code.REFUSED_STREAM)  # the client repeats the call elsewhere
             return
         if not fields.get("content-type", "").startswith(_GRPC) or fields[":method"] != "POST":
@@ -201,6 +205,14 @@ class GrpcConnection(asyncio.Protocol):
         for number, stream in list(self._blocked.items()):
             self.send_pending(number, stream)
 
+    def on_ping_answered(self, payload: bytes) -> None:
+        """Take no more calls if the client knows of the end."""
+        if payload == _CLOSING and self._closing_s is not None and not self._is_last:
+            self._is_last = True
+            self._http2.go_away()
+            if self.is_idle:
+                self._loop.call_soon(self._close)
+
     def _abandon(self, number: int, stream: _Stream) -> None:
         self._blocked.pop(number, None)
         stream.pending.clear()
@@ -222,7 +234,7 @@ class GrpcConnection(asyncio.Protocol):
         if last:
             del self._streams[number]
             self._used_s = self._loop.time()
-            if self._closing_s is not None and not self._streams:
+            if self._is_last and not self._streams:
                 self._loop.call_soon(self._close)
         self._flush_soon()
 
@@ -280,19 +292,20 @@ class GrpcConnection(asyncio.Protocol):
             self.stop()
         elif now_s >= self._heard_s + times.silence_s:
             self._pinged_s = now_s
-            self._http2.ping()
+            self._http2.ping(_ALIVE)
             self._flush()
 
     def stop(self) -> None:
-        """Tell the client to open another connection, and close this one after its last call."""
+        """Tell the client to open another connection, and close this one after its last call.
+
+        Calls that are on their way are served: the client answers a ping only after it has read the announcement.
+        """
         if self._closing_s is not None or self._transport.is_closing():
             return
-        self._closing_s = self._loop.time()
-        self._http2.go_away()
-        if self.is_idle:
-            self._close()
-        else:
-            self._flush()
+        self._closing_s = self._pinged_s = self._loop.time()
+        self._http2.go_away(soon=True)
+        self._http2.ping(_CLOSING)
+        self._flush()
 
     def abort(self) -> None:
         """Close the connection at once; its calls are cancelled."""

@@ -81,6 +81,10 @@ class Http2Requests(Protocol):
         """Send more, as a window may have become larger."""
         ...
 
+    def on_ping_answered(self, payload: bytes) -> None:
+        """Note that the client has handled all that was sent before a ping."""
+        ...
+
 
 class _Stream:
     """Stream that neither side has reset and that we have not ended."""
@@ -299,7 +303,9 @@ class Http2Server:
         _check_size(payload, 8)
         if stream:
             raise Http2Error(Http2Code.PROTOCOL_ERROR, "PING of a stream")
-        if not flags & _ACK:
+        if flags & _ACK:
+            self._requests.on_ping_answered(payload)
+        else:
             self._put(_PING, _ACK, 0, payload)
 
     def _on_window_update(self, number: int, payload: bytes) -> None:
@@ -353,13 +359,14 @@ class Http2Server:
         if self._streams.pop(number, None) is not None:
             self._put_reset(number, code)
 
-    def ping(self) -> None:
-        """Ask the client for a sign of life."""
-        self._put(_PING, 0, 0, b"infaas..")
+    def ping(self, payload: bytes) -> None:
+        """Ask the client for an answer with these eight bytes."""
+        self._put(_PING, 0, 0, payload)
 
-    def go_away(self, code: Http2Code = Http2Code.NO_ERROR, reason: str = "") -> None:
-        """Announce the end of the connection; streams that are open may end."""
-        self._put(_GOAWAY, 0, 0, _TWO_NUMBERS.pack(self.last_stream, code) + reason.encode())
+    def go_away(self, code: Http2Code = Http2Code.NO_ERROR, reason: str = "", *, soon: bool = False) -> None:
+        """Announce the end of the connection: open streams may end, and with `soon` those on their way, too."""
+        last = _MOST_WINDOW if soon else self.last_stream
+        self._put(_GOAWAY, 0, 0, _TWO_NUMBERS.pack(last, code) + reason.encode())
 
     def _put_reset(self, number: int, code: Http2Code) -> None:
         self._put(_RST_STREAM, 0, number, _NUMBER.pack(code))

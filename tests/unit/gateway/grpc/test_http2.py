@@ -28,6 +28,7 @@ class Echo:
         self.requests: dict[int, dict[str, str]] = {}
         self.bodies: dict[int, bytes] = {}
         self.reset: set[int] = set()
+        self.answered = b""
         self._pending: dict[int, deque[memoryview]] = {}
 
     def on_request(self, stream: int, fields: dict[str, str], *, ended: bool) -> None:
@@ -44,6 +45,9 @@ class Echo:
     def on_reset(self, stream: int) -> None:
         self.reset.add(stream)
         self._pending.pop(stream, None)
+
+    def on_ping_answered(self, payload: bytes) -> None:
+        self.answered = payload
 
     def on_window(self) -> None:
         for stream in list(self._pending):
@@ -203,8 +207,9 @@ def test_http2_server_reset_ends_stream_of_sending_client() -> None:
 def test_http2_ping_is_answered_and_asked() -> None:
     client = Client(Echo(), 6)
     client.h2.ping(b"12345678")
-    client.server.http2.ping()
+    client.server.http2.ping(b"87654321")
     client.exchange()
+    assert client.server.answered == b"87654321"
     assert {type(event).__name__ for event in client.events} >= {"PingAckReceived", "PingReceived"}
 
 
