@@ -29,6 +29,7 @@ from registry.request import Registration
 from schemas.errors import OperatorError
 from schemas.rows.catalog import Architecture, Processing
 from schemas.versions import Rollout, VersionEvent, VersionEventKind
+from store.errors import StoreConflict
 from store.pool import DatabaseSession, Pool
 from store.registry import get_architecture, get_task
 from store.rollouts import add_event, begin_rollout, change_rollout, get_rollout, list_events, list_versions
@@ -209,17 +210,22 @@ async def take_over(pool: Pool, version: ModelVersion, by: str) -> str:
     """Let a complete version serve, unless a rule forbids it; return a message for the user, or an empty text.
 
     Raises:
-        StoreConflict: the versions of the model were changed meanwhile.
+        StoreConflict: a version is being unregistered.
     """
-    rollout = await get_rollout(pool, version.model)
+    events = [event for event in await list_events(pool, version.model) if event.version == version.number]
+    rollout = await get_rollout(pool, version.model)  # after its events, so that a version that serves now is seen
     if rollout is None or rollout.serving >= version.number:
         return ""
-    events = [event for event in await list_events(pool, version.model) if event.version == version.number]
     if any(event.kind is not VersionEventKind.REGISTERED for event in events):
         return f"version {version.number} was tried or served before: only `infaas rollout` makes it serve again"
     if rollout.candidate is not None:
         return f"version {rollout.candidate} is under trial, so version {version.number} waits for `infaas rollout`"
-    await change_rollout(pool, rollout, *finished(rollout, version.number, VersionEventKind.SERVING, by))
+    try:
+        await change_rollout(pool, rollout, *finished(rollout, version.number, VersionEventKind.SERVING, by))
+    except StoreConflict:
+        if await get_rollout(pool, version.model) == rollout:
+            raise
+        return await take_over(pool, version, by)  # another caller changed the versions meanwhile
     return (
         f"version {version.number} of {version.model} serves from now on; `infaas rollback {version.model}` undoes it"
     )

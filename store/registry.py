@@ -52,7 +52,10 @@ async def put_architecture(session: DatabaseSession, architecture: Architecture)
     a = architecture
     row = (a.name, a.task, a.source, a.source_format, a.sample_rows, a.processing, a.made_with, a.model)
     if await session.fetch_value(str, _SQL["put_architecture"], *row, a.version, a.inputs) is None:
-        raise StoreConflict(f"architecture {a.name} exists with another model or task; choose another name")
+        raise StoreConflict(
+            f"architecture {a.name} exists with another file or task: register again, as the next version of its "
+            "model, or choose another --name"
+        )
 
 
 async def get_architecture(session: DatabaseSession, name: str) -> Architecture | None:

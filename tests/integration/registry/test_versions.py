@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from broker.kafka.settings import KafkaSettings
-from registry.versions import canary, rolled_back
+from registry.versions import ModelVersion, canary, rolled_back, take_over
 from schemas.errors import OperatorError
 from schemas.versions import Rollout, VersionEventKind, versions_of
 from store.catalog import CatalogWatcher, load_catalog
@@ -137,4 +137,13 @@ async def test_interrupted_version_serves_after_reregistration(
             await run(**DECLARED, accuracy=0.7)
     assert await _serving(store_pool) == 1
     await run(**DECLARED, accuracy=0.7)
+    assert await _serving(store_pool) == 2
+
+
+async def test_two_registrations_of_one_version_take_over_once(run: Register, store_pool: Pool) -> None:
+    await run(**DECLARED, accuracy=0.8)
+    await run(**DECLARED, accuracy=0.7, hold=True)
+    version = ModelVersion(model="linear", number=2, architecture="linear-v2")
+    notes = await asyncio.gather(*(take_over(store_pool, version, "ann@here") for _ in range(8)))
+    assert sorted(filter(None, notes)) == ["version 2 of linear serves from now on; `infaas rollback linear` undoes it"]
     assert await _serving(store_pool) == 2

@@ -47,7 +47,7 @@ async def test_put_task_refuses_another_signature(store_pool: Pool) -> None:
 async def test_put_architecture_refuses_another_source(store_pool: Pool) -> None:
     await registry.put_task(store_pool, a_task())
     await registry.put_architecture(store_pool, an_architecture())
-    with pytest.raises(StoreConflict, match="another model"):
+    with pytest.raises(StoreConflict, match="another file or task: register again"):
         await registry.put_architecture(store_pool, msgspec.structs.replace(an_architecture(), source="cd" * 32))
 
 
