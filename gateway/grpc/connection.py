@@ -167,7 +167,7 @@ class GrpcConnection(asyncio.Protocol):
         self._can_write = True
         if not self._transport.is_closing():
             self._transport.resume_reading()
-            self.on_window()
+            self.on_window(0)
 
     # -- requests of HTTP/2 -------------------------------------------------------------------------------------------
     def on_request(self, stream: int, fields: dict[str, str], *, ended: bool) -> None:
@@ -200,10 +200,12 @@ class GrpcConnection(asyncio.Protocol):
         if cancelled is not None:
             self._abandon(stream, cancelled)
 
-    def on_window(self) -> None:
-        """Send pending data."""
-        for number, stream in list(self._blocked.items()):
-            self.send_pending(number, stream)
+    def on_window(self, stream: int) -> None:
+        """Send pending data of a stream, or of all."""
+        blocked = [stream] if stream else list(self._blocked)
+        for number in blocked:
+            if (waiting := self._blocked.get(number)) is not None:
+                self.send_pending(number, waiting)
 
     def on_ping_answered(self, payload: bytes) -> None:
         """Take no more calls if the client knows of the end."""

@@ -77,8 +77,8 @@ class Http2Requests(Protocol):
         """Forget a stream, which its client has reset."""
         ...
 
-    def on_window(self) -> None:
-        """Send more, as a window may have become larger."""
+    def on_window(self, stream: int) -> None:
+        """Send more of a stream, or of all if it is 0, as a window may have become larger."""
         ...
 
     def on_ping_answered(self, payload: bytes) -> None:
@@ -89,10 +89,11 @@ class Http2Requests(Protocol):
 class _Stream:
     """Stream that neither side has reset and that we have not ended."""
 
-    __slots__ = ("ended", "receive_window", "send_window")
+    __slots__ = ("ended", "receive_window", "send_credit")
 
-    def __init__(self, send_window: int) -> None:
-        self.send_window = send_window
+    def __init__(self) -> None:
+        self.send_credit = 0
+        """Bytes that the client has granted, less those that were sent, beyond the initial window of its streams."""
         self.receive_window = STREAM_WINDOW
         self.ended = False
         """True if the client sends nothing more for it."""
@@ -118,7 +119,7 @@ class Http2Server:
         self._send_window = STREAM_WINDOW
         self._receive_window = _WINDOW
         self._stream_window = STREAM_WINDOW
-        """Window of new streams, as the client has set it."""
+        """Initial window of all streams, as the client has set it."""
         self._frame_bytes = FRAME_BYTES
         self._out: list[bytes] = []
         settings = ((_MAX_STREAMS, most_streams), (_MAX_HEADERS, most_header_bytes))
@@ -251,7 +252,7 @@ class Http2Server:
         elif fields is None:
             self._put_reset(number, Http2Code.PROTOCOL_ERROR)
         else:
-            stream = self._streams[number] = _Stream(self._stream_window)
+            stream = self._streams[number] = _Stream()
             stream.ended = ended
             self._requests.on_request(number, fields, ended=ended)
 
@@ -283,15 +284,13 @@ class Http2Server:
         for setting, value in _SETTING.iter_unpack(payload):
             self._on_setting(setting, value)
         self._put(_SETTINGS, _ACK, 0, b"")
-        self._requests.on_window()
+        self._requests.on_window(0)
 
     def _on_setting(self, setting: int, value: int) -> None:
         if setting == _INITIAL_WINDOW:
             if value > _MOST_WINDOW:
                 raise Http2Error(Http2Code.FLOW_CONTROL_ERROR, "the initial window is too large")
-            change, self._stream_window = value - self._stream_window, value
-            for stream in self._streams.values():
-                stream.send_window = _enlarged(stream.send_window, change)
+            self._stream_window = value  # of open streams, too; a walk over them for each setting would be expensive
         elif setting == _MAX_FRAME:
             if not FRAME_BYTES <= value <= _LARGEST_FRAME:
                 raise Http2Error(Http2Code.PROTOCOL_ERROR, "the largest frame is out of range")
@@ -316,8 +315,8 @@ class Http2Server:
         if not number:
             self._send_window = _enlarged(self._send_window, size)
         elif (stream := self._streams.get(number)) is not None:
-            stream.send_window = _enlarged(stream.send_window, size)
-        self._requests.on_window()
+            stream.send_credit = _enlarged(self._stream_window + stream.send_credit, size) - self._stream_window
+        self._requests.on_window(number)
 
     # -- what we send --------------------------------------------------------------------------------------------------
     def send_headers(self, number: int, fields: RawFields, *, last: bool) -> None:
@@ -340,9 +339,10 @@ class Http2Server:
         stream = self._streams.get(number)
         if stream is None:
             return len(data)
-        size = max(min(len(data), stream.send_window, self._send_window, self._frame_bytes), 0)
+        window = self._stream_window + stream.send_credit
+        size = max(min(len(data), window, self._send_window, self._frame_bytes), 0)
         if size:
-            stream.send_window -= size
+            stream.send_credit -= size
             self._send_window -= size
             self._put(_DATA, 0, number, bytes(data[:size]))
         return size

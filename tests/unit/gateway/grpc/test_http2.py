@@ -49,9 +49,10 @@ class Echo:
     def on_ping_answered(self, payload: bytes) -> None:
         self.answered = payload
 
-    def on_window(self) -> None:
-        for stream in list(self._pending):
-            self._send(stream)
+    def on_window(self, stream: int) -> None:
+        for number in [stream] if stream else list(self._pending):
+            if number in self._pending:
+                self._send(number)
 
     def _answer(self, stream: int) -> None:
         self.http2.send_headers(stream, [(b":status", b"200"), (b"x-long", b"v" * 300)], last=False)
@@ -152,6 +153,28 @@ def test_http2_echoes_bodies_of_any_size(sizes: list[int], seed: int, window: in
         assert client.server.requests[stream]["number"] == str(size)
     ended = {event.stream_id for event in client.events if isinstance(event, StreamEnded)}
     assert ended == bodies.keys()
+
+
+def test_http2_initial_window_applies_to_open_streams() -> None:
+    """A smaller initial window may be below what was sent: nothing more is sent until the window is positive again."""
+    server = Echo()
+    http2 = server.http2
+    begin = begun() + frame(SETTINGS, 0, 0, struct.pack(">HI", 4, 10)) + frame(HEADERS, 0x4, 1, BLOCK)
+    http2.receive(begin + frame(DATA, 0x1, 1, b"z" * 100))
+
+    def sent() -> int:
+        return http2.take().count(b"z")
+
+    def window(setting: int) -> bytes:
+        return frame(SETTINGS, 0, 0, struct.pack(">HI", 4, setting))
+
+    assert sent() == 10
+    http2.receive(window(4) + window(12))
+    assert sent() == 2
+    http2.receive(window(5) + frame(WINDOW_UPDATE, 0, 1, struct.pack(">I", 10)))
+    assert sent() == 3
+    http2.receive(window(65_535))
+    assert sent() == 85
 
 
 def test_http2_connection_outlives_more_data_than_its_window() -> None:
