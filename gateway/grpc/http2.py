@@ -93,7 +93,7 @@ class _Stream:
 
     def __init__(self) -> None:
         self.send_credit = 0
-        """Bytes that the client has granted, less those that were sent, beyond the initial window of its streams."""
+        """Bytes granted by the client minus bytes sent, beyond the initial window of its streams."""
         self.receive_window = STREAM_WINDOW
         self.ended = False
         """True if the client sends nothing more for it."""

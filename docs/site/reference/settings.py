@@ -1,0 +1,78 @@
+"""Page of the settings of all services and programs, made from their classes."""
+
+from collections.abc import Iterator
+from enum import Enum
+from typing import Any, Final, get_args, get_origin
+
+from pydantic.fields import FieldInfo
+from pydantic_core import PydanticUndefined
+from pydantic_settings import BaseSettings
+
+from autoscaler.settings import AutoscalerSettings
+from broker.kafka.settings import KafkaSettings
+from gateway.jobs.settings import JobsSettings
+from gateway.settings import GatewaySettings
+from process.settings import ServiceSettings
+from reference.markdown import code, table
+from registry.service.settings import RegistrarSettings
+from selector.settings import SelectorSettings
+from store.settings import StoreSettings
+from workers.settings import WorkerSettings
+
+_CLASSES: Final[dict[str, type[BaseSettings]]] = {
+    "Gateway": GatewaySettings,
+    "Selector": SelectorSettings,
+    "Worker": WorkerSettings,
+    "Autoscaler": AutoscalerSettings,
+    "Jobs service": JobsSettings,
+    "Registrar": RegistrarSettings,
+    "Kafka": KafkaSettings,
+    "Postgres": StoreSettings,
+}
+_HEAD: Final = ("variable", "type", "default", "meaning")
+_INTRO: Final = """# Settings
+
+Each service reads environment variables; a flag of the same name (`--status-ttl-s` for
+`INFAAS_SELECTOR_STATUS_TTL_S`) wins. Secrets are read from variables only. `--check` prints the settings and tests the
+connections.
+
+"""
+
+
+def page() -> str:
+    """Return the page."""
+    common = dict(_variables(ServiceSettings))
+    sections = ["## Common to all services\n\n" + table(_HEAD, common.values())]
+    for title, kind in _CLASSES.items():
+        rows = [row for name, row in _variables(kind) if name not in common]
+        sections.append(f"## {title}\n\n" + table(_HEAD, rows))
+    return _INTRO + "\n".join(sections)
+
+
+def _variables(kind: type[BaseSettings]) -> Iterator[tuple[str, tuple[str, str, str, str]]]:
+    prefix = kind.model_config.get("env_prefix", "")
+    for name, field in kind.model_fields.items():
+        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseSettings):
+            yield from _variables(field.annotation)
+        else:
+            variable = str(field.validation_alias or f"{prefix}{name}").upper()
+            yield (
+                variable,
+                (code(variable), code(_type(field.annotation)), code(_default(field)), field.description or ""),
+            )
+
+
+def _type(annotation: Any) -> str:
+    if isinstance(annotation, type) and issubclass(annotation, Enum):
+        return ", ".join(str(one.value) for one in annotation)
+    if get_origin(annotation) is None:
+        return getattr(annotation, "__name__", str(annotation))
+    parts = [one for one in get_args(annotation) if one is not type(None)]
+    return ", ".join(dict.fromkeys(one if isinstance(one, str) else _type(one) for one in parts if one is not ...))
+
+
+def _default(field: FieldInfo) -> str | None:
+    found = field.default
+    if found is PydanticUndefined or found is None or found == () or found == "":
+        return None
+    return str(found.value if isinstance(found, Enum) else found)
