@@ -32,7 +32,13 @@ log = logging.getLogger(__name__)
 
 INTERRUPTED: Final = os.EX_TEMPFAIL
 """Exit code of a process that must be started again, because a dependency is unavailable."""
-_ENDED: Final = Counter("infaas_registrar_processes_total", "Registration processes that ended, by outcome", ["how"])
+REFUSED: Final = os.EX_DATAERR
+"""Exit code of a process whose registration failed, with a reason for its user."""
+_OUTCOMES: Final = {os.EX_OK: "registered", REFUSED: "refused", INTERRUPTED: "interrupted"}
+_CRASHED: Final = "crashed"
+_ENDED: Final = Counter("infaas_registrar_processes_total", "Registration processes that ended.", ["outcome"])
+for _outcome in (*_OUTCOMES.values(), _CRASHED):
+    _ENDED.labels(_outcome)  # else Prometheus does not see the first one as an increase
 _AGAIN_S: Final = 1.0
 _RELEASE_S: Final = 2.0
 _MOST_BEGUN: Final = 20
@@ -136,10 +142,9 @@ class RegistrationClaimer:
             await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
         if code is None:
             return None
-        if code in (0, INTERRUPTED):
-            _ENDED.labels("interrupted" if code else "ended").inc()
-            return "" if code else None
-        _ENDED.labels("crashed").inc()
+        _ENDED.labels(_OUTCOMES.get(code, _CRASHED)).inc()
+        if code in _OUTCOMES:
+            return "" if code == INTERRUPTED else None
         log.warning("registration %s, attempt %d ended with code %d:\n%s", claim.id, claim.attempts, code, tail)
         if code == -signal.SIGXCPU:
             error = "reading its files exceeded the CPU limit"

@@ -25,7 +25,7 @@ from process.pauses import retry_until_reachable
 from process.secrets import forget_secrets
 from registry.artifact_settings import open_artifacts, open_exchange, open_uploads
 from registry.builds.open_executor import RegistryServices
-from registry.service.claimer import INTERRUPTED
+from registry.service.claimer import INTERRUPTED, REFUSED
 from registry.service.execute import execute_registration
 from registry.service.progress import ClaimLost, ProgressWriter
 from registry.service.settings import RegistrarSettings
@@ -61,7 +61,7 @@ async def run(claim: ClaimKey, folder: Path) -> int:
         async with open_pool(StoreSettings().dsn) as pool:
             row = await registration_to_do(pool, claim.id)
             if row is not None:
-                await _do(row, claim, folder, settings, kafka, pool)
+                code = await _do(row, claim, folder, settings, kafka, pool)
     except* ClaimLost:
         log.info("registration %s was cancelled, or another registrar has claimed it", claim.id)
     except* (StoreUnavailable, _Interrupted) as errors:
@@ -77,7 +77,7 @@ class _Interrupted(Exception):
 async def _do(
     row: RegistrationToDo, claim: ClaimKey, folder: Path, settings: RegistrarSettings, kafka: KafkaSettings,
     pool: Pool,
-) -> None:  # fmt: skip
+) -> int:  # fmt: skip
     progress = ProgressWriter(pool, claim, folder, settings.renew_s)
     made, error, code = list[RegisteredVariant](), "", ""
     async with asyncio.TaskGroup() as tasks:
@@ -103,6 +103,7 @@ async def _do(
         _BACKOFF,
         failed=lambda problem: log.warning("cannot write the outcome, will retry: %s", problem),
     )
+    return REFUSED if error else os.EX_OK
 
 
 async def _registered(

@@ -17,6 +17,7 @@ _SECONDS = (0.0001, 0.0003, 0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0)
 _SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 
 QUERIES = Counter("infaas_worker_queries", "Queries answered.", ["variant", "code", "reason"])
+LATE = Counter("infaas_worker_late_queries", "Queries answered or refused after their deadline.", ["task"])
 BATCHES = Counter("infaas_worker_batches", "Batches computed.", ["variant"])
 BATCH_SIZE = Histogram("infaas_worker_batch_inputs", "Inputs in a batch.", ["variant"], buckets=_SIZES)
 COMPUTE = Histogram("infaas_worker_compute_seconds", "Time of a batch.", ["variant"], buckets=_SECONDS)
@@ -70,6 +71,7 @@ class InstanceMetrics:
         self._variant = variant = model.name
         self._task = model.variant.task
         self._answers = answers
+        self._late = LATE.labels(self._task)
         self._batches = BATCHES.labels(variant)
         self._size = BATCH_SIZE.labels(variant)
         self._compute = COMPUTE.labels(variant)
@@ -92,12 +94,14 @@ class InstanceMetrics:
         """Count a computed query of this class; `queue_s`: seconds from the selector's send to the computation."""
         self.inputs += inputs
         self.late += late
+        self._late.inc(late)
         self._queue.observe(queue_s)
         self._answers.computed(self._task, key, late=late)
 
     def count_error(self, key: ClassKey, unfounded: int, *, expired: bool) -> None:
         """Count a query answered with an error; `unfounded`: inputs claimed by its header and absent from its value."""
         self.expired += expired
+        self._late.inc(expired)
         self._answers.failed(self._task, key, unfounded)
 
     def count_finished(self, sent: Message | None) -> None:

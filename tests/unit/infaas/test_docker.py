@@ -1,6 +1,7 @@
 """Tests of the Docker files against the code, since images cannot be built where the tests run."""
 
 import re
+import runpy
 import tomllib
 from importlib.util import find_spec
 from pathlib import Path
@@ -38,7 +39,7 @@ def test_compose_commands_exist() -> None:
             case ["infaas", *_]:
                 pass
             case None:
-                assert name in ("kafka", "postgres")
+                assert name in ("kafka", "postgres", "prometheus", "grafana")
             case other:
                 raise AssertionError(f"{name}: {other}")
 
@@ -65,7 +66,9 @@ def test_compose_services_have_health_checks() -> None:
 
 def test_compose_volumes_are_declared() -> None:
     mounted = {str(volume).partition(":")[0] for service in SERVICES.values() for volume in service.get("volumes", [])}
-    assert mounted == set(COMPOSE["volumes"])
+    files = {path for path in mounted if path.startswith("./")}
+    assert mounted - files == set(COMPOSE["volumes"])
+    assert all((ROOT / "docker" / path).exists() for path in files)
 
 
 def test_compose_volumes_belong_to_user_of_image() -> None:
@@ -80,3 +83,8 @@ def test_compose_volumes_belong_to_user_of_image() -> None:
                 f"--home-dir {folder} --create-home infaas" in text or f"--owner=infaas --group=infaas {folder}" in text
             )
             assert owned, f"{name}: {folder} is root's in the image {stage}"
+
+
+def test_dashboard_is_that_of_its_program() -> None:
+    program = runpy.run_path(str(ROOT / "docker/monitoring/dashboards.py"))
+    assert program["FILE"].read_text() == program["encoded"]()
