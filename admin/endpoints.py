@@ -13,6 +13,7 @@ from admin.catalog import CATALOG
 from admin.dead_letters import DEAD_LETTERS
 from admin.jobs import JOBS
 from admin.keys import KEYS
+from admin.overview import OVERVIEW
 from admin.registrations import REGISTRATIONS
 from admin.removals import REMOVALS
 from admin.scaling import SCALING
@@ -31,6 +32,7 @@ ENDPOINTS: Final[tuple[Endpoint[Any, Any], ...]] = (
     *AUDIT,
     *JOBS,
     *SYSTEM,
+    *OVERVIEW,
     *KEYS,
     *TENANTS,
     *DEAD_LETTERS,

@@ -90,7 +90,7 @@ async def status(context: RequestContext, _request: Empty) -> SystemReport:
     kafka = await KafkaReachability(context.find_kafka()).problem()
     return SystemReport(
         version=version(),
-        problems=[*([kafka] if kafka else []), *report.alarms, *_problems(cluster)],
+        problems=[*([kafka] if kafka else []), *report.alarms, *cluster_problems(cluster)],
         paused=cluster.control.paused,
         tasks=len(await list_tasks(pool)),
         models=len(await list_architectures(pool)),
@@ -102,7 +102,7 @@ async def status(context: RequestContext, _request: Empty) -> SystemReport:
     )
 
 
-def _problems(cluster: ClusterRows) -> list[str]:
+def cluster_problems(cluster: ClusterRows) -> list[str]:
     """Return the problems of workers and instances."""
     failed = [f"{r.variant} on {r.worker}: {r.reason}" for r in cluster.instances if r.state is InstanceState.FAILED]
     if not any(worker.alive for worker in cluster.workers):

@@ -110,6 +110,46 @@ async def task_history(session: DatabaseSession, since: datetime, until: datetim
     return await session.fetch(TaskHistory, _SQL["task_history"], since, until)
 
 
+class TaskAnswers(msgspec.Struct, frozen=True, kw_only=True):
+    """Load of a task in a time range, and its answers in that range, which may be to earlier queries."""
+
+    task: str
+    queries: int | None
+    """Online queries; None: none."""
+    offline_queries: int | None
+    refused: int
+    answered: int
+    """Answers of workers, including errors."""
+    late: int
+    failed: int
+    wanted_accuracy: float | None
+    """Mean accuracy that the queries required; None: there was no query."""
+
+
+class VariantAnswers(msgspec.Struct, frozen=True, kw_only=True):
+    """Number of queries that a variant answered in a time range."""
+
+    variant: str
+    task: str
+    answered: int
+    accuracy: float
+
+
+async def task_loads(session: DatabaseSession, seconds: float) -> list[TaskAnswers]:
+    """Return the load of each task in the last seconds, by name."""
+    return await session.fetch(TaskAnswers, _SQL["task_loads"], seconds)
+
+
+async def variant_loads(session: DatabaseSession, seconds: float) -> list[VariantAnswers]:
+    """Return the variants that answered in the last seconds, the most used first."""
+    return await session.fetch(VariantAnswers, _SQL["variant_loads"], seconds)
+
+
+async def latest_worker_samples(session: DatabaseSession, seconds: float) -> list[WorkerSample]:
+    """Return the last sample of each worker in the last seconds, by name."""
+    return await session.fetch(WorkerSample, _SQL["latest_worker_samples"], seconds)
+
+
 async def list_decisions(session: DatabaseSession, limit: int = 100, *, about: str | None = None) -> list[DecisionRow]:
     """List the latest decisions, newest first; `about` is a variant, architecture, task, worker or hardware."""
     return await session.fetch(DecisionRow, _SQL["list_decisions"], limit, about)

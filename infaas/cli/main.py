@@ -34,6 +34,7 @@ _COMMANDS: Final = {
     },
     "Planning": {"simulate": "simulate:app", "plan": "plan:plan", "calibrate": "calibrate:calibrate"},
     "Operation": {
+        "top": "top:top",
         "lag": "health:lag",
         "record": "record:record",
         "audit": "audit:audit",

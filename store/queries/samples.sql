@@ -54,6 +54,28 @@ LEFT JOIN (
 ) AS s USING (task, second)
 GROUP BY t.task
 
+-- name: task_loads
+-- Load of each task in the last seconds.
+SELECT task, (sum(queries) FILTER (WHERE NOT offline))::bigint AS queries,
+    (sum(queries) FILTER (WHERE offline))::bigint AS offline_queries, sum(refused)::bigint AS refused,
+    sum(answered)::bigint AS answered, sum(late)::bigint AS late, sum(failed)::bigint AS failed,
+    (sum(min_accuracy * queries) / nullif(sum(queries), 0))::float8 AS wanted_accuracy
+FROM load_samples WHERE at > clock_timestamp() - make_interval(secs => $1)
+GROUP BY task ORDER BY task
+
+-- name: variant_loads
+-- Queries answered by each variant in the last seconds.
+SELECT v.name AS variant, v.task, sum(s.answered)::bigint AS answered, p.accuracy
+FROM instance_samples s JOIN variants v ON v.name = s.variant JOIN profiles p ON p.variant = v.name
+WHERE s.at > clock_timestamp() - make_interval(secs => $1) AND s.answered > 0
+GROUP BY v.name, v.task, p.accuracy ORDER BY answered DESC, v.name
+
+-- name: latest_worker_samples
+-- Last sample of each worker in the last seconds.
+SELECT DISTINCT ON (worker) at, worker, hardware, slots, utilisation, memory_used, memory_total
+FROM worker_samples WHERE at > clock_timestamp() - make_interval(secs => $1)
+ORDER BY worker, at DESC
+
 -- name: maintain_partitions
 -- Create upcoming partitions and drop expired ones; parameters: present time, retention of fine and coarse samples in
 -- s.

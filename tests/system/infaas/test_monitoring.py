@@ -64,7 +64,7 @@ async def prometheus(http: aiohttp.ClientSession, folder: Path, targets: list[st
             await process.wait()
 
 
-async def test_dashboard_and_rules_have_values(hosted: Cli, tmp_path: Path) -> None:
+async def test_dashboard_rules_and_top_have_values(hosted: Cli, tmp_path: Path) -> None:
     async with hosted.up("--registrars=1"), aiohttp.ClientSession() as http:
         await hosted.register("digits_mlp.onnx", "--name=mlp", task="digits")
         state = await hosted.state()
@@ -92,6 +92,11 @@ async def test_dashboard_and_rules_have_values(hosted: Cli, tmp_path: Path) -> N
             rules = [rule for group in (await get("rules"))["groups"] for rule in group["rules"]]
             assert {rule["name"]: rule.get("lastError", "") for rule in rules if rule["health"] != "ok"} == {}
             assert len(rules) > 10
+            seen = await read_until(
+                lambda: hosted.json("top"), lambda now: any(one["variants"] for one in now["tasks"])
+            )
+            assert [one["variant"] for one in seen["tasks"][0]["variants"]] == ["mlp.onnx-fp32.cpu"]
+            assert seen["tasks"][0]["attainment"] == 1, "queries that no variant can answer do not count"
             firing = {alert["labels"]["alertname"] for alert in (await get("alerts"))["alerts"]}
             assert firing <= {"InfaasAttainmentBurnsFast", "InfaasAttainmentBurnsSlowly"}, "half of the queries"
 

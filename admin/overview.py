@@ -1,0 +1,157 @@
+"""Overview of a system: the load of each task and its answers, the workers, and the last decisions.
+
+All figures come from the samples that the autoscaler records each second, so an overview costs the serving processes
+nothing.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from typing import Annotated, Final
+
+import msgspec
+
+from admin.api import Empty, RequestContext, endpoint, param
+from admin.system import cluster_problems, lag
+from schemas.access import Role
+from schemas.rows.cluster import ClusterRows, DecisionRow, InstanceRow, WorkerRow
+from schemas.rows.samples import WorkerSample
+from schemas.status import SERVING
+from store.samples import TaskAnswers, VariantAnswers, latest_worker_samples, list_decisions, task_loads, variant_loads
+from store.scaling import read_cluster
+
+_SAMPLED_S: Final = 120.0
+"""Longest time between two samples of a worker, doubled: an idle one has one a minute."""
+_DECISIONS: Final = 5
+
+
+class OverviewRequest(msgspec.Struct, frozen=True, kw_only=True):
+    """Time range of the figures."""
+
+    seconds: Annotated[
+        int, msgspec.Meta(ge=5, le=3600), param("Seconds before now that are added up.", "--seconds", "-s")
+    ] = 60
+
+
+class AnsweringVariant(msgspec.Struct, frozen=True, kw_only=True):
+    """Variant that answers queries of a task."""
+
+    variant: str
+    share: float
+    """Share of the task's answers, 0..1."""
+    accuracy: float
+
+
+class TaskOverview(msgspec.Struct, frozen=True, kw_only=True):
+    """Load of a task and its answers."""
+
+    task: str
+    queries_per_s: float
+    """Online queries a second."""
+    offline_per_s: float
+    attainment: float | None
+    """Share of the ended queries, 0..1, that were answered in time without an error; null: none has ended."""
+    refused: int
+    late: int
+    failed: int
+    wanted_accuracy: float | None
+    """Mean accuracy that queries required; null: there was no query."""
+    given_accuracy: float | None
+    """Mean accuracy of the variants that answered; null: none did."""
+    variants: list[AnsweringVariant]
+    """The most used first."""
+
+
+class WorkerOverview(msgspec.Struct, frozen=True, kw_only=True):
+    """Worker with its load."""
+
+    worker: str
+    hardware: str
+    state: str
+    """`running`, `draining`, or `silent`: it has sent no heartbeat lately."""
+    slots: int
+    busy: float | None
+    """Share of the slots' time spent computing, 0..1; null: no sample."""
+    memory_used: int | None
+    memory_total: int
+    loaded: list[str]
+    """Variants that it serves."""
+
+
+class Overview(msgspec.Struct, frozen=True, kw_only=True):
+    """State of a system at a glance."""
+
+    seconds: int
+    problems: list[str]
+    """Problems that a person should examine; empty: none."""
+    paused: bool
+    """True if a person has paused scaling."""
+    tasks: list[TaskOverview]
+    workers: list[WorkerOverview]
+    decisions: list[DecisionRow]
+    """Last decisions of the autoscaler, newest first."""
+
+
+@endpoint("overview.show", "GET", "/v1/overview", Role.ADMIN)
+async def overview(context: RequestContext, request: OverviewRequest) -> Overview:
+    """Show the load of each task and its answers, the workers, and the last decisions."""
+    pool, report = context.pool, await lag(context, Empty())
+    tasks, variants = await task_loads(pool, request.seconds), await variant_loads(pool, request.seconds)
+    cluster, samples = await read_cluster(pool), await latest_worker_samples(pool, _SAMPLED_S)
+    return Overview(
+        seconds=request.seconds,
+        problems=[*report.alarms, *cluster_problems(cluster)],
+        paused=cluster.control.paused,
+        tasks=summarize_tasks(tasks, variants, request.seconds),
+        workers=summarize_workers(cluster, samples),
+        decisions=await list_decisions(pool, _DECISIONS),
+    )
+
+
+def summarize_tasks(loads: Iterable[TaskAnswers], variants: Iterable[VariantAnswers], seconds: float) -> list[TaskOverview]:
+    """Return the tasks with load or answers, by name. Pure."""
+    by_task = defaultdict[str, list[VariantAnswers]](list)
+    for variant in variants:
+        by_task[variant.task].append(variant)
+    return [_task(load, by_task[load.task], seconds) for load in loads]
+
+
+def _task(load: TaskAnswers, variants: Sequence[VariantAnswers], seconds: float) -> TaskOverview:
+    ended, answered = load.refused + load.answered, sum(variant.answered for variant in variants)
+    given = sum(variant.answered * variant.accuracy for variant in variants)
+    return TaskOverview(
+        task=load.task,
+        queries_per_s=(load.queries or 0) / seconds,
+        offline_per_s=(load.offline_queries or 0) / seconds,
+        attainment=1.0 - (load.refused + load.late + load.failed) / ended if ended else None,
+        refused=load.refused,
+        late=load.late,
+        failed=load.failed,
+        wanted_accuracy=load.wanted_accuracy,
+        given_accuracy=given / answered if answered else None,
+        variants=[
+            AnsweringVariant(variant=one.variant, share=one.answered / answered, accuracy=one.accuracy)
+            for one in variants
+        ],
+    )
+
+
+def summarize_workers(cluster: ClusterRows, samples: Iterable[WorkerSample]) -> list[WorkerOverview]:
+    """Return the workers that have not retired. Pure."""
+    found = {sample.worker: sample for sample in samples}
+    return [_worker(worker, found.get(worker.name), cluster.instances) for worker in cluster.workers]
+
+
+def _worker(worker: WorkerRow, sample: WorkerSample | None, instances: Sequence[InstanceRow]) -> WorkerOverview:
+    return WorkerOverview(
+        worker=worker.name,
+        hardware=worker.hardware,
+        state="silent" if not worker.alive else "draining" if worker.draining else "running",
+        slots=worker.slots,
+        busy=sample and sample.utilisation,
+        memory_used=sample and sample.memory_used,
+        memory_total=worker.memory_bytes,
+        loaded=sorted(row.variant for row in instances if row.worker == worker.name and row.state in SERVING),
+    )
+
+
+OVERVIEW: Final = (overview,)

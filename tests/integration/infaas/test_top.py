@@ -1,0 +1,70 @@
+"""Tests of `infaas top` on samples in the database."""
+
+import asyncio
+import json
+from datetime import UTC, datetime, timedelta
+
+from schemas.rows.cluster import DecisionRow
+from schemas.rows.samples import InstanceSample, LoadSample, WorkerSample
+from schemas.status import InstanceState
+from store.placement import put_instances, register_worker, report_instance_state
+from store.pool import Pool
+from store.samples import maintain_partitions, write_decisions, write_samples
+from tests.example_rows import a_worker, an_instance
+from tests.unit.infaas.shell import Shell
+
+VARIANT = "mlp.onnx-fp32.cpu"
+TASK = "digits"
+
+
+def a_load(at: datetime, **counts: int) -> LoadSample:
+    return LoadSample(
+        at=at, task=TASK, target=None, min_accuracy=0.5, latency_ms=32.0, offline=False, inputs=0, upgraded=0,
+        **{"queries": 0, "refused": 0, "answered": 0, "late": 0, "failed": 0} | counts,
+    )  # fmt: skip
+
+
+async def test_top_adds_up_the_last_seconds(registered: Shell, store_pool: Pool) -> None:
+    now = datetime.now(UTC)
+    await maintain_partitions(store_pool, now, 7200, 86400)
+    await register_worker(store_pool, a_worker("cpu-0"))
+    await put_instances(store_pool, [an_instance(VARIANT, "cpu-0", (0,))])
+    await report_instance_state(store_pool, "cpu-0", VARIANT, InstanceState.ACTIVE)
+    loads = [
+        a_load(now - timedelta(minutes=5), queries=7000, refused=7000),
+        a_load(now - timedelta(seconds=2), queries=60, refused=10, answered=45, late=5),
+        a_load(now, queries=60, answered=45, failed=2),
+    ]
+    await write_samples(store_pool, loads)
+    served = InstanceSample(
+        at=now, variant=VARIANT, worker="cpu-0", state=InstanceState.ACTIVE, queued=0, batch_size=1.0, batch_s=0.001,
+        slowdown=1.0, answered=90, inputs=90, late=5, expired=0,
+    )  # fmt: skip
+    await write_samples(store_pool, [served])
+    busy = WorkerSample(
+        at=now, worker="cpu-0", hardware="cpu", slots=2, utilisation=0.25, memory_used=3 << 20, memory_total=4 << 30
+    )
+    await write_samples(store_pool, [busy])
+    await write_decisions(
+        store_pool, [DecisionRow(at=now, action="place", variant=VARIANT, worker="cpu-0", reason="load")]
+    )
+
+    found = json.loads((await asyncio.to_thread(registered, "top", "--json")).stdout)
+    [task] = found["tasks"]
+    assert (task["task"], task["queries_per_s"], task["refused"], task["late"], task["failed"]) == (TASK, 2.0, 10, 5, 2)
+    assert task["attainment"] == 1 - 17 / 100
+    assert task["wanted_accuracy"] == 0.5
+    assert [one["variant"] for one in task["variants"]] == [VARIANT]
+    assert task["given_accuracy"] == task["variants"][0]["accuracy"]
+    [worker] = found["workers"]
+    assert (worker["state"], worker["busy"], worker["loaded"]) == ("running", 0.25, [VARIANT])
+    assert [one["reason"] for one in found["decisions"]] == ["load"]
+
+    shown = (await asyncio.to_thread(registered, "top", "--seconds=3600")).stdout
+    assert all(word in shown for word in (TASK, "7,010", f"{VARIANT} 100%", "25.0%", "cpu-0", "load"))
+
+
+async def test_top_of_an_idle_system_is_empty(registered: Shell) -> None:
+    found = json.loads((await asyncio.to_thread(registered, "top", "--json")).stdout)
+    assert (found["tasks"], found["workers"], found["decisions"]) == ([], [], [])
+    assert "no worker is alive" in found["problems"]
