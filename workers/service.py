@@ -243,6 +243,7 @@ def worker_row(settings: WorkerSettings) -> WorkerRow:
         memory_bytes=settings.memory_bytes,
         price_per_hour=settings.price,
         runtimes=available_runtimes(settings.hardware),
+        lease_ttl_s=settings.lease_ttl_s,
         epoch=0,
         heartbeat_at=datetime.now(UTC),
     )
