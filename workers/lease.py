@@ -112,10 +112,12 @@ class Leases:
         while True:
             await asyncio.sleep(interval_s)
             async with self._lock:
+                began_s = time.monotonic()
                 with self._tolerate_outage():
                     await self._renew()
                     self._away = False
-                self._renewed_s = time.monotonic()
+                # The process may have slept during the call.
+                self._renewed_s = time.monotonic() if self._away else began_s
 
     async def _renew(self) -> None:
         beat = await heartbeat(self._pool, self._worker, self._epoch)

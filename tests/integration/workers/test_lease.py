@@ -60,7 +60,7 @@ async def test_leases_report_loss_before_they_are_current(store_pool: Pool) -> N
     leases = Leases(store_pool, "sleeps", epoch, TTL_S, on_lost)
     assert await leases.acquire(VARIANT, [0, 1]) == {0, 1}
     await until(lambda: placement.acquire_leases(store_pool, "successor", successor, VARIANT, [0]))
-    assert not leases.are_current()
+    await until(lambda: not leases.are_current())
     async with renewing(leases):
         await until(lambda: heard and leases.are_current())  # a renewal without a loss notifies nobody
     assert heard == [(VARIANT, {0}, False)]
