@@ -25,6 +25,8 @@ DEMAND_INTERVAL_S: Final = 0.5
 """Seconds between two demands of a selector for the same variant."""
 MAX_IN_FLIGHT: Final = 2000
 """Limit of unanswered queries in one process."""
+LEASE_TTL_S: Final = 3.0
+"""Seconds without a heartbeat after which the partitions of a worker are free."""
 CLAIM_INTERVAL_S: Final = 300.0
 """Seconds between two claims of a reply topic by its owner; a topic without claims is deleted as abandoned."""
 

@@ -12,6 +12,7 @@ with a tenant's prefix belongs to that tenant.
 
 import os
 import re
+from hashlib import blake2b
 from typing import Final
 
 NAMESPACE_ENV: Final = "INFAAS_KAFKA_NAMESPACE"
@@ -39,6 +40,9 @@ BUILD_REPORTS: Final = f"{PREFIX}build-reports"  # BuildReport of a worker that 
 
 SELECTOR_GROUP: Final = f"{PREFIX}selector"
 OFFLINE_SELECTOR_GROUP: Final = f"{PREFIX}selector.offline"
+WORKER_GROUPS: Final = tuple(f"{PREFIX}workers.{number}" for number in range(16))
+"""Groups that variants share, so that a worker commits all of its partitions with few requests. More than one, so that
+several brokers store the offsets."""
 JOB_RESULTS: Final = f"{PREFIX}jobs"  # results of jobs, read by the jobs services in the group of the same name
 LANES: Final = f"{PREFIX}lanes.offline"  # tenant lanes: the offline queries of each tenant and task share one partition
 LANE_COUNT: Final = 16
@@ -147,8 +151,8 @@ def is_offline(topic: str) -> bool:
 
 
 def variant_group(variant: str) -> str:
-    """Return the consumer group in which the workers of a variant commit."""
-    return VARIANTS + variant
+    """Return the consumer group in which the workers of a variant commit, one of `WORKER_GROUPS`."""
+    return WORKER_GROUPS[blake2b(variant.encode(), digest_size=1).digest()[0] % len(WORKER_GROUPS)]
 
 
 def build_topic(hardware: str) -> str:

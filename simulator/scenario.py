@@ -8,6 +8,7 @@ from msgspec import Meta
 
 from autoscaler.apply.reconcile_plan import ReconcileTimeouts
 from autoscaler.decide.snapshot import Policy, ScalingLimits
+from schemas.defaults import LEASE_TTL_S
 from schemas.rows.cluster import Pin
 from selector.policy.choice import PolicyConfig
 from simulator.catalogue import Catalogue
@@ -85,7 +86,7 @@ class Workers(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
 
     status_interval_s: float = 0.1
     status_idle_interval_s: float = 1.0
-    lease_ttl_s: float = 3.0
+    lease_ttl_s: float = LEASE_TTL_S
     heartbeat_timeout_s: float = 5.0
     """Seconds without a heartbeat after which a worker's row counts as dead."""
     prefetch_s: float = 1.0

@@ -9,7 +9,7 @@ restarts, so an action with an old epoch is detected and ignored.
 
 from collections.abc import Collection, Iterable, Sequence
 from datetime import datetime
-from enum import StrEnum
+from enum import Enum, StrEnum, auto
 from typing import Final
 
 import msgspec
@@ -34,6 +34,16 @@ class TakeOver(StrEnum):
     ALONE = "alone"
     """No other worker of its hardware is alive."""
     DONE = "done"
+
+
+class HeartbeatResult(Enum):
+    """Outcome of a heartbeat."""
+
+    IN_TIME = auto()
+    LATE = auto()
+    """The previous one is older than the TTL: other workers may have taken partitions."""
+    REFUSED = auto()
+    """The worker must stop, because it has a successor or has been retired."""
 
 
 class NameHolder(msgspec.Struct, frozen=True, kw_only=True):
@@ -68,12 +78,13 @@ async def succeed_worker(session: DatabaseSession, worker: WorkerRow, epoch: int
 
 def _registered(w: WorkerRow) -> tuple[object, ...]:
     row = (w.name, w.hardware, w.device, w.host, w.slots, w.threads, w.memory_bytes, w.price_per_hour, w.runtimes)
-    return (*row, w.builds, w.home)
+    return (*row, w.builds, w.home, w.lease_ttl_s)
 
 
-async def heartbeat(session: DatabaseSession, worker: str, epoch: int) -> bool:
-    """Record a heartbeat; return false if the worker must stop, because it has a successor or has been retired."""
-    return await session.execute(_SQL["heartbeat"], worker, epoch) > 0
+async def heartbeat(session: DatabaseSession, worker: str, epoch: int) -> HeartbeatResult:
+    """Record a heartbeat, which renews all leases of the worker."""
+    late = await session.fetch_value(bool, _SQL["heartbeat"], worker, epoch)
+    return HeartbeatResult.REFUSED if late is None else HeartbeatResult.LATE if late else HeartbeatResult.IN_TIME
 
 
 async def drain_to_be_replaced(session: DatabaseSession, worker: str, epoch: int) -> TakeOver:
@@ -142,17 +153,18 @@ async def report_instance_state(
 
 
 async def acquire_leases(
-    session: DatabaseSession, worker: str, epoch: int, variant: str, partitions: Collection[int], ttl_s: float
+    session: DatabaseSession, worker: str, epoch: int, variant: str, partitions: Collection[int]
 ) -> list[Lease]:
-    """Acquire leases of those partitions that are free, expired, or held by an earlier process of this worker.
+    """Acquire leases of those partitions that are free, or whose owner is silent or has a successor.
 
-    Returns the leases that the worker holds now, each with its fencing epoch. Another worker holds the missing
-    partitions. A worker whose `epoch` is not the latest of its name gets no leases.
+    An owner is silent if it has sent no heartbeat for its `lease_ttl_s`. Returns the leases that the worker holds now,
+    each with its fencing epoch. Another worker holds the missing partitions. A worker whose `epoch` is not the latest
+    of its name gets no leases.
 
     Raises:
         StoreConflict: there is no such variant.
     """
-    return await session.fetch(Lease, _SQL["acquire_leases"], worker, epoch, variant, sorted(set(partitions)), ttl_s)
+    return await session.fetch(Lease, _SQL["acquire_leases"], worker, epoch, variant, sorted(set(partitions)))
 
 
 async def request_leases(session: DatabaseSession, worker: str, variant: str, partitions: Collection[int]) -> None:
@@ -174,9 +186,9 @@ async def partitions_to_release(
     )
 
 
-async def renew_leases(session: DatabaseSession, worker: str, epoch: int, ttl_s: float) -> list[Lease]:
-    """Extend all leases that the worker still holds to `ttl_s` from now; return them. A missing lease is lost."""
-    return await session.fetch(Lease, _SQL["renew_leases"], worker, epoch, ttl_s)
+async def worker_leases(session: DatabaseSession, worker: str, epoch: int) -> list[Lease]:
+    """List the leases of a worker process. A missing lease is lost; after a late heartbeat, call this to notice."""
+    return await session.fetch(Lease, _SQL["worker_leases"], worker, epoch)
 
 
 async def release_leases(
@@ -188,5 +200,5 @@ async def release_leases(
 
 
 async def list_leases(session: DatabaseSession, *, variant: str | None = None) -> list[Lease]:
-    """List the leases that have not expired, of all variants or of one."""
+    """List the leases of living workers, of all variants or of one."""
     return await session.fetch(Lease, _SQL["list_leases"], variant)

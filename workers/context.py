@@ -4,6 +4,7 @@ import asyncio
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
 
+from broker.delivery.committer import SharedCommitters
 from broker.delivery.in_flight import RecordMemory
 from broker.fetch.read_connection import ReadConnection
 from broker.kafka.settings import KafkaSettings
@@ -61,6 +62,7 @@ class WorkerContext:
     online: ReadConnection
     """Connection that reads the online queries of all instances; offline queries have another."""
     offline: ReadConnection
+    committers: SharedCommitters
     record_memory: RecordMemory
     """Memory of the queries that all instances have read and not answered."""
     producer: Producer

@@ -258,7 +258,7 @@ class InstanceController:
             group=variant_group(self.variant),
             max_in_flight=prefetch_count(parallel, model.latency, settings.prefetch_s, settings.prefetch_max),
             memory=context.record_memory,
-            may_commit=context.leases.are_current,
+            committers=context.committers,
             over=over,
             clocks=context.producer.clock,
         )

@@ -1,8 +1,10 @@
 """Leases, the right to serve partitions: acquired before reading them, renewed while serving, released afterwards.
 
 Rules.
-* One statement per second renews all leases of the worker, and one is its heartbeat. A lease that is missing from the
-  answer was taken by another worker and is dropped at once.
+* A heartbeat each second is one statement and renews all leases of the worker, because no other worker can take a
+  partition while the heartbeats of its owner last.
+* Leases are read after a heartbeat that was late, after an error, and every `_READ_S`. A lease that is missing was
+  taken by another worker and is dropped at once.
 * During an outage of Postgres the worker keeps serving: no other worker can take its leases either. If only this worker
   cannot reach Postgres, another takes over after the TTL, and both serve until the connection is back. Queries are then
   computed twice, and the client still sees one result. Stopping instead would turn each outage of Postgres into an
@@ -16,22 +18,28 @@ import logging
 import time
 from collections.abc import Callable, Collection, Generator
 from contextlib import contextmanager
+from typing import Final
 
 from schemas.errors import OperatorError
 from schemas.rows.cluster import DuePartition
 from store.errors import StoreUnavailable
 from store.placement import (
+    HeartbeatResult,
     acquire_leases,
     heartbeat,
     partitions_to_release,
     release_leases,
-    renew_leases,
     request_leases,
     withdraw_lease_requests,
+    worker_leases,
 )
 from store.pool import Pool
 
 log = logging.getLogger(__name__)
+
+_READ_S: Final = 30.0
+"""Longest time between two readings of the leases; it ends a doubt that no heartbeat shows, e.g. if the clock of the
+database was set back."""
 
 
 class Leases:
@@ -50,6 +58,9 @@ class Leases:
         self._lock = asyncio.Lock()
         self._away = False
         self._renewed_s = time.monotonic()
+        self._read_s = time.monotonic()
+        self._doubtful = False
+        """True if the leases may differ from their rows, so that they must be read."""
 
     def are_current(self) -> bool:
         """Return true if a renewal was tried within the TTL; a process that slept longer may have lost its leases."""
@@ -63,7 +74,7 @@ class Leases:
         """
         async with self._lock:
             with self._tolerate_outage():
-                leases = await acquire_leases(self._pool, self._worker, self._epoch, variant, partitions, self._ttl_s)
+                leases = await acquire_leases(self._pool, self._worker, self._epoch, variant, partitions)
                 taken = {lease.partition for lease in leases}
                 if taken:
                     self._held.setdefault(variant, set()).update(taken)
@@ -101,19 +112,31 @@ class Leases:
         while True:
             await asyncio.sleep(interval_s)
             async with self._lock:
+                began_s = time.monotonic()
                 with self._tolerate_outage():
                     await self._renew()
                     self._away = False
-                self._renewed_s = time.monotonic()
+                # The process may have slept during the call.
+                self._renewed_s = time.monotonic() if self._away else began_s
 
     async def _renew(self) -> None:
-        if not await heartbeat(self._pool, self._worker, self._epoch):
+        beat = await heartbeat(self._pool, self._worker, self._epoch)
+        if beat is HeartbeatResult.REFUSED:
             raise OperatorError(
                 f"another worker named {self._worker} has started, or it was retired while this one could not reach "
                 "Postgres; give each its own --name (INFAAS_WORKERS_NAME)"
             )
+        if beat is HeartbeatResult.LATE:
+            self._doubtful = True
+        if self._doubtful or time.monotonic() - self._read_s > _READ_S:
+            self._doubtful = False
+            await self._read()
+            self._read_s = time.monotonic()
+
+    async def _read(self) -> None:
+        """Drop leases that other workers have taken, and release leases that are not in use."""
         kept: dict[str, set[int]] = {}
-        for lease in await renew_leases(self._pool, self._worker, self._epoch, self._ttl_s):
+        for lease in await worker_leases(self._pool, self._worker, self._epoch):
             kept.setdefault(lease.variant, set()).add(lease.partition)
         for variant, held in list(self._held.items()):
             lost = held - kept.get(variant, set())
@@ -127,15 +150,19 @@ class Leases:
                 await self._release(variant, stray)
 
     async def _release(self, variant: str, partitions: set[int]) -> None:
-        with self._tolerate_outage():  # the next renewal finds them unused
+        with self._tolerate_outage():  # the next heartbeat finds them unused
             await release_leases(self._pool, self._worker, self._epoch, variant, partitions)
 
     @contextmanager
     def _tolerate_outage(self) -> Generator[None]:
-        """Log the first error of an outage of Postgres, and raise none."""
+        """Log the first error of an outage of Postgres, and raise none. Any error leaves the leases in doubt."""
         try:
             yield
         except StoreUnavailable as error:
+            self._doubtful = True
             if not self._away:
                 log.warning("Postgres is unavailable, keeping current leases: %s", error)
             self._away = True
+        except BaseException:
+            self._doubtful = True
+            raise

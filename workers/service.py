@@ -14,6 +14,7 @@ from typing import Final
 
 from msgspec.structs import replace
 
+from broker.delivery.committer import SharedCommitters
 from broker.delivery.in_flight import RecordMemory
 from broker.fetch.read_connection import ReadConnection
 from broker.kafka.cluster import KafkaReachability
@@ -96,8 +97,7 @@ async def serve(settings: WorkerSettings, kafka: KafkaSettings, store: StoreSett
         streams = await stack.enter_async_context(sender)
         executor = _open_executor(settings, defect, stack)
         loader = _open_loader(settings, stack)
-        slots = settings.slots + SPARE_SLOTS
-        journal = stack.enter_context(CrashJournal(settings.journal_file, slots, settings.max_crashes))
+        journal = _open_journal(settings, stack)
         await stack.enter_async_context(_health_server(settings, kafka, replacement))
         exchange = await asyncio.to_thread(open_exchange, settings.artifacts, settings.home)
         builds = await asyncio.to_thread(may_build, settings, exchange)
@@ -114,6 +114,7 @@ async def serve(settings: WorkerSettings, kafka: KafkaSettings, store: StoreSett
             catalog=catalog,
             online=online,
             offline=offline,
+            committers=await stack.enter_async_context(_open_committers(settings, kafka, online, leases)),
             record_memory=RecordMemory(kafka.max_in_flight_bytes),
             producer=producer,
             streams=streams,
@@ -132,6 +133,12 @@ async def serve(settings: WorkerSettings, kafka: KafkaSettings, store: StoreSett
         if replacement.wanted:
             exit_to_be_replaced()
         await _retire(pool, settings.worker, epoch)
+
+
+def _open_committers(
+    settings: WorkerSettings, kafka: KafkaSettings, over: ReadConnection, leases: Leases
+) -> SharedCommitters:
+    return SharedCommitters(over.client, settings.worker, kafka.request_timeout_ms / 1000, leases.are_current)
 
 
 async def _register(settings: WorkerSettings, pool: Pool, loader: Executor, *, builds: bool) -> int:
@@ -201,6 +208,11 @@ async def _retire(pool: Pool, worker: str, epoch: int) -> None:
         log.warning("worker not retired in Postgres: %s", error)
 
 
+def _open_journal(settings: WorkerSettings, stack: AsyncExitStack) -> CrashJournal:
+    slots = settings.slots + SPARE_SLOTS
+    return stack.enter_context(CrashJournal(settings.journal_file, slots, settings.max_crashes))
+
+
 def _open_executor(settings: WorkerSettings, defect: "asyncio.Future[None]", stack: AsyncExitStack) -> BatchExecutor:
     loop = asyncio.get_running_loop()
 
@@ -243,6 +255,7 @@ def worker_row(settings: WorkerSettings) -> WorkerRow:
         memory_bytes=settings.memory_bytes,
         price_per_hour=settings.price,
         runtimes=available_runtimes(settings.hardware),
+        lease_ttl_s=settings.lease_ttl_s,
         epoch=0,
         heartbeat_at=datetime.now(UTC),
     )

@@ -11,7 +11,7 @@ from process.memory import total_memory
 from process.settings import ArtifactUserSettings
 from registry.pipeline.step_process import TIMEOUT_S
 from runtimes.device import device_memory
-from schemas.defaults import THREADS
+from schemas.defaults import LEASE_TTL_S, THREADS
 from schemas.errors import OperatorError
 from schemas.hardware import Hardware, list_price, slots_of
 from schemas.names import is_name, worker_name
@@ -52,10 +52,10 @@ class WorkerSettings(ArtifactUserSettings):
     price_per_hour: float | None = Field(default=None, ge=0)
     """Price of the worker in USD per hour; default: the list price of the hardware."""
 
-    lease_ttl_s: float = Field(default=3.0, gt=0)
-    """Seconds after which the partitions of a dead worker are free."""
+    lease_ttl_s: float = Field(default=LEASE_TTL_S, gt=0)
+    """Seconds without a heartbeat after which the worker's partitions are free."""
     lease_renew_s: float = Field(default=1.0, gt=0)
-    """Seconds between two renewals of the leases; a renewal is also the worker's heartbeat."""
+    """Seconds between two heartbeats, which renew all leases of the worker."""
     handover_timeout_s: float = Field(default=60.0, gt=0)
     """Most seconds for which the worker keeps serving a partition while its next owner is not ready to take it."""
     status_interval_s: float = Field(default=0.1, gt=0)

@@ -64,7 +64,7 @@ class Recorder:
         self._load_window = load_window
         self._clock = clock
         self._catalog: Catalog | None = None
-        self._groups: Mapping[str, Collection[str]] = {}
+        self._groups: dict[str, list[str]] = {}
         self._encoder: LagDeltaEncoder | None = None
         self._gauges = GroupGauges(())
         self._losses = LossCounter((), {})
@@ -144,7 +144,9 @@ class Recorder:
                 topics.SELECTOR_GROUP: asked,
                 topics.OFFLINE_SELECTOR_GROUP: [topics.LANES, *map(topics.offline_of, asked)],
                 topics.JOBS_GROUP: [topics.JOB_RESULTS],
-            } | {topics.variant_group(name): topics.variant_topics(name) for name in catalog.variants}
+            }
+            for name in catalog.variants:
+                self._groups.setdefault(topics.variant_group(name), []).extend(topics.variant_topics(name))
         return self._groups
 
     async def _encoder_of(self, reading: LagObservation) -> LagDeltaEncoder:

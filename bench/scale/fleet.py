@@ -37,6 +37,7 @@ _SOON_S: Final = 60.0
 _STARTING: Final = 10
 _RENEW_S: Final = 2.0
 """Value of INFAAS_WORKERS_LEASE_RENEW_S; a fleet of this size should raise it, because each renewal may connect."""
+_TTL_S: Final = 3 * _RENEW_S
 
 
 class FleetWorker:
@@ -57,7 +58,7 @@ class FleetWorker:
             self.connection = database = await stack.enter_async_context(SharedConnection(self._dsn))
             catalog = await stack.enter_async_context(CatalogWatcher(database))
             epoch = await register_worker(database, a_worker(self.name))
-            leases = Leases(database, self.name, epoch, 3 * _RENEW_S, lambda _variant, _lost: None)
+            leases = Leases(database, self.name, epoch, _TTL_S, lambda _variant, _lost: None)
             placement = PlacementFollower(database, self.name, self._controller)
             async with asyncio.TaskGroup() as tasks:
                 loops = [
@@ -188,7 +189,7 @@ def a_worker(name: str) -> WorkerRow:
     return msgspec.convert(
         {
             "name": name, "hardware": "cpu", "device": "", "host": "", "slots": 1, "threads": 1,
-            "memory_bytes": 1 << 30, "price_per_hour": 0.1, "runtimes": ["onnx"], "epoch": 0,
+            "memory_bytes": 1 << 30, "price_per_hour": 0.1, "runtimes": ["onnx"], "lease_ttl_s": _TTL_S, "epoch": 0,
             "heartbeat_at": "2026-01-01T00:00:00Z",
         },
         WorkerRow,

@@ -13,7 +13,7 @@ Rules.
 * A partition that is taken away is drained for a moment, committed and forgotten; `done` of its records is then a
   no-op. All other partitions are read meanwhile.
 * A partition that was lost, since a lease or membership expired, is forgotten at once and never committed: another
-  reader owns it. A consumer that cannot tell whether it may commit (`may_commit`) waits until it can.
+  reader owns it.
 * No transient error ends `poll`: reading backs off and continues.
 """
 
@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Final, Self
 from aiokafka import TopicPartition
 from aiokafka.errors import GroupAuthorizationFailedError, KafkaError
 
-from broker.delivery.committer import Committer
+from broker.delivery.committer import Committer, SharedCommitters
 from broker.delivery.group import Group
 from broker.delivery.in_flight import InFlightTracker, RecordMemory
 from broker.delivery.membership import Membership, Partitions, TopicCounts, UnreadWatch
@@ -66,14 +66,14 @@ class Consumer:
         instance_id: str | None = None,
         max_in_flight: int = 1000,
         memory: RecordMemory | None = None,
-        may_commit: Callable[[], bool] | None = None,
+        committers: SharedCommitters | None = None,
         over: ReadConnection | None = None,
         clocks: BrokerClocks | None = None,
     ) -> None:
         """Make a consumer that is not connected; it updates `clocks` and takes the times of records from them.
 
-        `memory` may be shared with other consumers. `may_commit` returns true if the assigned partitions are known to
-        be still ours; None: always. `over` is an open connection shared with other readers; None: the consumer's own.
+        `memory` may be shared with other consumers, as may `committers`, if partitions are assigned; None: it commits
+        alone. `over` is an open connection shared with other readers; None: the consumer's own.
         """
         self.on_release: Callable[[Collection[TopicPartition]], None] = lambda _: None
         """Called with partitions that are given up, to give back their records that are only held."""
@@ -82,11 +82,11 @@ class Consumer:
         self._client_id = client_id
         self._group = group
         self._instance_id = instance_id
-        self._may_commit = may_commit
+        self._committers = committers
         self._over = over
         self._connection: ReadConnection
         self._times = RecordTimes(clocks or BrokerClocks())
-        self._coordinator: Group
+        self._member: Group
         self._committer: Committer
         self._buffer: FetchBuffer
         self._membership: Membership | None = None
@@ -128,16 +128,19 @@ class Consumer:
     async def __aenter__(self) -> Self:
         self._connection = self._over or await ReadConnection(self._settings, self._client_id).__aenter__()
         session_ms = self._settings.session_timeout_ms
-        self._coordinator = Group(
+        self._member = Group(
             self._connection.client, self._group, self._instance_id, session_ms, max(session_ms, int(DRAIN_S * 2000))
         )
-        timeout_s = self._settings.request_timeout_ms / 1000
-        self._committer = Committer(self._coordinator, self._tracker, self._client_id, timeout_s, self._may_commit)
         self._buffer = self._connection.fetcher.open_buffer()
         await self._tasks.__aenter__()
         self._start(self._start_reading(), "start reading")
-        self._start(self._committer.run(), "commit")
-        self._start(self._committer.heal_in_background(lambda: self._membership is None), "heal")
+        if self._committers is not None:
+            self._committer = self._committers.of(self._group)
+        else:
+            self._committer = Committer(self._member, self._client_id, self._settings.request_timeout_ms / 1000)
+            self._start(self._committer.run(), "commit")
+            self._start(self._committer.heal_in_background(lambda: self._membership is None), "heal")
+        self._committer.attach(self._tracker)
         return self
 
     async def __aexit__(self, *error: object) -> None:
@@ -145,6 +148,7 @@ class Consumer:
         try:
             await self._committer.commit(LAST_COMMIT_S)
         finally:
+            self._committer.detach(self._tracker)
             for task in self._background:
                 task.cancel()
             await self._tasks.__aexit__(None, None, None)
@@ -337,7 +341,7 @@ class Consumer:
                 continue
             try:
                 async with asyncio.timeout(self._settings.request_timeout_ms / 1000):
-                    committed = await self._coordinator.fetch(wanted.keys())
+                    committed = await self._committer.coordinator.fetch(wanted.keys())
             except (KafkaError, OSError, TimeoutError) as error:
                 log.warning("group %s: positions not known yet: %r", self._group, error)
                 if isinstance(error, GroupAuthorizationFailedError):
@@ -379,7 +383,7 @@ class Consumer:
 
     def _new_membership(self) -> Membership:
         return Membership(
-            self._coordinator,
+            self._member,
             TopicCounts(self._connection.client),
             session_s=self._settings.session_timeout_ms / 1000,
             on_dealt=self._read,

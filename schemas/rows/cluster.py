@@ -6,6 +6,7 @@ from typing import Any
 
 import msgspec
 
+from schemas.defaults import LEASE_TTL_S
 from schemas.status import InstanceState
 
 
@@ -27,6 +28,8 @@ class WorkerRow(msgspec.Struct, frozen=True, kw_only=True):
     """Runtimes available on the worker."""
     builds: bool = False
     """True if the worker executes steps of registrations."""
+    lease_ttl_s: float = LEASE_TTL_S
+    """Seconds without a heartbeat after which its partitions are free."""
     epoch: int
     heartbeat_at: datetime
     alive: bool = True
@@ -62,13 +65,15 @@ class CorrectionRow(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Lease(msgspec.Struct, frozen=True, kw_only=True):
-    """Right of a worker to serve a partition of a variant's topic. Each change of owner increments the epoch."""
+    """Right of a worker to serve a partition of a variant's topic, while its heartbeats last.
+
+    Each change of owner increments the epoch.
+    """
 
     variant: str
     partition: int
     worker: str
     epoch: int
-    expires_at: datetime
 
 
 class DuePartition(msgspec.Struct, frozen=True, kw_only=True):

@@ -7,20 +7,25 @@ FROM workers WHERE name = $1
 -- Register a starting worker and increment its epoch. A worker that died while it drained continues to drain. No row:
 -- the previous epoch is not the expected one, because another process was faster.
 INSERT INTO workers AS w
-    (name, hardware, device, host, slots, threads, memory_bytes, price_per_hour, runtimes, builds, home)
-VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)
+    (name, hardware, device, host, slots, threads, memory_bytes, price_per_hour, runtimes, builds, home, lease_ttl_s)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)
 ON CONFLICT (name) DO UPDATE SET
     hardware = excluded.hardware, device = excluded.device, host = excluded.host, slots = excluded.slots,
     threads = excluded.threads, memory_bytes = excluded.memory_bytes, price_per_hour = excluded.price_per_hour,
     runtimes = excluded.runtimes, builds = excluded.builds, epoch = w.epoch + 1, heartbeat_at = clock_timestamp(),
-    home = excluded.home, retired = false,
+    home = excluded.home, lease_ttl_s = excluded.lease_ttl_s, retired = false,
     draining_since = CASE WHEN w.retired THEN NULL ELSE w.draining_since END
-WHERE $12::bigint IS NULL OR w.epoch = $12
+WHERE $13::bigint IS NULL OR w.epoch = $13
 RETURNING epoch
 
 -- name: heartbeat
--- Record a heartbeat. No row: the worker has a successor, or has retired.
+-- Record a heartbeat. True: the previous one is older than the TTL, so others may have taken partitions (the subquery
+-- reads the row as it was). No row: the worker has a successor, or has retired.
 UPDATE workers SET heartbeat_at = clock_timestamp() WHERE name = $1 AND epoch = $2 AND NOT retired
+RETURNING (
+    SELECT last.heartbeat_at <= clock_timestamp() - make_interval(secs => last.lease_ttl_s)
+    FROM workers last WHERE last.name = $1
+)
 
 -- name: drain_to_be_replaced
 -- Drain a worker that is to be replaced, one per hardware at a time: the row locks serialize concurrent calls.
@@ -53,8 +58,8 @@ UPDATE workers SET retired = true WHERE name = $1 AND epoch = $2 AND NOT retired
 
 -- name: list_workers
 -- Workers that have not retired, with their liveness.
-SELECT name, hardware, device, host, home, slots, threads, memory_bytes, price_per_hour, runtimes, builds, epoch,
-    heartbeat_at,
+SELECT name, hardware, device, host, home, slots, threads, memory_bytes, price_per_hour, runtimes, builds, lease_ttl_s,
+    epoch, heartbeat_at,
     heartbeat_at > clock_timestamp() - make_interval(secs => $1) AS alive,
     draining_since IS NOT NULL AS draining,
     coalesce(extract(epoch FROM clock_timestamp() - draining_since), 0)::float8 AS draining_s
@@ -82,20 +87,29 @@ UPDATE instances SET state = $3, reason = CASE WHEN $4 = '' THEN reason ELSE $4 
 WHERE variant = $1 AND worker = $2
 
 -- name: acquire_leases
--- Acquire partitions that are free, expired, or held by an earlier process; a new epoch fences off the former owner.
-INSERT INTO leases AS l (variant, partition, worker, worker_epoch, epoch, expires_at)
-SELECT $3, p, w.name, w.epoch, 1, clock_timestamp() + make_interval(secs => $5)
-FROM workers w, unnest($4::integer[]) AS p
+-- Acquire partitions that are free, whose owner is silent, or held by an earlier process; a new epoch fences off the
+-- former owner. The lock of a silent owner's row makes a simultaneous heartbeat wait, which then finds itself late. Rows
+-- of workers are locked before leases, as elsewhere.
+WITH silent AS (
+    SELECT name FROM workers
+    WHERE name IN (SELECT worker FROM leases WHERE variant = $3 AND partition = ANY ($4))
+        AND (retired OR heartbeat_at <= clock_timestamp() - make_interval(secs => lease_ttl_s))
+    ORDER BY name FOR SHARE
+)
+INSERT INTO leases AS l (variant, partition, worker, worker_epoch, epoch)
+SELECT $3, p, w.name, w.epoch, 1
+FROM (SELECT count(*) FROM silent) AS locked, workers w, unnest($4::integer[]) AS p
 WHERE w.name = $1 AND w.epoch = $2 AND NOT w.retired
 ORDER BY p
 ON CONFLICT (variant, partition) DO UPDATE SET
     worker = excluded.worker, worker_epoch = excluded.worker_epoch,
     epoch = l.epoch + CASE WHEN l.worker = excluded.worker AND l.worker_epoch = excluded.worker_epoch THEN 0 ELSE 1 END,
-    expires_at = clock_timestamp() + make_interval(secs => $5), asked_by = NULL
+    asked_by = NULL
     WHERE l.worker IS NULL
-        OR l.expires_at <= clock_timestamp()
         OR (l.worker = excluded.worker AND l.worker_epoch <= excluded.worker_epoch)
-RETURNING variant, partition, worker, epoch, expires_at
+        OR l.worker IN (SELECT name FROM silent)
+        OR l.worker_epoch < (SELECT o.epoch FROM workers o WHERE o.name = l.worker)
+RETURNING variant, partition, worker, epoch
 
 -- name: request_leases
 -- Request partitions that another worker serves, once. Rows are locked in the same order as elsewhere.
@@ -125,15 +139,9 @@ WHERE l.worker = $1 AND l.worker_epoch = $2 AND l.variant = $3 AND l.partition =
     ))
 ORDER BY l.partition
 
--- name: renew_leases
--- Extend all leases that a worker still holds in one statement. Rows are locked in the same order as elsewhere.
-WITH held AS (
-    SELECT variant, partition FROM leases
-    WHERE worker = $1 AND worker_epoch = $2 ORDER BY variant, partition FOR UPDATE
-)
-UPDATE leases l SET expires_at = clock_timestamp() + make_interval(secs => $3)
-FROM held WHERE l.variant = held.variant AND l.partition = held.partition AND l.worker = $1 AND l.worker_epoch = $2
-RETURNING l.variant, l.partition, l.worker, l.epoch, l.expires_at
+-- name: worker_leases
+-- Leases that a worker process holds by their rows, also if its heartbeat is late.
+SELECT variant, partition, worker, epoch FROM leases WHERE worker = $1 AND worker_epoch = $2
 
 -- name: release_leases
 -- Release the worker's own leases of these partitions.
@@ -142,7 +150,6 @@ WHERE worker = $1 AND worker_epoch = $2 AND variant = $3 AND ($4::integer[] IS N
 
 -- name: list_leases
 -- Present owners of partitions.
-SELECT variant, partition, worker, epoch, expires_at
-FROM leases
-WHERE worker IS NOT NULL AND expires_at > clock_timestamp() AND ($1::text IS NULL OR variant = $1)
+SELECT variant, partition, worker, epoch FROM held_leases
+WHERE $1::text IS NULL OR variant = $1
 ORDER BY variant, partition

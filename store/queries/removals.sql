@@ -48,7 +48,7 @@ DELETE FROM instances WHERE variant = ANY ($1::text[])
 
 -- name: held_partitions
 -- Number of partitions of variants that workers hold leases of.
-SELECT count(*) FROM leases WHERE variant = ANY ($1::text[]) AND worker IS NOT NULL AND expires_at > clock_timestamp()
+SELECT count(*) FROM held_leases WHERE variant = ANY ($1::text[])
 
 -- name: lock_catalog
 -- Block registrations while the files to delete are determined.

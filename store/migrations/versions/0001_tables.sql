@@ -395,6 +395,8 @@ CREATE TABLE workers (
     runtimes text[] NOT NULL,
     -- True if the worker executes build steps.
     builds boolean NOT NULL DEFAULT false,
+    -- Seconds without a heartbeat after which its partitions are free.
+    lease_ttl_s double precision NOT NULL CHECK (lease_ttl_s > 0),
     epoch bigint NOT NULL DEFAULT 1,
     heartbeat_at timestamptz NOT NULL DEFAULT clock_timestamp(),
     draining_since timestamptz,
@@ -424,14 +426,14 @@ CREATE INDEX instances_of_worker ON instances (worker);
 CREATE TRIGGER notify AFTER INSERT OR UPDATE OF partitions, max_batch OR DELETE ON instances
     FOR EACH STATEMENT EXECUTE FUNCTION notify_channel('infaas_placement');
 
--- A lease's row outlives its owner (worker NULL: released), because the fencing epoch must never restart.
+-- A lease lasts while its owner's heartbeat does, so it has no expiry and costs no writes. Its row outlives its owner
+-- (worker NULL: released), because the fencing epoch must never restart.
 CREATE TABLE leases (
     variant text NOT NULL REFERENCES variants (name) ON DELETE CASCADE,
     partition integer NOT NULL CHECK (partition >= 0),
     worker text REFERENCES workers (name) ON DELETE SET NULL,
     worker_epoch bigint NOT NULL,
     epoch bigint NOT NULL,
-    expires_at timestamptz NOT NULL,
     -- Worker that has loaded the variant and waits for a partition that another worker still serves; the owner then
     -- releases it.
     asked_by text REFERENCES workers (name) ON DELETE SET NULL,
@@ -439,6 +441,12 @@ CREATE TABLE leases (
 );
 
 CREATE INDEX leases_of_worker ON leases (worker);
+
+-- Leases of living owners: no other worker can take them.
+CREATE VIEW held_leases AS
+SELECT l.variant, l.partition, l.worker, l.epoch
+FROM leases l JOIN workers w ON w.name = l.worker AND w.epoch = l.worker_epoch
+WHERE NOT w.retired AND w.heartbeat_at > clock_timestamp() - make_interval(secs => w.lease_ttl_s);
 
 -- A row trigger with a condition: workers try for leases several times a second, and a statement trigger would fire
 -- even if no row changed.

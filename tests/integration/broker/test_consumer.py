@@ -2,13 +2,18 @@
 
 import asyncio
 import time
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import asynccontextmanager
 from uuid import uuid4
 
 import pytest
 import uvloop
 from aiokafka import TopicPartition
 
+from broker.delivery.committer import SharedCommitters
 from broker.delivery.consumer import Consumer
+from broker.delivery.group import Coordinator
+from broker.fetch.read_connection import ReadConnection
 from broker.kafka.client import open_admin
 from broker.kafka.settings import KafkaSettings
 from broker.kafka.topics import TopicSpec, ensure_topics
@@ -285,7 +290,11 @@ async def test_lose_discards_uncommitted_offsets(kafka: KafkaSettings, topic: st
 async def test_commit_waits_until_may_commit(kafka: KafkaSettings, topic: str) -> None:
     await write(kafka, topic, 0, 2)
     ours = False
-    async with Consumer(kafka, "test", group=topic, may_commit=lambda: ours) as consumer:
+    async with (
+        ReadConnection(kafka, "test") as over,
+        SharedCommitters(over.client, "test", PATIENCE_S, lambda: ours) as committers,
+        Consumer(kafka, "test", group=topic, committers=committers, over=over) as consumer,
+    ):
         await consumer.assign(topic, [0])
         for record in await read(consumer, 2):
             consumer.done(record)
@@ -293,6 +302,75 @@ async def test_commit_waits_until_may_commit(kafka: KafkaSettings, topic: str) -
         assert await committed(kafka, topic, topic, 0) == -1
         ours = True
         await until_committed(kafka, topic, 2)
+
+
+async def test_shared_committers_commit_consumers_in_one_request(
+    kafka: KafkaSettings, topic: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    group, topics = f"{topic}-shared", [topic, f"{topic}-b"]
+    await ensure_topics(kafka, [TopicSpec(topics[1])])
+    sent, commit = list[set[str]](), Coordinator.commit
+
+    async def noted(self: Coordinator, offsets: Mapping[TopicPartition, int], note: str) -> None:
+        sent.append({partition.topic for partition in offsets})
+        await commit(self, offsets, note)
+
+    monkeypatch.setattr(Coordinator, "commit", noted)
+    for name in topics:
+        await write(kafka, name, 0, 2)
+    async with shared_consumers(kafka, group) as (first, second):
+        for consumer, name in zip((first, second), topics, strict=True):
+            await consumer.assign(name, [0])
+        records = [(consumer, record) for consumer in (first, second) for record in await read(consumer, 2)]
+        for consumer, record in records:
+            consumer.done(record)
+        for name in topics:
+            await read_until(lambda name=name: committed(kafka, group, name, 0), lambda found: found == 2)
+    assert sent == [set(topics)]
+
+
+async def test_lost_partition_is_left_out_of_shared_commit(kafka: KafkaSettings, topic: str) -> None:
+    group, other = f"{topic}-shared", f"{topic}-b"
+    await ensure_topics(kafka, [TopicSpec(other)])
+    for name in (topic, other):
+        await write(kafka, name, 0, 2)
+    async with shared_consumers(kafka, group) as (first, second):
+        await first.assign(topic, [0])
+        await second.assign(other, [0])
+        records = [(consumer, record) for consumer in (first, second) for record in await read(consumer, 2)]
+        first.lose([0])
+        for consumer, record in records:
+            consumer.done(record)
+        assert await second.commit()
+        assert [await committed(kafka, group, name, 0) for name in (topic, other)] == [-1, 2]
+
+
+async def test_deleted_topic_does_not_stop_shared_commits(kafka: KafkaSettings, topic: str) -> None:
+    group, other = f"{topic}-shared", f"{topic}-b"
+    await ensure_topics(kafka, [TopicSpec(other)])
+    for name in (topic, other):
+        await write(kafka, name, 0, 2)
+    async with shared_consumers(kafka, group) as (first, second):
+        await first.assign(topic, [0])
+        await second.assign(other, [0])
+        records = [(consumer, record) for consumer in (first, second) for record in await read(consumer, 2)]
+        async with open_admin(kafka) as admin:
+            await admin.delete_topics([other])
+        for consumer, record in records:
+            consumer.done(record)
+        await read_until(lambda: committed(kafka, group, topic, 0), lambda found: found == 2)
+
+
+@asynccontextmanager
+async def shared_consumers(kafka: KafkaSettings, group: str) -> AsyncGenerator[tuple[Consumer, Consumer]]:
+    """Open two consumers that share a connection and the committer of their group."""
+    async with (
+        ReadConnection(kafka, "test") as over,
+        SharedCommitters(over.client, "test", PATIENCE_S) as committers,
+        Consumer(kafka, "first", group=group, committers=committers, over=over) as first,
+        Consumer(kafka, "second", group=group, committers=committers, over=over) as second,
+    ):
+        yield first, second
 
 
 async def test_on_release_reports_each_partition_once(kafka: KafkaSettings, topic: str) -> None:

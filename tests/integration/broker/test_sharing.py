@@ -136,7 +136,7 @@ async def test_expelled_member_rejoins_and_reads_on(kafka: KafkaSettings, topic:
         one.finishes = False
         await producer.send_and_wait(topic, b"x", partition=0)
         await until(lambda: one.has(every[0]) == b"x")
-        coordinator = one.consumer._coordinator  # pyright: ignore
+        coordinator = one.consumer._member  # pyright: ignore
         before = coordinator.member_id
         await coordinator.send(LeaveGroupRequest(topic, before), "test")  # as after a session timeout
         one.finish()
@@ -167,7 +167,7 @@ async def test_expulsion_ends_release_in_progress(
             await comes.subscribe([topic])
             await until(lambda: len(consumer.reading) == 2)  # the others are being drained
             moving = next(partition for partition in every if partition not in consumer.reading)
-        coordinator, committer = consumer._coordinator, consumer._committer  # pyright: ignore
+        coordinator, committer = consumer._member, consumer._committer  # pyright: ignore
         async with committer._lock:  # pyright: ignore - simulates a slow commit, for which the release waits
             await coordinator.send(
                 LeaveGroupRequest(topic, coordinator.member_id), "test"

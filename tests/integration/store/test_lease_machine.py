@@ -7,8 +7,10 @@ from typing import Any
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
+from msgspec.structs import replace
 
 from store import placement
+from store.placement import HeartbeatResult
 from store.pool import Pool
 from tests.example_rows import a_worker, register
 
@@ -28,12 +30,11 @@ class Lease:
     def __init__(self) -> None:
         self.owner: Life | None = None
         self.epoch = 0
-        self.expired = False
         self.asked_by: str | None = None
 
 
 class Leases(RuleBasedStateMachine):
-    """Rules of the model: workers start, acquire, renew, request, hand over, release, fall silent and retire."""
+    """Rules of the model: workers start, acquire, read, request, hand over, release, fall silent and retire."""
 
     def __init__(self, run: Callable[[Coroutine[Any, Any, Any]], Any], pool: Pool) -> None:
         super().__init__()
@@ -41,17 +42,22 @@ class Leases(RuleBasedStateMachine):
         run(pool.execute("TRUNCATE leases, workers CASCADE"))
         self.lives: list[Life] = []
         self.present: set[Life] = set()
+        self.silent: set[str] = set()
         self.leases = {partition: Lease() for partition in range(4)}
 
     def owned(self, life: Life) -> set[int]:
         return {partition for partition, lease in self.leases.items() if lease.owner == life}
 
+    def is_held(self, lease: Lease) -> bool:
+        return lease.owner in self.present and lease.owner[0] not in self.silent
+
     @rule(name=names)
     def start(self, name: str) -> None:
-        life = name, self.run(placement.register_worker(self.pool, a_worker(name)))
+        life = name, self.run(placement.register_worker(self.pool, replace(a_worker(name), lease_ttl_s=LONG_S)))
         assert life not in self.lives
         self.present = {other for other in self.present if other[0] != name} | {life}
         self.lives.append(life)
+        self.silent.discard(name)
 
     @rule(data=st.data(), wanted=numbers)
     def acquire(self, data: st.DataObject, wanted: set[int]) -> None:
@@ -59,12 +65,11 @@ class Leases(RuleBasedStateMachine):
         granted = dict[int, int]()
         for partition in wanted if life in self.present else ():
             lease = self.leases[partition]
-            own = lease.owner is not None and lease.owner[0] == name and lease.owner[1] <= start
-            if lease.owner is None or lease.expired or own:
+            if lease.owner == life or not self.is_held(lease):
                 lease.epoch += lease.owner != life
-                lease.owner, lease.expired, lease.asked_by = life, False, None
+                lease.owner, lease.asked_by = life, None
                 granted[partition] = lease.epoch
-        leases = self.run(placement.acquire_leases(self.pool, name, start, VARIANT, wanted, LONG_S))
+        leases = self.run(placement.acquire_leases(self.pool, name, start, VARIANT, wanted))
         assert {lease.partition: lease.epoch for lease in leases} == granted
 
     @rule(data=st.data(), wanted=numbers)
@@ -98,12 +103,10 @@ class Leases(RuleBasedStateMachine):
             self.leases[partition].owner = None
 
     @rule(data=st.data())
-    def renew(self, data: st.DataObject) -> None:
+    def read(self, data: st.DataObject) -> None:
         life = self._life(data)
-        kept = self.run(placement.renew_leases(self.pool, *life, LONG_S))
+        kept = self.run(placement.worker_leases(self.pool, *life))
         assert {lease.partition for lease in kept} == self.owned(life)
-        for partition in self.owned(life):
-            self.leases[partition].expired = False
 
     @rule(data=st.data(), given=numbers)
     def release(self, data: st.DataObject, given: set[int]) -> None:
@@ -120,17 +123,21 @@ class Leases(RuleBasedStateMachine):
         for partition in self.owned(life):
             self.leases[partition].owner = None
 
-    @rule(silent=numbers)
-    def expire(self, silent: set[int]) -> None:
-        past = "UPDATE leases SET expires_at = clock_timestamp() - interval '1 s' WHERE partition = ANY ($1)"
-        self.run(self.pool.execute(past, sorted(silent)))
-        for partition in silent:
-            self.leases[partition].expired = True
+    @rule(name=names)
+    def fall_silent(self, name: str) -> None:
+        past = "UPDATE workers SET heartbeat_at = clock_timestamp() - interval '1 hour' WHERE name = $1"
+        self.run(self.pool.execute(past, name))
+        self.silent.add(name)
 
     @rule(data=st.data())
     def beat(self, data: st.DataObject) -> None:
         life = self._life(data)
-        assert self.run(placement.heartbeat(self.pool, *life)) == (life in self.present)
+        beat = self.run(placement.heartbeat(self.pool, *life))
+        if life in self.present:
+            assert beat is (HeartbeatResult.LATE if life[0] in self.silent else HeartbeatResult.IN_TIME)
+            self.silent.discard(life[0])
+        else:
+            assert beat is HeartbeatResult.REFUSED
 
     @invariant()
     def everybody_sees_the_same_owners(self) -> None:
@@ -138,7 +145,7 @@ class Leases(RuleBasedStateMachine):
         assert seen == {
             partition: (lease.owner[0], lease.epoch)
             for partition, lease in self.leases.items()
-            if lease.owner is not None and not lease.expired
+            if lease.owner is not None and self.is_held(lease)
         }
 
     def _life(self, data: st.DataObject) -> Life:

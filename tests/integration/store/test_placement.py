@@ -4,29 +4,47 @@ import asyncio
 from collections.abc import Collection
 
 import pytest
+from msgspec.structs import replace
 
-from schemas.rows.cluster import InstanceRow
+from schemas.rows.cluster import InstanceRow, WorkerRow
 from schemas.status import InstanceState
 from store import placement
 from store.errors import StoreConflict
-from store.pool import Pool, open_pool
+from store.placement import HeartbeatResult
+from store.pool import DatabaseSession, Pool, open_pool
 from store.scaling import undrain_workers
 from store.shared_connection import LEASES, ChangeListener
 from tests.example_rows import a_worker, an_instance, register
+from tests.waiting import until
 
 VARIANT = "mlp.onnx-fp32.cpu"
-LONG_S = 60.0
+LONG_S = 600.0
+_WAITING = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
 
 
 async def two_workers(pool: Pool) -> tuple[int, int]:
     await register(pool, VARIANT)
-    first = await placement.register_worker(pool, a_worker("cpu-0"))
-    return first, await placement.register_worker(pool, a_worker("cpu-1"))
+    first = await placement.register_worker(pool, patient_worker("cpu-0"))
+    return first, await placement.register_worker(pool, patient_worker("cpu-1"))
 
 
-async def take(pool: Pool, worker: str, epoch: int, ttl_s: float = LONG_S, *partitions: int) -> dict[int, int]:
-    leases = await placement.acquire_leases(pool, worker, epoch, VARIANT, partitions or range(4), ttl_s)
+def patient_worker(name: str) -> WorkerRow:
+    """Return the row of a worker whose leases outlast a slow test."""
+    return replace(a_worker(name), lease_ttl_s=LONG_S)
+
+
+async def take(session: DatabaseSession, worker: str, epoch: int, *partitions: int) -> dict[int, int]:
+    leases = await placement.acquire_leases(session, worker, epoch, VARIANT, partitions or range(4))
     return {lease.partition: lease.epoch for lease in leases}
+
+
+async def silence(pool: Pool, worker: str) -> None:
+    """Date the last heartbeat of a worker before its leases' end."""
+    await pool.execute("UPDATE workers SET heartbeat_at = now() - interval '1 hour' WHERE name = $1", worker)
+
+
+async def held(session: DatabaseSession, worker: str, epoch: int) -> list[int]:
+    return sorted(lease.partition for lease in await placement.worker_leases(session, worker, epoch))
 
 
 async def test_racing_workers_never_share_partition(database: str, store_pool: Pool) -> None:
@@ -37,7 +55,7 @@ async def test_racing_workers_never_share_partition(database: str, store_pool: P
             orders = [(one, "cpu-0", range(4)), (two, "cpu-1", (3, 2, 1, 0))] * 4
             async with asyncio.TaskGroup() as tasks:
                 racers = [
-                    (worker, tasks.create_task(placement.acquire_leases(pool, worker, 1, VARIANT, order, LONG_S)))
+                    (worker, tasks.create_task(placement.acquire_leases(pool, worker, 1, VARIANT, order)))
                     for pool, worker, order in orders
                 ]
             won = {(lease.partition, worker) for worker, racer in racers for lease in racer.result()}
@@ -45,10 +63,11 @@ async def test_racing_workers_never_share_partition(database: str, store_pool: P
             assert {(lease.partition, lease.worker) for lease in await placement.list_leases(store_pool)} == won
 
 
-async def test_expired_lease_gets_one_new_owner_and_epoch(database: str, store_pool: Pool) -> None:
+async def test_silent_owner_gets_one_successor_and_epoch(database: str, store_pool: Pool) -> None:
     await two_workers(store_pool)
-    await placement.register_worker(store_pool, a_worker("cpu-2"))
-    assert await take(store_pool, "cpu-0", 1, 0.0) == dict.fromkeys(range(4), 1)
+    await placement.register_worker(store_pool, patient_worker("cpu-2"))
+    assert await take(store_pool, "cpu-0", 1) == dict.fromkeys(range(4), 1)
+    await silence(store_pool, "cpu-0")
     async with open_pool(database, min_size=2) as other, asyncio.TaskGroup() as tasks:
         racers = [tasks.create_task(take(other, worker, 1)) for worker in ("cpu-1", "cpu-2")]
     first, second = (racer.result() for racer in racers)
@@ -58,10 +77,9 @@ async def test_expired_lease_gets_one_new_owner_and_epoch(database: str, store_p
 
 async def test_live_lease_is_not_taken(store_pool: Pool) -> None:
     first, second = await two_workers(store_pool)
-    await take(store_pool, "cpu-0", first, LONG_S, 0, 1)
+    await take(store_pool, "cpu-0", first, 0, 1)
     assert await take(store_pool, "cpu-1", second) == {2: 1, 3: 1}
-    held = await placement.renew_leases(store_pool, "cpu-0", first, LONG_S)
-    assert [(lease.partition, lease.epoch) for lease in held] == [(0, 1), (1, 1)]
+    assert await held(store_pool, "cpu-0", first) == [0, 1]
 
 
 async def test_acquire_leases_again_keeps_epoch(store_pool: Pool) -> None:
@@ -69,12 +87,43 @@ async def test_acquire_leases_again_keeps_epoch(store_pool: Pool) -> None:
     assert await take(store_pool, "cpu-0", first) == await take(store_pool, "cpu-0", first)
 
 
-async def test_renew_leases_omits_lost_lease(store_pool: Pool) -> None:
+async def test_late_heartbeat_is_told_and_keeps_other_leases(store_pool: Pool) -> None:
     first, second = await two_workers(store_pool)
-    await take(store_pool, "cpu-0", first, 0.0, 0, 1)
-    assert await take(store_pool, "cpu-1", second, LONG_S, 1) == {1: 2}
-    held = await placement.renew_leases(store_pool, "cpu-0", first, LONG_S)
-    assert [lease.partition for lease in held] == [0]
+    await take(store_pool, "cpu-0", first, 0, 1)
+    assert await placement.heartbeat(store_pool, "cpu-0", first) is HeartbeatResult.IN_TIME
+    await silence(store_pool, "cpu-0")
+    assert await placement.list_leases(store_pool) == []
+    assert await take(store_pool, "cpu-1", second, 1) == {1: 2}
+    assert await placement.heartbeat(store_pool, "cpu-0", first) is HeartbeatResult.LATE
+    assert await placement.heartbeat(store_pool, "cpu-0", first) is HeartbeatResult.IN_TIME
+    assert await held(store_pool, "cpu-0", first) == [0]
+    assert await take(store_pool, "cpu-1", second, 0) == {}
+
+
+async def test_heartbeat_waits_for_takeover_and_is_late(database: str, store_pool: Pool) -> None:
+    first, second = await two_workers(store_pool)
+    await take(store_pool, "cpu-0", first, 0)
+    await silence(store_pool, "cpu-0")
+    async with open_pool(database) as other:
+        async with store_pool.transaction() as thief:
+            assert await take(thief, "cpu-1", second, 0) == {0: 2}
+            beat = asyncio.ensure_future(placement.heartbeat(other, "cpu-0", first))
+            await until(lambda: store_pool.fetch_value(int, _WAITING))
+        assert await beat is HeartbeatResult.LATE
+        assert await held(other, "cpu-0", first) == []
+
+
+async def test_takeover_waits_for_heartbeat_and_fails(database: str, store_pool: Pool) -> None:
+    first, second = await two_workers(store_pool)
+    await take(store_pool, "cpu-0", first, 0)
+    await silence(store_pool, "cpu-0")
+    async with open_pool(database) as other:
+        async with store_pool.transaction() as owner:
+            assert await placement.heartbeat(owner, "cpu-0", first) is HeartbeatResult.LATE
+            taking = asyncio.ensure_future(take(other, "cpu-1", second, 0))
+            await until(lambda: store_pool.fetch_value(int, _WAITING))
+        assert await taking == {}
+        assert await held(other, "cpu-0", first) == [0]
 
 
 async def test_restarted_worker_reclaims_leases_and_fences_old(store_pool: Pool) -> None:
@@ -82,11 +131,18 @@ async def test_restarted_worker_reclaims_leases_and_fences_old(store_pool: Pool)
     await take(store_pool, "cpu-0", first)
     again = await placement.register_worker(store_pool, a_worker("cpu-0"))
     assert again == first + 1
-    assert not await placement.heartbeat(store_pool, "cpu-0", first)
+    assert await placement.heartbeat(store_pool, "cpu-0", first) is HeartbeatResult.REFUSED
     assert await take(store_pool, "cpu-0", again) == dict.fromkeys(range(4), 2)
     assert await take(store_pool, "cpu-0", first) == {}
-    assert await placement.renew_leases(store_pool, "cpu-0", first, LONG_S) == []
+    assert await held(store_pool, "cpu-0", first) == []
     assert await placement.release_leases(store_pool, "cpu-0", first, VARIANT) == 0
+
+
+async def test_leases_of_replaced_process_are_free_to_all(store_pool: Pool) -> None:
+    first, second = await two_workers(store_pool)
+    await take(store_pool, "cpu-0", first)
+    await placement.register_worker(store_pool, patient_worker("cpu-0"))
+    assert await take(store_pool, "cpu-1", second, 0) == {0: 2}
 
 
 async def test_released_leases_are_free_with_higher_epoch(store_pool: Pool) -> None:
@@ -94,7 +150,7 @@ async def test_released_leases_are_free_with_higher_epoch(store_pool: Pool) -> N
     await take(store_pool, "cpu-0", first)
     assert await placement.release_leases(store_pool, "cpu-0", first, VARIANT, [1]) == 1
     assert [lease.partition for lease in await placement.list_leases(store_pool)] == [0, 2, 3]
-    assert await placement.renew_leases(store_pool, "cpu-0", first, LONG_S) != []
+    assert await held(store_pool, "cpu-0", first) == [0, 2, 3]
     assert await take(store_pool, "cpu-1", second) == {1: 2}
     assert await placement.retire_worker(store_pool, "cpu-0", first)
     assert await take(store_pool, "cpu-1", second) == {0: 2, 1: 2, 2: 2, 3: 2}
@@ -104,11 +160,11 @@ async def test_worker_liveness_uses_database_time(store_pool: Pool) -> None:
     first, _ = await two_workers(store_pool)
     await store_pool.execute("UPDATE workers SET heartbeat_at = now() - interval '6 s' WHERE name = 'cpu-0'")
     assert [(w.name, w.alive) for w in await placement.list_workers(store_pool)] == [("cpu-0", False), ("cpu-1", True)]
-    assert await placement.heartbeat(store_pool, "cpu-0", first)
+    assert await placement.heartbeat(store_pool, "cpu-0", first) is not HeartbeatResult.REFUSED
     assert all(worker.alive for worker in await placement.list_workers(store_pool))
     assert await placement.retire_worker(store_pool, "cpu-0", first)
     assert [worker.name for worker in await placement.list_workers(store_pool)] == ["cpu-1"]
-    assert not await placement.heartbeat(store_pool, "cpu-0", first)
+    assert await placement.heartbeat(store_pool, "cpu-0", first) is HeartbeatResult.REFUSED
 
 
 async def test_instance_reports_keep_desired_placement(store_pool: Pool) -> None:
@@ -165,7 +221,7 @@ async def test_partition_is_kept_until_next_owner_requests(store_pool: Pool) -> 
     assert await due(store_pool, "cpu-0", first, range(3)) == [(0, False)]
     await placement.request_leases(store_pool, "cpu-1", VARIANT, [1])
     await placement.release_leases(store_pool, "cpu-0", first, VARIANT, [1])
-    assert await take(store_pool, "cpu-1", second, LONG_S, 1) == {1: 2}
+    assert await take(store_pool, "cpu-1", second, 1) == {1: 2}
     # the release has ended the request
     assert await due(store_pool, "cpu-1", second, [1]) == [(1, False)]
 
@@ -184,7 +240,7 @@ async def test_lease_requests_and_releases_are_announced(database: str, store_po
     async with ChangeListener(database, [LEASES]) as changes, asyncio.timeout(60):
         assert await anext(changes) == LEASES
         assert await take(store_pool, "cpu-1", second) == {}
-        await placement.renew_leases(store_pool, "cpu-0", first, LONG_S)
+        await placement.heartbeat(store_pool, "cpu-0", first)
         with pytest.raises(TimeoutError):
             async with asyncio.timeout(0.2):
                 await anext(changes)

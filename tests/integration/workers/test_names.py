@@ -9,7 +9,7 @@ from msgspec.structs import replace
 
 from process.home import home_name
 from schemas.errors import OperatorError
-from store.placement import find_holder, heartbeat
+from store.placement import HeartbeatResult, find_holder, heartbeat
 from store.pool import Pool
 from tests.example_rows import a_worker
 from tests.load import Pace
@@ -23,7 +23,7 @@ TWO = replace(ONE, host="two", home="two-bbbb")
 
 async def _beat(pool: Pool, epoch: int) -> None:
     async for _ in Pace(10):
-        if not await heartbeat(pool, "cpu-0", epoch):
+        if await heartbeat(pool, "cpu-0", epoch) is HeartbeatResult.REFUSED:
             return
 
 
@@ -33,7 +33,7 @@ async def test_living_worker_of_another_machine_keeps_its_name(store_pool: Pool)
         beating = tasks.create_task(_beat(store_pool, epoch))
         with pytest.raises(OperatorError, match=r"worker named cpu-0 runs on one .*INFAAS_WORKERS_NAME"):
             await claim_name(store_pool, TWO)
-        assert await heartbeat(store_pool, "cpu-0", epoch)
+        assert await heartbeat(store_pool, "cpu-0", epoch) is not HeartbeatResult.REFUSED
         beating.cancel()
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import msgspec
 import numpy as np
 import pytest
+from msgspec.structs import replace
 from numpy.typing import NDArray
 
 from broker.dead_letters.letter import SHORTENED, TOPIC
@@ -669,11 +670,11 @@ async def test_stolen_partition_is_left_at_once(site: Site, producer: Producer) 
         await site.place("cpu-0")
         await site.ask(producer, "before", value, headers, partition=1)
         await results.until(1)
-        epoch = await register_worker(site.pool, a_worker("thief"))
-        expire = "UPDATE leases SET expires_at = now() - interval '1 hour' WHERE partition = 1"
-        await site.pool.execute(expire)
-        while not await acquire_leases(site.pool, "thief", epoch, site.variant, [1], 3600.0):
-            await site.pool.execute(expire)  # its owner has renewed it in between
+        epoch = await register_worker(site.pool, replace(a_worker("thief"), lease_ttl_s=3600.0))
+        silence = "UPDATE workers SET heartbeat_at = now() - interval '1 hour' WHERE name = 'cpu-0'"
+        await site.pool.execute(silence)
+        while not await acquire_leases(site.pool, "thief", epoch, site.variant, [1]):
+            await site.pool.execute(silence)  # it has sent a heartbeat in between
         async with Tail(site.kafka, "test-status", [topics.STATUS]) as tail:
             await _status_where(
                 tail, "cpu-0", lambda status: [p.partition for i in status.instances for p in i.partitions] == [0]

@@ -1,12 +1,23 @@
 """Tests of topic names."""
 
+from collections import Counter
+
 import pytest
 
 from schemas.errors import InvalidRequest
 from schemas.headers import ID, REPLY_TO, as_text
 from schemas.names import is_name
 from schemas.query import parse_query
-from schemas.topics import is_topic, may_reply_to, offline_topic, query_topic, task_of, task_topic
+from schemas.topics import (
+    WORKER_GROUPS,
+    is_topic,
+    may_reply_to,
+    offline_topic,
+    query_topic,
+    task_of,
+    task_topic,
+    variant_group,
+)
 
 
 @pytest.mark.parametrize("task", ["digits", "offline", "a-offline"])
@@ -46,3 +57,11 @@ def test_as_text_refuses_headers_that_are_not_utf8(header: tuple[str, bytes]) ->
     assert as_text([("naïve", "für".encode()), ("none", None)]) == {"naïve": "für", "none": ""}
     with pytest.raises(UnicodeError):
         as_text([("good", b"x"), header])
+
+
+def test_variant_groups_are_stable_and_even() -> None:
+    """Another group than before would begin at other offsets."""
+    assert variant_group("digits-mlp.onnx-fp32.cpu") == "infaas.workers.0"
+    groups = Counter(variant_group(f"mlp{number}.onnx-fp32.cpu") for number in range(1000))
+    assert groups.keys() == set(WORKER_GROUPS)
+    assert max(groups.values()) < 2 * 1000 / len(WORKER_GROUPS)
