@@ -20,6 +20,7 @@ from bench.core.figures import Figure, beside
 from schemas.latency import BatchLatency
 from schemas.status import InstanceState, InstanceStatus, PartitionStatus, WorkerStatus
 from selector.policy.cluster_state import ClusterState
+from selector.policy.entities import Instance
 
 INSTANCES: Final = (10, 100)
 BACKLOGS_S: Final = {"idle": (0.0, 0.0, 0.0, 0.0), "busy": (0.0, 0.0, 0.03, 0.05), "full": (0.02, 0.04, 0.05, 0.06)}
@@ -55,8 +56,12 @@ def _whole(call: Callable[[], float]) -> float:
 @contextmanager
 def every_instance() -> Generator[None]:
     """Let selectors take every instance of a status within the block."""
-    with patch("selector.policy.entities.Instance.is_at_rest", return_value=False):
+    with patch("selector.policy.entities.Instance.is_at_rest", _never):
         yield
+
+
+def _never(_instance: Instance) -> bool:
+    return False
 
 
 class StatusStream:
@@ -68,7 +73,7 @@ class StatusStream:
     """
 
     def __init__(self, size: int, load: str) -> None:
-        self._load, self._number = load, count()
+        self._load, self._number, self._now = load, count(), _START_S
         self._names = [f"arch-{number:03}.onnx-fp32.cpu" for number in range(size)]
         self._instances = [[_at_rest(name, worker) for name in self._names] for worker in range(_WORKERS)]
         self._state = ClusterState()
@@ -80,13 +85,12 @@ class StatusStream:
 
     def status_us(self) -> float:
         """Take some statuses of each worker; return the mean microseconds of CPU of one."""
-        spent_s, statuses = 0.0, [self._status(number) for _ in range(_STATUSES) for number in range(_WORKERS)]
-        for value in map(_encode, statuses):
-            now = _START_S + next(self._number) * _INTERVAL_S / _WORKERS
-            began_s = time.process_time()
-            self._state.apply_status(_decode(value), now, 0.001)
-            spent_s += time.process_time() - began_s
-        return 1e6 * spent_s / len(statuses)
+        values = [_encode(self._status(number)) for _ in range(_STATUSES) for number in range(_WORKERS)]
+        apply, decode, began_s = self._state.apply_status, _decode, time.process_time()
+        for value in values:
+            self._now += _INTERVAL_S / _WORKERS
+            apply(decode(value), self._now, 0.001)
+        return 1e6 * (time.process_time() - began_s) / len(values)
 
     def _status(self, worker: int) -> WorkerStatus:
         instances = self._instances[worker]
