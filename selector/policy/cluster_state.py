@@ -90,16 +90,21 @@ class ClusterState:
         Returns the variants whose topics have more partitions than before.
         """
         known, self._variants = self._variants, {}
+        changed: list[PricedVariant] = []
         for row in rows:
-            profile = profiles.get(row.name)
-            if profile is not None:
-                self._variants[row.name] = self._priced(known.get(row.name), row, profile)
-        topics = {topic for v in self._variants.values() for topic in v.topics}
-        self._partitions = {topic: kept for topic, kept in self._partitions.items() if topic in topics}
+            variant, profile = known.get(row.name), profiles.get(row.name)
+            if profile is None:
+                continue
+            if variant is None or variant.row is not row or variant.profile is not profile:
+                changed.append(variant := self._priced(variant, row, profile))
+            self._variants[row.name] = variant
+        for gone in known.keys() - self._variants.keys():
+            for topic in known[gone].topics:
+                self._partitions.pop(topic, None)
         self._versions = versions or self._versions
         self._users = self._users if users is None else users
         self._group_by_task({task: (measures or {}).get(task, ACCURACY) for task in tasks})
-        return [v for v in self._variants.values() if v.name in known and v.partitions > known[v.name].partitions]
+        return [v for v in changed if v.name in known and v.partitions > known[v.name].partitions]
 
     def use_shares(self, shares: Mapping[str, TaskShare]) -> None:
         """Set this selector's shares of tasks, by task; a task without one is read by no other selector."""
@@ -125,20 +130,22 @@ class ClusterState:
         return self._known_partitions(variant, variant.partitions, offline=False)
 
     def _priced(self, old: PricedVariant | None, row: Variant, profile: Profile) -> PricedVariant:
-        price = self._prices.get(row.hardware)
-        if old is not None and old.row == row and old.profile == profile and price in (None, old.core_price):
+        if old is not None and old.row == row and old.profile == profile:
             return old
-        return PricedVariant(row, profile, price)
+        return PricedVariant(row, profile, self._prices.get(row.hardware))
 
     def _group_by_task(self, tasks: Mapping[str, str]) -> None:
         by_task: dict[str, list[PricedVariant]] = {task: [] for task in tasks}
         for variant in self._variants.values():
             if variant.task in by_task:
                 by_task[variant.task].append(variant)
+        known = self.tasks
         self.tasks = {task: self._of_task(task, variants, tasks[task]) for task, variants in by_task.items()}
         for worker in self.workers.values():
             for instance in list(worker.instances.values()):
-                self._update_instance(instance)
+                task = instance.variant.task
+                if task not in self.tasks or self.tasks[task] is not known.get(task):
+                    self._update_instance(instance)
 
     def _of_task(self, task: str, variants: list[PricedVariant], measure: str) -> TaskCandidates:
         """Return the task with these variants; the same object as before if nothing has changed."""
@@ -235,10 +242,11 @@ class ClusterState:
         price = max((kind.core_price for kind in kinds), default=self._prices.get(hardware))
         if price is not None and price != self._prices.get(hardware):
             self._prices[hardware] = price
-            self._variants = {
-                name: self._priced(variant, variant.row, variant.profile) for name, variant in self._variants.items()
-            }
-            self._group_by_task({name: task.measure for name, task in self.tasks.items()})
+            for variant in self._variants.values():
+                if variant.hardware == hardware:
+                    variant.use_price(price)
+            for task in self.tasks.values():
+                task.use_prices()
 
     def _reconcile(self, worker: Worker, status: WorkerStatus, news: Sequence[InstanceStatus]) -> None:
         """Add the instances that serve now, and remove those that do not; `news` are the changed ones of the status."""
