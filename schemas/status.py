@@ -1,9 +1,9 @@
 """Status records over Kafka (JSON), by which workers, selectors and the autoscaler know the present state.
 
 A worker publishes a `WorkerStatus` at each change of state, about every 100 ms while it has queries, and every second
-while it has none. A selector adds the records that it has produced since, so it knows the load without a request:
-backlog of a partition = end offset (from its own produce acknowledgements or from the status, whichever is later) -
-`position` + `queued`.
+while it has none. Fields with their default values are omitted. A selector adds the records that it has produced since,
+so it knows the load without a request: backlog of a partition = end offset (from its own produce acknowledgements or
+from the status, whichever is later) - `position` + `queued`.
 """
 
 from enum import StrEnum
@@ -40,7 +40,7 @@ class PartitionStatus(msgspec.Struct, frozen=True, gc=False, array_like=True):
     """End offset as last seen by the worker's consumer; `position` if it has seen none."""
 
 
-class InstanceStatus(msgspec.Struct, frozen=True, kw_only=True):
+class InstanceStatus(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Variant that is loaded, or being loaded, on the worker."""
 
     variant: str
@@ -89,7 +89,7 @@ class InstanceStatus(msgspec.Struct, frozen=True, kw_only=True):
     """Queries answered `deadline_exceeded` without being computed."""
 
 
-class WorkerStatus(msgspec.Struct, frozen=True, kw_only=True):
+class WorkerStatus(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """State of one worker."""
 
     worker: str

@@ -192,7 +192,10 @@ class Selector:
             except msgspec.MsgspecError as error:
                 log.warning("a worker's status cannot be read; its version may differ: %s", error)
                 continue
-            self._state.apply_status(status, time.monotonic(), self._one_way_s(record, status))
+            one_way_s = self._one_way_s(record, status)
+            self._state.apply_status(status, time.monotonic(), one_way_s)
+            if one_way_s is not None:
+                self._metrics.status_used(one_way_s)
             self._offline.look()
             if self._state.newly_served:
                 self._instances_began.set()

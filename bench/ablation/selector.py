@@ -10,6 +10,7 @@ from selector.policy.entities import Instance, Worker
 
 _INSTANCE: Final = "selector.policy.entities:Instance"
 _WORKER: Final = "selector.policy.entities:Worker"
+_SENDS: Final = "selector.policy.send_rate:SendRate"
 _SELECTION: Final = "selector.policy.selection"
 _PREDICTION: Final = "selector.policy.prediction"
 _METER: Final = "workers.serving.health:BatchMeter"
@@ -25,8 +26,7 @@ def _expect_all_slots(instance: Instance, now: float) -> None:
     worker = instance.worker
     instance.slots = max(min(instance.parallel * instance.width, worker.slots), 1) / instance.width
     instance.rate = instance.slot_rate * instance.slots
-    instance.lacks_slot = worker.busy - instance.busy + instance.width > worker.slots
-    instance.free_at = now + instance.work_s(now)
+    instance.free_at, instance.shared_at = now + instance.work_s(now), worker.status_at
 
 
 def _set_hop_by_record(worker: Worker, hop_s: float) -> None:
@@ -35,7 +35,7 @@ def _set_hop_by_record(worker: Worker, hop_s: float) -> None:
 
 def _give_to(_state: ClusterState, instance: Instance, now: float) -> Worker:
     instance.turn += 1
-    instance.worker.count_send(now, 1.0)
+    instance.worker.sends.count(now, 1.0)
     return instance.worker
 
 
@@ -243,9 +243,9 @@ UPGRADES: Final = (
             f"{_PREDICTION}:_UNNOTICED_S",
             f"{_PREDICTION}:_CPU_BAND",
             f"{_PREDICTION}:_HOPS_CPU_S",
-            f"{_WORKER}.burst_rate",
-            f"{_WORKER}._decayed_sends",
-            f"{_WORKER}.count_sends",
+            f"{_SENDS}.burst",
+            f"{_SENDS}._decayed",
+            f"{_SENDS}.settle",
             "selector.policy.choice:PolicyConfig.upgrades",
             "selector.policy.choice:PolicyConfig.upgrade_share",
             "selector.policy.choice:PolicyConfig.upgrade_cpu_limit",
@@ -257,9 +257,9 @@ UPGRADES: Final = (
         area=Area.UPGRADES,
         code=(
             "selector.policy.choice:PolicyConfig.upgrade_share",
-            f"{_WORKER}.count_sends",
-            f"{_WORKER}.sends",
-            f"{_WORKER}.sends_per_s",
+            f"{_SENDS}.settle",
+            f"{_SENDS}.queries",
+            f"{_SENDS}.per_s",
         ),
         settings={"policy.upgrade_share": float("inf")},
     ),
@@ -271,11 +271,11 @@ UPGRADES: Final = (
             f"{_PREDICTION}:cpu_share",
             f"{_PREDICTION}:_CPU_BAND",
             f"{_PREDICTION}:_HOPS_CPU_S",
-            f"{_WORKER}.burst_rate",
-            f"{_WORKER}._decayed_sends",
-            f"{_WORKER}.decayed_sends",
-            f"{_WORKER}.decayed_sends_at",
-            "selector.policy.entities:_BURST_S",
+            f"{_SENDS}.burst",
+            f"{_SENDS}._decayed",
+            f"{_SENDS}.decayed",
+            f"{_SENDS}.decayed_at",
+            "selector.policy.send_rate:_BURST_S",
         ),
         settings={"policy.upgrade_cpu_limit": float("inf")},
     ),
@@ -289,14 +289,14 @@ UPGRADES: Final = (
         name="upgrades: bursts count at once",
         area=Area.UPGRADES,
         code=(
-            f"{_WORKER}.burst_rate",
-            f"{_WORKER}._decayed_sends",
-            f"{_WORKER}.decayed_sends",
-            f"{_WORKER}.decayed_sends_at",
-            "selector.policy.entities:_BURST_S",
+            f"{_SENDS}.burst",
+            f"{_SENDS}._decayed",
+            f"{_SENDS}.decayed",
+            f"{_SENDS}.decayed_at",
+            "selector.policy.send_rate:_BURST_S",
             f"{_PREDICTION}:_HOPS_CPU_S",
         ),
-        patches={f"{_WORKER}.burst_rate": returning(0.0)},
+        patches={f"{_SENDS}.burst": returning(0.0)},
     ),
     AblatedMechanism(
         name="upgrades: to nearly idle instances only",

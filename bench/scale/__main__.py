@@ -16,7 +16,19 @@ from rich.console import Console
 from bench.core.figures import Figure
 from bench.core.system import running_at
 from bench.results import SCALE_PLOTS, publish
-from bench.scale import deciding, fleet, milp, ray_cluster, recorder, selection, steps, zero
+from bench.scale import (
+    catalog_change,
+    cluster,
+    deciding,
+    fleet,
+    milp,
+    ray_cluster,
+    recorder,
+    selection,
+    statuses,
+    steps,
+    zero,
+)
 from bench.scale.loads import TASKS
 
 BROKER: Final = "apache"
@@ -30,7 +42,10 @@ BENCHES: Final[dict[str, Measure]] = {
     "recorder": lambda home, _seconds: recorder.measure(home, BROKER),
     "milp": lambda _home, _seconds: milp.measure(),
     "selection": lambda _home, _seconds: selection.measure(),
+    "statuses": lambda _home, _seconds: statuses.measure(),
+    "catalog": lambda _home, _seconds: catalog_change.measure(),
     "deciding": lambda _home, _seconds: deciding.measure(),
+    "cluster": lambda home, _seconds: cluster.measure(home, BROKER),
     "fleet": lambda _home, _seconds: fleet.measure(),
     "registering": lambda _home, _seconds: fleet.measure_registration(),
 }

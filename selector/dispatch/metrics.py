@@ -26,6 +26,11 @@ _SECONDS: Final = prometheus.Histogram(
     "Time to read, decide on and forward a query: the mean of each batch.",
     buckets=(5e-6, 1e-5, 2e-5, 4e-5, 8e-5, 1.6e-4, 3.2e-4, 6.4e-4, 1.28e-3, 1e-2),
 )
+_STATUS_DELAY: Final = prometheus.Histogram(
+    "infaas_selector_status_delay_seconds",
+    "Time from the making of a worker's status to its use.",
+    buckets=(0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0),
+)
 _IN_FLIGHT: Final = prometheus.Gauge("infaas_selector_in_flight_queries", "Queries taken and not yet acknowledged.")
 _HELD: Final = prometheus.Gauge(
     "infaas_selector_held_queries", "Offline queries that were read and wait for an idle instance."
@@ -57,6 +62,10 @@ class SelectorMetrics:
     def batch_decided(self, queries: int, seconds: float) -> None:
         """Record the time of a batch of queries."""
         _SECONDS.observe(seconds / queries)
+
+    def status_used(self, delay_s: float) -> None:
+        """Record the age of a worker's status."""
+        _STATUS_DELAY.observe(delay_s)
 
     def publish(self, state: ClusterState, in_flight: int, held: int, now: float) -> None:
         """Transfer the counters and the present state to Prometheus."""

@@ -198,6 +198,13 @@ class TaskCandidates:
         for view in self.views.values():
             view.invalidate()
 
+    def use_prices(self) -> None:
+        """Drop what was computed from the prices of the variants, because they have changed."""
+        self._costs.clear()
+        self._classes.clear()
+        for view in self.views.values():
+            view.use_prices()
+
     def seen_by(self, tenant: str | None) -> "TaskCandidates | None":
         """Return the part of the task that a tenant may use; None if the tenant may not use the task."""
         if self.tenants is None:  # the usual case

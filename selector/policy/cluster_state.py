@@ -10,11 +10,12 @@ requests nothing, so tests can simulate any history. Rules:
   nothing, has read everything it sees and was sent nothing for a while: then the topic was recreated.
 * Cached classes of a task are dropped when its variants, the loaded ones among them, or the loadable ones change.
   Replicas and their health change often; each update moves a replica to its place in `selector.policy.replicas`.
-* The cost of a status, a send or an acknowledgement does not depend on the number of workers or replicas.
+* The cost of a status, a send or an acknowledgement does not depend on the number of workers or replicas. Of a status
+  only the instances count that have changed or have work: most of a worker's instances are idle at any time.
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from math import inf
 from typing import Final
 
@@ -24,55 +25,15 @@ from schemas.defaults import HOP_S
 from schemas.hardware import CorePrice
 from schemas.query import Query
 from schemas.rows.catalog import ACCURACY, Profile, Variant
-from schemas.status import SERVING, InstanceState, InstanceStatus, PartitionStatus, WorkerStatus
+from schemas.status import SERVING, InstanceStatus, PartitionStatus, WorkerStatus
 from schemas.versions import Versions
 from selector.policy.candidates import NO_ROOM, TaskCandidates, WorkerSizes
 from selector.policy.entities import Instance, Worker
+from selector.policy.failed_loads import FailedLoads
 from selector.policy.partition import Partition
 from selector.policy.replicas import WHOLE_TASK, Replicas, TaskShare
 from selector.policy.variants import PricedVariant
 from selector.policy.worker_kind import WorkerKind
-
-
-class FailedLoads:
-    """Failed and running loads of all workers.
-
-    A variant cannot be loaded if some worker's status says that it failed, and no worker is loading it now. A status
-    costs a look at its instances; all workers are looked at only when one has changed.
-    """
-
-    def __init__(self) -> None:
-        self.reasons: dict[str, str] = {}
-        """Reasons why variants cannot be loaded, by variant."""
-        self._failed: dict[str, Mapping[str, str]] = {}
-        """Reasons by variant, for each worker that has any."""
-        self._loading: dict[str, frozenset[str]] = {}
-        """Variants that a worker is loading, for each such worker."""
-
-    def update(self, worker: str, instances: Iterable[InstanceStatus]) -> list[str]:
-        """Update a worker's instances, none if it is gone; return the variants whose state has changed."""
-        failed: dict[str, str] = {}
-        loading: set[str] = set()
-        for reported in instances:
-            if reported.state is InstanceState.FAILED:
-                failed[reported.variant] = reported.reason
-            elif reported.state is InstanceState.LOADING:
-                loading.add(reported.variant)
-        failed_before, loading_before = self._failed.pop(worker, {}), self._loading.pop(worker, frozenset())
-        if failed:
-            self._failed[worker] = failed
-        if loading:
-            self._loading[worker] = frozenset(loading)
-        changed = (failed_before.keys() ^ failed.keys()) | (loading_before ^ loading)
-        return [name for name in changed if self._update(name)]
-
-    def _update(self, name: str) -> bool:
-        reasons = [failed[name] for failed in self._failed.values() if name in failed]
-        before = self.reasons.pop(name, None)
-        if reasons and not any(name in loading for loading in self._loading.values()):
-            self.reasons[name] = reasons[0]
-        return self.reasons.get(name) != before
-
 
 STATUS_TTL_S: Final = 1.0
 HOUSEKEEPING_INTERVAL_S: Final = 0.25
@@ -129,16 +90,21 @@ class ClusterState:
         Returns the variants whose topics have more partitions than before.
         """
         known, self._variants = self._variants, {}
+        changed: list[PricedVariant] = []
         for row in rows:
-            profile = profiles.get(row.name)
-            if profile is not None:
-                self._variants[row.name] = self._priced(known.get(row.name), row, profile)
-        topics = {topic for v in self._variants.values() for topic in v.topics}
-        self._partitions = {topic: kept for topic, kept in self._partitions.items() if topic in topics}
+            variant, profile = known.get(row.name), profiles.get(row.name)
+            if profile is None:
+                continue
+            if variant is None or variant.row is not row or variant.profile is not profile:
+                changed.append(variant := self._priced(variant, row, profile))
+            self._variants[row.name] = variant
+        for gone in known.keys() - self._variants.keys():
+            for topic in known[gone].topics:
+                self._partitions.pop(topic, None)
         self._versions = versions or self._versions
         self._users = self._users if users is None else users
         self._group_by_task({task: (measures or {}).get(task, ACCURACY) for task in tasks})
-        return [v for v in self._variants.values() if v.name in known and v.partitions > known[v.name].partitions]
+        return [v for v in changed if v.name in known and v.partitions > known[v.name].partitions]
 
     def use_shares(self, shares: Mapping[str, TaskShare]) -> None:
         """Set this selector's shares of tasks, by task; a task without one is read by no other selector."""
@@ -164,20 +130,22 @@ class ClusterState:
         return self._known_partitions(variant, variant.partitions, offline=False)
 
     def _priced(self, old: PricedVariant | None, row: Variant, profile: Profile) -> PricedVariant:
-        price = self._prices.get(row.hardware)
-        if old is not None and old.row == row and old.profile == profile and price in (None, old.core_price):
+        if old is not None and old.row == row and old.profile == profile:
             return old
-        return PricedVariant(row, profile, price)
+        return PricedVariant(row, profile, self._prices.get(row.hardware))
 
     def _group_by_task(self, tasks: Mapping[str, str]) -> None:
         by_task: dict[str, list[PricedVariant]] = {task: [] for task in tasks}
         for variant in self._variants.values():
             if variant.task in by_task:
                 by_task[variant.task].append(variant)
+        known = self.tasks
         self.tasks = {task: self._of_task(task, variants, tasks[task]) for task, variants in by_task.items()}
         for worker in self.workers.values():
             for instance in list(worker.instances.values()):
-                self._update_instance(instance)
+                task = instance.variant.task
+                if task not in self.tasks or self.tasks[task] is not known.get(task):
+                    self._update_instance(instance)
 
     def _of_task(self, task: str, variants: list[PricedVariant], measure: str) -> TaskCandidates:
         """Return the task with these variants; the same object as before if nothing has changed."""
@@ -198,6 +166,7 @@ class ClusterState:
         if variant is not instance.variant:
             instance.use_model(variant.model_of(instance.model.max_batch, instance.model.correction))
             instance.use_variant(variant)
+            instance.reported = None
         self._put_replica(instance, instance.level_at)
 
     # -- what the workers say ------------------------------------------------------------------------------------------
@@ -216,13 +185,13 @@ class ClusterState:
             worker = self._add_worker(status)
         if one_way_s is not None:
             worker.measure_hop(one_way_s)
-        self._reconcile(worker, status)
-        self._note_failures(worker.name, status.instances)
+        news = worker.news(status.instances)
+        self._reconcile(worker, status, news)
+        self._note_failures(worker.name, news)
         ttl_s = max(self._status_ttl_s, _MISSED_STATUSES * status.interval_ms / 1000)
-        worker.take_status(status, now, ttl_s)
-        self.expires_at = min(self.expires_at, worker.expires_at)
-        for instance in worker.instances.values():
+        for instance in worker.take_status(status, news, now, ttl_s):
             self._put_replica(instance, now)
+        self.expires_at = min(self.expires_at, worker.expires_at)
 
     def expire(self, now: float) -> None:
         """Remove the workers whose last status is no longer valid at `now`."""
@@ -273,19 +242,29 @@ class ClusterState:
         price = max((kind.core_price for kind in kinds), default=self._prices.get(hardware))
         if price is not None and price != self._prices.get(hardware):
             self._prices[hardware] = price
-            self._variants = {
-                name: self._priced(variant, variant.row, variant.profile) for name, variant in self._variants.items()
-            }
-            self._group_by_task({name: task.measure for name, task in self.tasks.items()})
+            for variant in self._variants.values():
+                if variant.hardware == hardware:
+                    variant.use_price(price)
+            for task in self.tasks.values():
+                task.use_prices()
 
-    def _reconcile(self, worker: Worker, status: WorkerStatus) -> None:
-        serving = {one.variant: one for one in status.instances if one.state in SERVING and one.partitions}
-        for name in [name for name in worker.instances if name not in serving]:
+    def _reconcile(self, worker: Worker, status: WorkerStatus, news: Sequence[InstanceStatus]) -> None:
+        """Add the instances that serve now, and remove those that do not; `news` are the changed ones of the status."""
+        serving = {one.variant: one for one in news if one.state in SERVING and one.partitions}
+        ended = {one.variant for one in news} - serving.keys()
+        unchanged = len(status.instances) - len(news)
+        if unchanged + len(serving.keys() & worker.instances.keys()) < len(worker.instances):
+            ended |= worker.instances.keys() - {one.variant for one in status.instances}
+        for name in ended & worker.instances.keys():
             self._remove_replica(worker.instances.pop(name))
         for name, reported in serving.items():
             present = worker.instances.get(name)
             variant = self._variants.get(name)
-            if variant is None or variant.task not in self.tasks or (present is not None and present.matches(reported)):
+            if (
+                variant is None
+                or variant.task not in self.tasks
+                or (present is not None and _matches(present, reported))
+            ):
                 continue
             if present is not None:
                 self._remove_replica(present)
@@ -367,6 +346,7 @@ class ClusterState:
             if partition.position < 0:
                 partition.position = offset
             elif instance is not None and others > 0 and partition.end >= 0:
+                instance.refresh_share(now)
                 inputs = others * partition.mean_inputs
                 if partition.offline:
                     instance.offline_inputs += inputs
@@ -392,8 +372,20 @@ class ClusterState:
 
     def _given_to(self, instance: Instance, now: float) -> Worker:
         instance.turn += 1
+        instance.refresh_share(now)
         worker, replicas = instance.worker, self._replicas_of(instance.variant) if self._shares else None
-        worker.count_send(now, 1.0 if replicas is None else replicas.senders)
+        worker.sends.count(now, 1.0 if replicas is None else replicas.senders)
         worker.expires_at = min(worker.expires_at, now + self._status_ttl_s)
         self.expires_at = min(self.expires_at, worker.expires_at)
         return worker
+
+
+def _matches(instance: Instance, reported: InstanceStatus) -> bool:
+    """Return true if an instance's partitions and its largest batch match the worker's status."""
+    return instance.model.max_batch == reported.max_batch and all(
+        [p.number for p in ours] == [owned.partition for owned in theirs]
+        for ours, theirs in (
+            (instance.partitions, reported.partitions),
+            (instance.offline_partitions, reported.offline_partitions),
+        )
+    )

@@ -9,7 +9,7 @@ hundred queries) it is modelled as a bucket: each send fills it, and it drains a
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -18,6 +18,7 @@ from schemas.latency import LatencyModel
 from schemas.status import InstanceState, InstanceStatus, WorkerStatus
 from schemas.urgency import LEAST_URGENT, urgency_level
 from selector.policy.partition import Partition, Unread, take_offsets
+from selector.policy.send_rate import SendRate
 from selector.policy.variants import PricedVariant
 from selector.policy.worker_kind import WorkerKind
 
@@ -31,8 +32,6 @@ equally busy machines.
 """
 _ACTIVE: Final = InstanceState.ACTIVE
 _LEAST_S: Final = 1e-6
-_BURST_S: Final = 0.05
-"""Time constant in seconds of the recent rate of sends: some dozen queries of a burst that could fill a machine."""
 
 
 @dataclass(slots=True, eq=False, repr=False)
@@ -66,15 +65,13 @@ class Worker:
     """Slots that its instances had work for at the last status."""
     load_s: float = 0.0
     """Slot seconds of that work."""
+    widest: int = 1
+    """Largest width of an instance that it has had."""
+    waits: bool = False
+    """True if the widest instance would have had to wait for slots at the last status."""
     online_at: float = -math.inf
     """Time at which it was last known to have an online query."""
-    sends: float = 0.0
-    """Queries sent to it since the last status, with the expected ones of other selectors."""
-    sends_per_s: float = 0.0
-    """The same a second, smoothed over about a second."""
-    decayed_sends: float = 0.0
-    """Recent sends with exponential decay, as of `decayed_sends_at`."""
-    decayed_sends_at: float = 0.0
+    sends: SendRate = field(default_factory=SendRate)
     cpus: float = 0.0
     """CPUs of its machine; 0 is unknown."""
     cpu_busy: float = 0.0
@@ -94,9 +91,23 @@ class Worker:
         self.hop_s = hop_s
         self.streamed_hop_s = hop_s / 2 * (1 + _STREAM_SHARE) + _STREAM_S
 
-    def take_status(self, reported: WorkerStatus, now: float, ttl_s: float) -> None:
-        """Update it and its instances from its status, which is valid for `ttl_s`."""
-        self.count_sends(now)
+    def news(self, reported: Iterable[InstanceStatus]) -> list[InstanceStatus]:
+        """Return those of the instances in its status that are not at rest, or differ from its last status."""
+        known, found = self.instances, list[InstanceStatus]()
+        for one in reported:
+            instance = known.get(one.variant)
+            if instance is None or instance.reported != one or one.queued or not instance.is_at_rest():
+                found.append(one)
+        return found
+
+    def take_status(
+        self, reported: WorkerStatus, news: Iterable[InstanceStatus], now: float, ttl_s: float
+    ) -> Iterable["Instance"]:
+        """Update it, and its instances in `news`, from its status, which is valid for `ttl_s`.
+
+        Returns the instances that may have another place among the replicas of their variant.
+        """
+        self.sends.settle(now - self.status_at)
         self.status_at, self.stated_at, self.expires_at = now, now - self.hop_s / 2, now + ttl_s
         self.cpus, self.cpu_busy = reported.cpus, reported.cpu_busy
         backlogs_s = reported.slot_backlogs_s if len(reported.slot_backlogs_s) == self.slots else ()
@@ -105,33 +116,22 @@ class Worker:
         self.sent_to.clear()
         self.busy, self.load_s = 0, 0.0
         self.later_s, self.blocking_s = [0.0] * (LEAST_URGENT + 1), _LEAST_S
-        for of_instance in reported.instances:
-            instance = self.instances.get(of_instance.variant)
-            if instance is not None:
+        changed: list[Instance] = []
+        for of_instance in news:
+            if instance := self.instances.get(of_instance.variant):
                 instance.take_status(of_instance, now)
+                instance.reported = of_instance
                 self.busy += instance.busy
                 self.load_s += instance.load_s
-        for instance in self.instances.values():
+                changed.append(instance)
+        for instance in changed:
             instance.share_slots(now)
-
-    def count_send(self, now: float, queries: float) -> None:
-        """Count a query that is sent now; it stands for `queries` of all selectors that send here."""
-        self.sends += queries
-        self.decayed_sends, self.decayed_sends_at = self._decayed_sends(now) + queries, now
-
-    def count_sends(self, now: float) -> None:
-        """Update the rate of sends with those since the last status."""
-        elapsed_s = now - self.status_at
-        if elapsed_s > 0:
-            per_s, self.sends = self.sends / elapsed_s, 0.0
-            self.sends_per_s += min(elapsed_s, 1.0) * (per_s - self.sends_per_s)
-
-    def burst_rate(self, now: float) -> float:
-        """Return the queries a second beyond the rate at which its CPU use was measured."""
-        return max(self._decayed_sends(now) / _BURST_S - self.sends_per_s, 0.0)
-
-    def _decayed_sends(self, now: float) -> float:
-        return self.decayed_sends * math.exp((self.decayed_sends_at - now) / _BURST_S)
+        waited, self.waits = self.waits, self.wait_s(now, self.widest) > 0.0
+        if not (waited or self.waits):
+            return changed
+        for instance in self.instances.values():  # those at rest wait for others, or have waited
+            instance.free_at = now + instance.work_s(now)
+        return self.instances.values()
 
     def take_work(self, instance: "Instance", inputs: int, now: float, due_s: float) -> None:
         """Count an online query sent now to an instance: it takes the slots that are free first."""
@@ -184,6 +184,8 @@ class Instance:
     offline_partitions: tuple[Partition, ...]
     """Empty if the worker's version reads no offline topics."""
     model: LatencyModel
+    reported: InstanceStatus | None = None
+    """Its last status; None if the next one must be taken, whether it differs or not."""
     input_s: float = 0.0
     """Seconds of an input in full batches."""
     single_s: float = 0.0
@@ -219,10 +221,10 @@ class Instance:
     """Number of its batches that may run in parallel, if slots are free."""
     busy: int = 0
     """Slots that it had online work for at the last status."""
-    lacks_slot: bool = False
-    """True if other instances of its worker left too few slots for a batch at the last status."""
     load_s: float = 0.0
     """Slot seconds of that work."""
+    shared_at: float = -math.inf
+    """Time of the worker's status by which `slots` and `rate` were computed."""
     turn: int = 0
     """Number of queries sent, to use its partitions in turn."""
     free_at: float = 0.0
@@ -242,6 +244,7 @@ class Instance:
         """Set its variant, which may have a new profile."""
         self.variant = variant
         self.width = slots_taken(self.worker.hardware, variant.threads, self.worker.kind.core_price.slot_threads)
+        self.worker.widest = max(self.worker.widest, self.width)
 
     def waiting(self, now: float) -> float:
         """Return the inputs of online queries waiting or in computation at `now`."""
@@ -264,6 +267,21 @@ class Instance:
     def has_free_slots(self, now: float) -> bool:
         """Return true if all work that its worker has, offline work included, leaves slots for one more batch of it."""
         return self.occupied_slots(now) < self.parallel * self.width and self.worker.has_free_slots(self.width, now)
+
+    @property
+    def lacks_slot(self) -> bool:
+        """True if other instances of its worker left too few slots for a batch at the last status."""
+        worker = self.worker
+        return worker.busy - self.busy + self.width > worker.slots
+
+    def is_at_rest(self) -> bool:
+        """Return true if it has no work, as far as statuses, sends and acknowledgements show."""
+        if self.level or self.offline_inputs or self.large_inputs:
+            return False
+        for partition in self.partitions:  # noqa: SIM110 - runs for each instance of each status
+            if partition.unacked or partition.end != partition.position:
+                return False
+        return True
 
     @property
     def has_background_work(self) -> bool:
@@ -350,8 +368,12 @@ class Instance:
         share_of_work = most * self.load_s / worker.load_s if worker.load_s else 0.0
         self.slots = max(share, share_of_work) / self.width
         self.rate = self.slot_rate * self.slots
-        self.lacks_slot = others + self.width > worker.slots
-        self.free_at = now + self.work_s(now)
+        self.free_at, self.shared_at = now + self.work_s(now), worker.status_at
+
+    def refresh_share(self, now: float) -> None:
+        """Share the slots by its worker's last status, if that was not done because it had no work."""
+        if self.shared_at != self.worker.status_at:
+            self.share_slots(now)
 
     def is_blocked(self, now: float) -> bool:
         """Return true if other instances leave too few slots, or may by sends since the last status."""
@@ -376,13 +398,3 @@ class Instance:
         """Return the seconds of online work: its own at its rate, or its worker's before it, whichever is longer."""
         own_s = self.waiting(now) / self.rate if self.level else 0.0
         return max(own_s, self.others_wait_s(now))
-
-    def matches(self, reported: InstanceStatus) -> bool:
-        """Return true if its partitions and its largest batch match the worker's status."""
-        return self.model.max_batch == reported.max_batch and all(
-            [p.number for p in ours] == [owned.partition for owned in theirs]
-            for ours, theirs in (
-                (self.partitions, reported.partitions),
-                (self.offline_partitions, reported.offline_partitions),
-            )
-        )

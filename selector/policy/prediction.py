@@ -142,7 +142,7 @@ def upgraded_share(instance: Instance, batch: int, now: float, cpu_limit: float,
     if not instance.active or worker.expires_at <= now or (worker.cpus > 0 and worker.cpu_busy >= cpu_limit):
         return 0.0
     batch_s = instance.model.batch_s(batch)
-    if worker.sends_per_s * batch_s * instance.width >= slots_share * worker.slots:
+    if worker.sends.per_s * batch_s * instance.width >= slots_share * worker.slots:
         return 0.0
     limit_s = max(batch_s * _UNNOTICED, _UNNOTICED_S)
     if worker.free_at[-1] > now and worker.mean_wait_s(now) > limit_s:
@@ -161,6 +161,6 @@ def cpu_share(instance: Instance, batch_s: float, now: float, cpu_limit: float) 
     """
     worker = instance.worker
     query_cpu_s = batch_s * instance.variant.profile.threads
-    added = worker.sends_per_s * query_cpu_s / worker.cpus
-    busy = worker.cpu_busy + worker.burst_rate(now) * (query_cpu_s + _HOPS_CPU_S) / worker.cpus
+    added = worker.sends.per_s * query_cpu_s / worker.cpus
+    busy = worker.cpu_busy + worker.sends.burst(now) * (query_cpu_s + _HOPS_CPU_S) / worker.cpus
     return min(max((cpu_limit - busy) / max(added, _CPU_BAND), 0.0), 1.0)

@@ -45,7 +45,7 @@ class PricedVariant:
     """A ready variant that queries may go to."""
 
     __slots__ = (
-        "_models", "accuracy", "accuracy_header", "architecture", "core_price", "hardware", "load_s", "max_batch",
+        "_models", "accuracy", "accuracy_header", "architecture", "hardware", "load_s", "max_batch",
         "memory_bytes", "model", "name", "name_header", "offline_topic", "partitions", "price", "profile", "row",
         "task", "threads", "topic", "topics",
     )  # fmt: skip
@@ -63,17 +63,20 @@ class PricedVariant:
         self.accuracy = profile.accuracy
         self.load_s = profile.load_s
         self.memory_bytes = profile.memory_bytes
-        self.core_price = core_price or CorePrice(list_price(row.hardware, 1))
         self.threads = cores_of(row.hardware, profile.threads, 1)
         """Cores that a batch takes; 1 on an accelerator."""
-        cores = cores_taken(row.hardware, profile.threads, self.core_price.slot_threads)
-        self.price = self.core_price.usd_per_hour * cores
+        self.use_price(core_price or CorePrice(list_price(row.hardware, 1)))
         self.model = LatencyModel(profile.latency, row.max_batch)
         self._models = {(row.max_batch, 1.0): self.model}
         self.topics = variant_topics(row.name)
         self.topic, self.offline_topic = self.topics
         self.name_header = row.name.encode()
         self.accuracy_header = repr(profile.accuracy).encode()
+
+    def use_price(self, core_price: CorePrice) -> None:
+        """Set the price of a core; its task must drop the costs that it has computed (`TaskCandidates.use_prices`)."""
+        cores = cores_taken(self.hardware, self.profile.threads, core_price.slot_threads)
+        self.price = core_price.usd_per_hour * cores
 
     def __repr__(self) -> str:
         return f"PricedVariant({self.name!r}, accuracy={self.accuracy:.4g})"

@@ -2,6 +2,7 @@
 
 from typing import NamedTuple
 
+import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
@@ -28,10 +29,12 @@ from tests.unit.selector.story import (
     query,
     refused,
     registered,
+    state_of,
     status,
     three,
 )
 
+OTHER = "text.onnx-fp32.cpu"
 NAMES: tuple[str, ...] = (FAST, GOOD, BEST)
 WORKERS = ("cpu-0", "cpu-1", "cpu-2")
 LATENCIES_MS = (None, 20.0, 40.0, 70.0, 150.0, 500.0)
@@ -148,6 +151,33 @@ def test_cluster_state_decides_as_a_fresh_one(events: list[Speaks | Registers]) 
             fresh.apply_status(said[name], NOW)
     assert _outcomes(running) == _outcomes(fresh)
     assert _places(running) <= {(name, one.variant) for name, spoken in said.items() for one in spoken.instances}
+
+
+def test_register_leaves_replicas_of_unchanged_tasks() -> None:
+    row, measured = registered(FAST, ms=1.0)
+    other, texts = replace(row, name=OTHER, task="texts"), replace(measured, variant=OTHER)
+    state = state_of((row, measured), (other, texts), tasks=(TASK, "texts"))
+    state.apply_status(status(instance(FAST, unread=2), instance(OTHER, unread=2)), NOW)
+    before = state.tasks[TASK].serving[FAST]
+    slower = replace(registered(FAST, ms=9.0)[1], variant=OTHER)
+    state.register((TASK, "texts"), [row, other], {FAST: measured, OTHER: slower})
+    assert state.tasks[TASK].serving[FAST] is before
+    (running,) = state.tasks["texts"].serving[OTHER]
+    assert (running.model.batch_s(1), running.waiting(NOW)) == (pytest.approx(0.009), 8.0)
+
+
+def test_variant_registered_again_begins_with_new_partitions() -> None:
+    row, measured = registered(FAST, ms=1.0)
+    state = state_of((row, measured))
+    state.apply_status(status(instance(FAST)), NOW)
+    choice = chosen(query(), state)
+    state.sent(choice.instance, choice.partition, 1, NOW, NOW)
+    state.acknowledged(choice.instance, choice.partition, 101, NOW)
+    state.register((TASK,), [], {})
+    state.register((TASK,), [row], {FAST: measured})
+    state.apply_status(status(instance(FAST)), NOW)
+    (running,) = state.tasks[TASK].serving[FAST]
+    assert running.waiting(NOW) == 0.0
 
 
 def failed(name: str) -> InstanceStatus:

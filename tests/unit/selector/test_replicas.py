@@ -222,7 +222,7 @@ def test_upgrades_leave_room_for_those_of_other_selectors(replicas: int, partiti
     assert upgraded / len(asked) == pytest.approx(1 / senders, rel=0.5)
     assert isinstance(choices[0], Choice)
     where.sent(choices[0].instance, choices[0].partition, 1, NOW, NOW)
-    assert sum(worker.sends for worker in where.workers.values()) == senders
+    assert sum(worker.sends.queries for worker in where.workers.values()) == senders
 
 
 @given(st.lists(st.tuples(st.booleans(), st.integers(0, 12)), max_size=60))
@@ -251,6 +251,17 @@ def test_replica_groups_are_consistent_after_any_statuses() -> None:
         assert len(group.members) == len({running.worker.name for running in group.members}) == 40
         assert set(group.idle) <= set(group.members)
         assert all(running.waiting(now) < 0.01 for running in group.idle)
+
+
+def test_replica_at_rest_is_idle_unless_its_worker_is_full() -> None:
+    where = many(20)
+    group = where.tasks[TASK].serving[FAST].group
+    resting = instance(FAST, partitions=(3,))
+    for step, (queued, backlog_s) in enumerate([(0, 0.0), (30, 0.5), (30, 0.4), (0, 0.0), (1, 0.0)], start=1):
+        now = NOW + step / 10
+        other = instance(GOOD, partitions=(3,), queued=queued, parallel=2)
+        where.apply_status(status(resting, other, worker="w3", backlog_s=backlog_s, at=now), now)
+        assert (where.workers["w3"].instances[FAST] in group.idle) == (backlog_s == 0.0)
 
 
 NARROW, WIDE = "mlp.onnx-fp32.cpu", "mlp.onnx-fp32.cpu2"

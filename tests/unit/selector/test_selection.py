@@ -489,6 +489,15 @@ def test_price_is_that_of_the_dearest_worker() -> None:
     assert chosen(query(), where).cost == pytest.approx(0.001 * 0.1 / 3.6)
 
 
+def test_max_cost_is_compared_with_the_latest_price() -> None:
+    where = three()
+    asked = query(min_accuracy=0.9, max_cost=chosen(query(min_accuracy=0.9), where).cost)
+    where.apply_status(status(instance(FAST), worker="dear", price=0.2), NOW)
+    assert isinstance(refused(asked, where).error, Unsatisfiable)
+    where.apply_status(status(worker="dear", price=0.2, leaving=True), NOW)
+    assert chosen(asked, where).variant.name == GOOD
+
+
 def test_explain_gives_a_verdict_for_each_variant() -> None:
     where = three()
     asked = query(min_accuracy=0.85, latency_ms=100)

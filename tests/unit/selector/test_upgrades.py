@@ -49,7 +49,7 @@ def test_upgrades_are_limited_by_their_predicted_cpu_use() -> None:
     where = machine(0.3, cpus=2.0)
     worker = where.workers["cpu-0"]
     assert upgraded(where) == 1.0
-    worker.sends_per_s = 240.0  # of 4 ms each: half of two CPUs
+    worker.sends.per_s = 240.0  # of 4 ms each: half of two CPUs
     assert upgraded(where) == pytest.approx((LIMIT - 0.3) / 0.48, abs=0.06)
     worker.cpu_busy = 0.6
     assert upgraded(where) == pytest.approx((LIMIT - 0.6) / 0.48, abs=0.08)
@@ -78,10 +78,10 @@ def shares_of(worker: Worker, taker: Instance, rate: float, seconds: float, now:
     said_at = now
     for _ in range(round(rate * seconds)):
         now += 1 / rate
-        worker.count_send(now, 1.0)
+        worker.sends.count(now, 1.0)
         shares.append(cpu_share(taker, taker.model.batch_s(1), now, LIMIT))
         if now - said_at >= 0.1:
-            worker.count_sends(now)
+            worker.sends.settle(now - worker.status_at)
             worker.status_at = said_at = now
     return shares
 
@@ -112,7 +112,7 @@ def test_upgraded_share_settles_with_wrong_profile(base: float, cost_ms: float, 
     """CPU use is reported each 100 ms, smoothed over half a second; variants cost more than profiled."""
     where = machine(begin, cpus=2.0)
     worker = where.workers["cpu-0"]
-    worker.sends_per_s = rate
+    worker.sends.per_s = rate
     taker = worker.instances[GOOD]
     shares: list[float] = []
     for _ in range(200):
