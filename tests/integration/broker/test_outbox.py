@@ -28,7 +28,7 @@ from schemas.topics import DEAD_LETTERS
 from tests.waiting import PATIENCE_S
 
 QUERY, RESULT, ERROR = "", OK, "overloaded"
-RECORD = Record("infaas.variants.v", 1, 7, 0, 0, b"k", b"value", None, 1, 5, (("infaas-id", b"q"),))
+RECORD = Record("infaas.variants.v", 1, 7, 0, 0, b"k", b"value", (("infaas-id", b"q"),))
 
 
 def message(status: str = RESULT, topic: str = "replies", value: bytes = b"answer") -> Message:
@@ -180,7 +180,7 @@ async def running(kafka: Kafka, max_attempts: int | None = None, places: int = 1
 
 
 def record(offset: int, value: bytes = b"value") -> Record:
-    return Record("infaas.variants.v", 1, offset, 0, 0, b"k", value, None, 1, 5, ())
+    return Record("infaas.variants.v", 1, offset, 0, 0, b"k", value, ())
 
 
 async def test_outbox_resends_thousand_failed_results_in_seconds() -> None:
@@ -332,7 +332,7 @@ async def test_outbox_dead_letters_and_answers_too_large_record(kafka: KafkaSett
     await ensure_topics(kafka, [TopicSpec(replies)])
     small = kafka.model_copy(update={"max_record_bytes": 50_000})
     done = asyncio.Event()
-    great = Record(replies, 1, 11, 0, 0, b"k", b"v" * 49_900, None, 1, 5, ())
+    great = Record(replies, 1, 11, 0, 0, b"k", b"v" * 49_900, ())
 
     def answer(record: Record, error: QueryError) -> Message:
         return msgspec.structs.replace(make_error_result(record, error), topic=replies)

@@ -5,17 +5,16 @@ partitions are taken away, or their logs are recreated, and commits succeed, fai
 Consumers hold at most the limit and one record each, and none waits for ever.
 """
 
-from dataclasses import replace
-
 import pytest
-from aiokafka import ConsumerRecord, TopicPartition
+from aiokafka import TopicPartition
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+from msgspec.structs import replace
 
 from broker.delivery.in_flight import InFlightTracker, MemoryShare, RecordMemory, Watermark
 from broker.fetch.record_batches import Damage
-from broker.kafka.types import record_bytes
+from broker.kafka.types import Record, record_bytes
 from tests.unit.broker.test_record_batches import batch_of, read
 
 
@@ -208,8 +207,8 @@ LIMIT = 20
 KEYS = [TopicPartition("t", 0), TopicPartition("t", 1), TopicPartition("u", 0)]
 
 
-def record(key: TopicPartition, offset: int) -> ConsumerRecord[bytes | None, bytes | None]:
-    return ConsumerRecord(key.topic, key.partition, offset, 0, 0, None, b"", None, -1, 0, ())
+def record(key: TopicPartition, offset: int) -> Record:
+    return Record(key.topic, key.partition, offset, 0, 0, None, b"", ())
 
 
 class TrackerModel(RuleBasedStateMachine):

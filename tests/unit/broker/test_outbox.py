@@ -120,7 +120,7 @@ class OutboxMachine(RuleBasedStateMachine):
             for _ in range(count):
                 offset = len(self.sent)
                 self.sent[offset] = topic
-                record = Record("infaas.variants.v", 1, offset, 0, 0, b"k", b"v", None, 1, 1, ())
+                record = Record("infaas.variants.v", 1, offset, 0, 0, b"k", b"v", ())
                 message = Message(topic, b"x", [], b"q")
                 if topic != "variant":
                     message = Message(topic, b"x", [], b"q", status=OK, stream="somewhere" if streamed else "")
@@ -178,7 +178,7 @@ TestOutboxMachine.settings = profile(max_examples=40, stateful_step_count=30, de
 async def test_outbox_reports_record_as_done_despite_error_of_its_caller() -> None:
     done: list[Record] = []
     outbox = Outbox(Kafka(), lambda record, _sent: done.append(record), lambda _record, _error: None)
-    record = Record("infaas.tasks.t", 0, 1, 0, 0, None, b"v", None, 0, 1, ())
+    record = Record("infaas.tasks.t", 0, 1, 0, 0, None, b"v", ())
     failures: list[object] = []
     asyncio.get_running_loop().set_exception_handler(lambda _loop, context: failures.append(context["exception"]))
 

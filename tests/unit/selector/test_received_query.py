@@ -1,8 +1,7 @@
 """Tests of received queries: their tenant, the topics of their replies, and the headers that are passed on."""
 
-from dataclasses import replace
-
 import pytest
+from msgspec.structs import replace
 
 from broker.kafka.types import Record
 from schemas import headers as h
@@ -22,7 +21,7 @@ EVENT = b'{"specversion": "1.0", "id": "1", "task": "digits", "tenant": "globex"
 
 def record(topic: str = "infaas.tasks.digits", value: bytes = b"{}", **fields: str) -> Record:
     headers = [(name.replace("_", "-"), text.encode()) for name, text in fields.items()]
-    return Record(topic, 1, 7, 1_000, 0, b"k", value, None, 1, 1, tuple(headers))
+    return Record(topic, 1, 7, 1_000, 0, b"k", value, tuple(headers))
 
 
 def test_error_result_uses_stream_without_its_secret() -> None:

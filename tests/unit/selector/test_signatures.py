@@ -1,8 +1,7 @@
 """Tests of signed queries: the tenant that a signature proves; old, replayed and redelivered queries."""
 
-from dataclasses import replace
-
 import pytest
+from msgspec.structs import replace
 
 from broker.kafka.types import Record
 from process.security.signature import SigningKey, digest_of, rejected_upstream_proof, sign, system_key, tenant_key
@@ -29,7 +28,7 @@ def signed(
     named = {h.ID: "1"} | {name.replace("_", "-"): text for name, text in fields.items()}
     named[h.SIGNATURE] = sign(key, "digits", named, b"{}", at_ms)
     headers = tuple((name, text.encode()) for name, text in named.items())
-    return Record(topic, 1, offset, AT_MS, 0, b"k", b"{}", None, 1, 1, headers)
+    return Record(topic, 1, offset, AT_MS, 0, b"k", b"{}", headers)
 
 
 @pytest.mark.parametrize("mode", MODES)

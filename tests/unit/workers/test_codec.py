@@ -1,13 +1,13 @@
 """Tests of decoding a record to query parts and of encoding its result."""
 
 from contextlib import suppress
-from dataclasses import replace
 
 import msgspec
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from broker.delivery.consumer import Record
 from schemas import headers as h
@@ -46,7 +46,7 @@ ROWS = np.arange(80, dtype=np.float32).reshape(20, 4)
 
 def record(value: bytes | None, **fields: str) -> Record:
     headers = [(name.replace("_", "-"), text.encode()) for name, text in fields.items()]
-    return Record("infaas.variants.v", 1, 7, 1_000, 0, b"k", value, None, 1, 1, tuple(headers))
+    return Record("infaas.variants.v", 1, 7, 1_000, 0, b"k", value, tuple(headers))
 
 
 def request(rows: int = 2, fields: dict[str, str] | None = None) -> Record:
