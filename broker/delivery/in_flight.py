@@ -230,15 +230,19 @@ class InFlightTracker:
         if mark is not None and mark.pass_to(offset) and not mark.in_flight:
             self._change()
 
-    def done(self, record: Record) -> None:
-        """Note that a record is finished; no-op if it was before, or is no longer ours."""
-        mark = self._marks.get((record.topic, record.partition))
-        if mark is None:
-            return
-        before = mark.bytes
-        if mark.finish(record.offset):
+    def done(self, *records: Record) -> None:
+        """Note that records are finished; no-op for those that were before, or are no longer ours."""
+        ended = size = 0
+        for record in records:
+            mark = self._marks.get((record.topic, record.partition))
+            if mark is not None:
+                before = mark.bytes
+                if mark.finish(record.offset):
+                    ended += 1
+                    size += before - mark.bytes
+        if ended:
             self._change()
-            self._ended(mark, before - mark.bytes)
+            self._ended(ended, size)
 
     def give_back(self, record: Record) -> None:
         """Note that a record will not be finished here; no-op if it is finished, or is no longer ours."""
@@ -247,19 +251,19 @@ class InFlightTracker:
             return
         before = mark.bytes
         if mark.give_back(record.offset):
-            self._ended(mark, before - mark.bytes)
+            self._ended(1, before - mark.bytes)
 
     def _change(self) -> None:
         if not self._dirty:
             self._dirty = True
             self.changed.set()
 
-    def _ended(self, mark: Watermark, size: int) -> None:
-        self.in_flight -= 1
+    def _ended(self, records: int, size: int) -> None:
+        self.in_flight -= records
         self._share.give(size)
         if self._full:
             self._make_room()
-        if self._drain_waiters and not mark.in_flight:
+        if self._drain_waiters:
             self._wake_drained()
 
     async def wait_for_room(self) -> tuple[int, int]:

@@ -159,6 +159,10 @@ class Outbox:
         letter = PendingDeadLetter(record, reason, attempts, answer, keep_bytes=keep_bytes)
         self._put_aside(DEAD_LETTERS, letter, 0.0)
 
+    def failed(self, record: Record, message: Message, attempts: int, error: KafkaError) -> None:
+        """Take over a message that the caller sent itself, and that was not acknowledged."""
+        self._on_failure(FailedSend(record, message, attempts, error, failed_s=self._loop.time()))
+
     async def retry_failed(self) -> None:
         """Retry failed messages and write the dead letters of records that were given up, until cancelled."""
         async with asyncio.TaskGroup() as tasks:

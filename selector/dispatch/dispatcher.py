@@ -18,9 +18,8 @@ import logging
 import math
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from typing import Final
 
 import msgspec
@@ -29,7 +28,7 @@ from broker.arrivals import OnlineArrivals
 from broker.delivery.consumer import Consumer, Record
 from broker.delivery.outbox import Message, Outbox
 from broker.kafka.types import KafkaError
-from broker.producing.producer import Ack, Producer
+from broker.producing.producer import Ack, BatchedAck, Producer
 from broker.replies.sender import ResultSender
 from process.cpus import CpuMeter
 from process.security.signature import LARGE_BYTES
@@ -190,6 +189,27 @@ class DispatchContext:
     attempts: int = 3
 
 
+class _Forwarding(BatchedAck):
+    """Query on its way to a partition of its variant."""
+
+    __slots__ = ("_dispatcher", "choice", "headers", "large", "received")
+
+    def __init__(
+        self, dispatcher: "DispatcherBase", received: ReceivedQuery, choice: Choice, headers: RawHeaders, large: int
+    ) -> None:
+        """Set `large` to the inputs of a large query, else to 0."""
+        self.sink = dispatcher.on_forwarded
+        self._dispatcher = dispatcher
+        self.received = received
+        self.choice = choice
+        self.headers = headers
+        self.large = large
+
+    def failed(self, error: KafkaError) -> None:
+        """Have the query sent again, or decided on again."""
+        self._dispatcher.on_not_forwarded(self, error)
+
+
 class DispatcherBase(ABC):
     """Dispatcher of the records of one consumer."""
 
@@ -216,6 +236,8 @@ class DispatcherBase(ABC):
             proved_tenant=self._reader.proved_tenant,
             places=consumer.max_in_flight,
         )
+        self.on_forwarded = self._on_forwarded
+        """Sink of the acknowledgements of forwarded queries; one object, by which the producer tells sinks apart."""
         self.retry_failed = self._outbox.retry_failed
         """Repeats unacknowledged sends; runs in the background until cancelled."""
 
@@ -249,18 +271,43 @@ class DispatcherBase(ABC):
         topic = choice.variant.offline_topic if offline else choice.variant.topic
         offset_ms = self._producer.offset_ms(topic, choice.partition.number)
         sent_headers = forwarded(query, choice, received.headers, now, offset_ms, explanation, copied=copied)
-        message = Message(topic, received.value, sent_headers, query.id.encode(), choice.partition.number)
         instance = choice.instance
         large = query.batch if instance is not None and not offline and instance.model.is_large(query.batch) else 0
-        on_ack = partial(self._acknowledged, choice, large)
-        await self._outbox.send(received.record, message, received.attempts, on_ack)
+        key = query.id.encode()
+        on_ack = _Forwarding(self, received, choice, sent_headers, large)
+        await self._producer.post(
+            topic, received.value, on_ack, key=key, headers=sent_headers, partition=choice.partition.number
+        )
 
-    def _acknowledged(self, choice: Choice, large_inputs: int, written: Ack | None) -> None:
-        if written is None:
-            self._state.failed(choice.partition, large_inputs)
-        else:
-            now = time.monotonic()
-            self._state.acknowledged(choice.instance, choice.partition, written.offset, now, large_inputs)
+    def _on_forwarded(self, forwardings: Sequence["_Forwarding"], first: Ack) -> None:
+        """Count queries that were written in one batch, the first of them at `first`, and mark them as done."""
+        try:
+            self._count_forwarded(forwardings, first.offset)
+        finally:  # a defect in the accounts must not hold the records for ever
+            self._consumer.done(*[forwarding.received.record for forwarding in forwardings])
+
+    def _count_forwarded(self, forwardings: Sequence["_Forwarding"], offset: int) -> None:
+        """Count queries as written, alike ones in one step."""
+        now, queries, (first, *others) = time.monotonic(), 1, forwardings
+        for forwarding in others:
+            alike = forwarding.choice.partition is first.choice.partition
+            if alike and forwarding.choice.instance is first.choice.instance and not (first.large or forwarding.large):
+                queries += 1
+                continue
+            self._state.acknowledged(first.choice.instance, first.choice.partition, offset, now, first.large, queries)
+            offset, first, queries = offset + queries if offset >= 0 else -1, forwarding, 1
+        self._state.acknowledged(first.choice.instance, first.choice.partition, offset, now, first.large, queries)
+
+    def on_not_forwarded(self, forwarding: "_Forwarding", error: KafkaError) -> None:
+        """Have a query that was not forwarded sent again, or decided on again."""
+        received, choice = forwarding.received, forwarding.choice
+        topic = choice.variant.offline_topic if choice.partition.offline else choice.variant.topic
+        key, number = received.query.id.encode(), choice.partition.number
+        try:
+            self._state.failed(choice.partition, forwarding.large)
+        finally:
+            message = Message(topic, received.value, forwarding.headers, key, number)
+            self._outbox.failed(received.record, message, received.attempts, error)
 
     async def _refuse(self, received: ReceivedQuery, refusal: Refusal, now: float) -> None:
         query, error, record, attempts = received.query, refusal.error, received.record, received.attempts

@@ -257,11 +257,11 @@ class TrackerModel(RuleBasedStateMachine):
     @rule(data=st.data())
     def finish(self, data: st.DataObject) -> None:
         key = data.draw(st.sampled_from([key for key, out in self.out.items() if out]))
-        offset = data.draw(st.sampled_from(sorted(self.out[key])))
+        offsets = data.draw(st.lists(st.sampled_from(sorted(self.out[key])), min_size=1, max_size=4))
         for _ in range(data.draw(st.integers(1, 2))):
-            self.tracker.done(record(key, offset))
-        self.out[key].discard(offset)
-        self.finished[key].add(offset)
+            self.tracker.done(*[record(key, offset) for offset in offsets])
+        self.out[key].difference_update(offsets)
+        self.finished[key].update(offsets)
         self._made_room()
 
     def _made_room(self) -> None:
