@@ -342,8 +342,8 @@ class ClusterState:
         if large:
             instance.large_inputs += inputs
         else:
-            worker.take_work(instance, inputs, now, due_s)
-            instance.add(inputs, now)
+            worker.take_work(instance, waiting := instance.waiting(now), inputs, now, due_s)
+            instance.add(waiting, inputs, now)
         self._resort(instance, now)
 
     def sent_offline(self, instance: Instance, partition: Partition, inputs: int, now: float) -> None:
@@ -372,7 +372,7 @@ class ClusterState:
                 if partition.offline:
                     instance.offline_inputs += inputs
                 else:  # their deadlines are unknown, so nothing overtakes them
-                    instance.worker.take_work(instance, int(inputs + 0.5), now, due_s=now)
+                    instance.worker.take_work(instance, instance.waiting(now), int(inputs + 0.5), now, due_s=now)
                     instance.level += inputs
                 self._resort(instance, now)
             partition.end = offset + queries
