@@ -81,14 +81,12 @@ def forwarded(
     which is sent.
     """
     headers = [pair for pair in received if pair[0] not in _OWN]
+    headers += choice.variant.headers
     headers += (
-        (h.TASK, query.task.encode()),
         (h.REPLY_TO, query.reply_to.encode()),
         (h.SENT_NS, b"%d" % ((now * 1e3 + offset_ms) * 1e6)),
         (h.TASK_QUEUE_NS, b"%d" % _queued_ns(query, now)),
         (h.PREDICTED_NS, b"%d" % (choice.predicted_s * 1e9)),
-        (h.VARIANT, choice.variant.name_header),
-        (h.ACCURACY, choice.variant.accuracy_header),
         (h.COST, choice.cost_header),
     )
     if query.deadline_ms is not None:
@@ -135,7 +133,7 @@ class DemandSender:
             return
         self._sent_at[variant.name] = now
         demand = Demand(task=task, variant=variant.name, at_ms=self._producer.clock.now_ms(), reason=reason)
-        await self._producer.post(DEMAND, _encode(demand), _log_loss, key=variant.name_header)
+        await self._producer.post(DEMAND, _encode(demand), _log_loss, key=variant.name.encode())
 
 
 def _log_loss(outcome: Ack | KafkaError) -> None:
@@ -247,19 +245,32 @@ class DispatcherBase(ABC):
 
     async def _read(self, record: Record, attempts: int, *, offline: bool = False) -> ReceivedQuery | None:
         """Read the query in a record; None if it is unreadable or a replay, which are handled here."""
+        digest = await signed_digest(record) if len(record.value or b"") > LARGE_BYTES else None
+        outcome = self._read_now(record, attempts, digest, offline=offline)
+        if isinstance(outcome, QueryError):
+            await self._reject(record, outcome, attempts)
+            return None
+        return outcome
+
+    def _read_now(
+        self, record: Record, attempts: int, digest: str | None = None, *, offline: bool = False
+    ) -> ReceivedQuery | QueryError | None:
+        """Read the query in a record; an error if it is unreadable, None if it is a replay, which is handled here.
+
+        `digest` is that of a large value, see `signed_digest`.
+        """
         try:
-            digest = await signed_digest(record) if len(record.value or b"") > LARGE_BYTES else None
             offset_ms = self._consumer.offset_ms(record)
             return self._reader.read(record, offset_ms, digest, offline=offline, attempts=attempts)
         except Replayed:  # its original is answered
             self._count(task_of(record.topic), "replayed")
             self._consumer.done(record)
+            return None
         except QueryError as error:
-            await self._reject(record, error, attempts)
+            return error
         except Exception as error:
             log.error("%s: record %d/%d", record.topic, record.partition, record.offset, exc_info=error)
-            await self._reject(record, Internal("the query could not be read"), attempts)
-        return None
+            return Internal("the query could not be read")
 
     async def _forward(self, received: ReceivedQuery, choice: Choice, now: float, *, copied: bool = False) -> None:
         query = received.query
@@ -328,13 +339,13 @@ class DispatcherBase(ABC):
 
     async def _move(self, received: ReceivedQuery, lane: int | None = None) -> None:
         """Send a query to the end of the offline topic beside its own, or to a lane."""
-        query, fields, headers, value, record, attempts = received
-        sent_headers = moved(query, headers, self._clock.offset_ms)
-        if h.SIGNATURE in fields:  # the old signature has expired and does not cover the offline mode
+        query, value, record = received.query, received.value, received.record
+        sent_headers = moved(query, received.headers, self._clock.offset_ms)
+        if h.SIGNATURE in received.fields:  # the old signature has expired and does not cover the offline mode
             sent_headers = await self._reader.verifier.sign(query, sent_headers, value, self._clock.now_ms())
         topic = record.topic if is_offline(record.topic) else offline_of(record.topic)
         message = Message(topic if lane is None else LANES, value, sent_headers, query.id.encode(), lane)
-        await self._outbox.send(record, message, attempts)
+        await self._outbox.send(record, message, received.attempts)
 
     async def _reject(self, record: Record, error: QueryError, attempts: int) -> None:
         """Make an unreadable record a dead letter, and send an error result if its reply topic is known."""

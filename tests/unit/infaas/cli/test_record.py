@@ -5,6 +5,7 @@ import os
 import signal
 
 import pytest
+from msgspec.structs import astuple
 
 from broker.kafka.types import Record
 from infaas.cli.record import Recording, follow_log, kind_of, read_query
@@ -27,7 +28,7 @@ def record(topic: str = ONLINE, at_ms: int = 1_000, value: bytes = b"{}", **fiel
 
 def moved_to(topic: str, original: Record, at_ms: int) -> Record:
     """Return the record that a selector writes when it moves a query."""
-    query, _fields, headers, *_ = QueryReader().read(original, 0.0, offline=True)
+    query, _fields, headers, *_ = astuple(QueryReader().read(original, 0.0, offline=True))
     return Record(topic, 1, 7, at_ms, 0, b"k", original.value, tuple(moved(query, headers, 0.0)))
 
 
