@@ -241,6 +241,10 @@ class Consumer:
         """Mark records as finished, so that their offsets may be committed. No-op if they were, or are not ours."""
         self._tracker.done(*records)
 
+    def hold(self, record: Record, size: int) -> None:
+        """Note that a record in flight and its result hold `size` bytes together, which count as in flight."""
+        self._tracker.hold(record, size)
+
     def give_back(self, record: Record) -> None:
         """Leave a record to the partition's next owner: do not wait for it, and commit nothing from its offset on."""
         self._tracker.give_back(record)

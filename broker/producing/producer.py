@@ -41,7 +41,7 @@ __all__ = ["Ack", "BatchedAck", "OnAck", "Producer"]
 log = logging.getLogger(__name__)
 
 MAX_BYTES: Final = 64 * 1024 * 1024
-"""Bytes of records in flight, unless `KafkaSettings.max_record_bytes` needs more."""
+"""Bytes of records in flight; fewer if `KafkaSettings.max_in_flight_bytes` is less, but room for two records."""
 LEAVE_S: Final = 1.0
 """Seconds beyond the request timeout after which a producer that is closed fails the records in flight."""
 _ASIDE_SHARE: Final = 2
@@ -63,7 +63,8 @@ class Producer:
         """Features of the broker; set when the context is entered."""
         self._timeout_s = settings.request_timeout_ms / 1000
         self._client = new_client(settings, client_id)
-        self._limit = InFlightLimit(max_in_flight, max(MAX_BYTES, 2 * settings.max_record_bytes))
+        most_bytes = max(min(MAX_BYTES, settings.max_in_flight_bytes), 2 * settings.max_record_bytes)
+        self._limit = InFlightLimit(max_in_flight, most_bytes)
         self._sender = BatchSender(
             self._client, self._limit, compression=RECORD_COMPRESSION[settings.compression], timeout_s=self._timeout_s
         )

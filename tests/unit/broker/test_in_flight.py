@@ -219,6 +219,7 @@ class TrackerModel(RuleBasedStateMachine):
         self.memory = RecordMemory(1 << 30)
         self.tracker = InFlightTracker(LIMIT, self.memory)
         self.out: dict[TopicPartition, set[int]] = {}
+        self.sizes: dict[tuple[TopicPartition, int], int] = {}
         self.next: dict[TopicPartition, int] = {}
         self.start: dict[TopicPartition, int] = {}
         self.group: dict[TopicPartition, int] = {}
@@ -250,6 +251,7 @@ class TrackerModel(RuleBasedStateMachine):
             offsets.append(self.next[key] + gap)
             self.next[key] = offsets[-1] + 1
         self.tracker.hand_out(key, {offset: offset % 7 for offset in offsets})
+        self.sizes |= {(key, offset): offset % 7 for offset in offsets}
         self.out[key].update(offsets)
         self.full = self.count() >= LIMIT
 
@@ -267,6 +269,12 @@ class TrackerModel(RuleBasedStateMachine):
     def _made_room(self) -> None:
         if self.count() <= LIMIT * 3 // 4:
             self.full = False
+
+    @rule(key=st.sampled_from(KEYS), offset=st.integers(0, 80), size=st.integers(0, 20))
+    def hold(self, key: TopicPartition, offset: int, size: int) -> None:
+        self.tracker.hold(record(key, offset), size)
+        if offset in self.out.get(key, set()):
+            self.sizes[key, offset] = max(self.sizes[key, offset], size)
 
     @rule(key=st.sampled_from(KEYS), offset=st.integers(0, 80))
     def finish_what_was_never_out(self, key: TopicPartition, offset: int) -> None:
@@ -289,6 +297,7 @@ class TrackerModel(RuleBasedStateMachine):
             self.group[key] = -1  # the committed offset may lie beyond the end of the log
             self._made_room()
             self.tracker.hand_out(key, {0: 0})
+            self.sizes[key, 0] = 0
             self.out[key], self.next[key] = {0}, 1
             self.full = self.count() >= LIMIT
 
@@ -317,7 +326,7 @@ class TrackerModel(RuleBasedStateMachine):
 
     @invariant()
     def bytes_are_those_of_what_is_out(self) -> None:
-        assert self.memory.used == sum(offset % 7 for out in self.out.values() for offset in out)
+        assert self.memory.used == sum(self.sizes[key, offset] for key, out in self.out.items() for offset in out)
 
     @invariant()
     def the_tracker_knows_what_is_out(self) -> None:
