@@ -53,7 +53,7 @@ _OWN: Final = frozenset(
     {
         h.TASK, h.SENT_NS, h.TASK_QUEUE_NS, h.PREDICTED_NS, h.ACCURACY, h.COST, h.EXPLANATION, h.DEADLINE_MS,
         h.REPLY_TO, h.STATUS, h.VARIANT, h.WORKER, h.VARIANT_QUEUE_NS, h.COMPUTE_NS, h.RETRY_AFTER_MS,
-        h.REASON, h.REJECTED_UPSTREAM, h.REJECTED_UPSTREAM_PROOF, h.LINGER_NS, h.COPIED, h.LATE,
+        h.REASON, h.REJECTED_UPSTREAM, h.REJECTED_UPSTREAM_PROOF, h.LINGER_NS, h.COPIED, h.LATE, h.CHOICE,
     }
 )  # fmt: skip
 _NOT_MOVED: Final = frozenset(
@@ -81,13 +81,12 @@ def forwarded(
     which is sent.
     """
     headers = [pair for pair in received if pair[0] not in _OWN]
-    headers += choice.variant.headers
+    variant, queued_ns, predicted_ns = choice.variant, _queued_ns(query, now), choice.predicted_s * 1e9
     headers += (
+        variant.task_header,
         (h.REPLY_TO, query.reply_to.encode()),
         (h.SENT_NS, b"%d" % ((now * 1e3 + offset_ms) * 1e6)),
-        (h.TASK_QUEUE_NS, b"%d" % _queued_ns(query, now)),
-        (h.PREDICTED_NS, b"%d" % (choice.predicted_s * 1e9)),
-        (h.COST, choice.cost_header),
+        (h.CHOICE, b"%b %b %d %d" % (variant.name_and_accuracy, choice.cost_header, queued_ns, predicted_ns)),
     )
     if query.deadline_ms is not None:
         headers.append((h.DEADLINE_MS, b"%.3f" % (query.deadline_ms + offset_ms)))

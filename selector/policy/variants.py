@@ -46,9 +46,9 @@ class PricedVariant:
     """A ready variant that queries may go to."""
 
     __slots__ = (
-        "_models", "accuracy", "architecture", "core_price", "hardware", "headers", "load_s", "max_batch",
-        "memory_bytes", "model", "name", "offline_topic", "partitions", "price", "profile", "row", "task", "threads",
-        "topic", "topics",
+        "_models", "accuracy", "architecture", "core_price", "hardware", "load_s", "max_batch", "memory_bytes", "model",
+        "name", "name_and_accuracy", "offline_topic", "partitions", "price", "profile", "row", "task", "task_header",
+        "threads", "topic", "topics",
     )  # fmt: skip
 
     def __init__(self, row: Variant, profile: Profile, core_price: CorePrice | None = None) -> None:
@@ -73,12 +73,9 @@ class PricedVariant:
         self._models = {(row.max_batch, 1.0): self.model}
         self.topics = variant_topics(row.name)
         self.topic, self.offline_topic = self.topics
-        self.headers = (
-            (h.TASK, row.task.encode()),
-            (h.VARIANT, row.name.encode()),
-            (h.ACCURACY, repr(profile.accuracy).encode()),
-        )
-        """Headers of the queries that go to it, which are the same for all."""
+        self.task_header = h.TASK, row.task.encode()
+        self.name_and_accuracy = f"{row.name} {profile.accuracy!r}".encode()
+        """Begin of the header `CHOICE` of the queries that go to it."""
 
     def __repr__(self) -> str:
         return f"PricedVariant({self.name!r}, accuracy={self.accuracy:.4g})"

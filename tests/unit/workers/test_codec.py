@@ -130,6 +130,20 @@ def test_decode_query_and_selector_agree_on_query_class(
     assert query.class_key == class_key(asked.needs, None if latency_ms is None else float(latency_ms))
 
 
+def test_choice_of_the_selector_is_stated_in_the_result() -> None:
+    asked = parse_query("digits", {h.ID: "q"}, T, OFFSET_MS)
+    choice = Choice(PricedVariant(a_variant(), a_profile()), None, None, 0.25, 0.5, b"0.5")  # pyright: ignore[reportArgumentType]
+    received = [(h.ID, b"q"), (h.CHOICE, b"mine 1.0 0 0 0"), (h.COST, b"0")]
+    sent = forwarded(asked, choice, received, asked.sent_ms / 1e3 + 2.0, OFFSET_MS, None)
+    query = identify(request(fields=h.as_text(sent)), "digits")
+    message = encode_error(query, DeadlineExceeded("late"), choice.variant.name, "w")
+    stated = dict(message.headers)
+    assert stated[h.VARIANT] == choice.variant.name.encode()
+    assert float(stated[h.ACCURACY]) == choice.variant.accuracy
+    assert (stated[h.COST], stated[h.PREDICTED_NS]) == (b"0.5", b"250000000")
+    assert int(stated[h.TASK_QUEUE_NS]) == pytest.approx(2e9)
+
+
 @pytest.mark.parametrize(("wrong_ms", "queued_ms"), [(-20.0, 30.0), (-5000.0, 10.0), (5000.0, 10.0)])
 def test_query_queue_ns_starts_at_credible_send_time(wrong_ms: float, queued_ms: float) -> None:
     said = {h.SENT_NS: str(int((T + wrong_ms) * 1e6)), h.DEADLINE_MS: str(T + 500)}
