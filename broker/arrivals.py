@@ -93,9 +93,12 @@ class Linger:
         kept_s = min((UNHURRIED_S if left_s is None else SHARE * left_s) * short, self._longest_s)
         return kept_s if kept_s > 0 and per_s * kept_s >= _LEAST_OTHERS else 0.0
 
-    def arrived(self, now_s: float) -> float:
-        """Count an arrival; return the rate of earlier ones, in which an arrival half a second ago counts a third."""
-        per_s = self._per_s * exp(min(self._at_s - now_s, 0.0) / _MEMORY_S)
+    def arrived(self, now_s: float, queries: int = 1) -> float:
+        """Count queries that arrived together; return the rate of arrivals before the last of them.
+
+        An arrival half a second ago counts a third.
+        """
+        per_s = self._per_s * exp(min(self._at_s - now_s, 0.0) / _MEMORY_S) + (queries - 1) / _MEMORY_S
         self._per_s = per_s + 1 / _MEMORY_S
         self._at_s = now_s
         return per_s

@@ -36,6 +36,7 @@ TRACESTATE: Final = "tracestate"
 # -- added at each hop -------------------------------------------------------------------------------------------------
 SENT_NS: Final = "infaas-sent-ns"  # send time, ns since the epoch, by the broker's clock, or by a client's own
 TASK: Final = "infaas-task"  # set by the client in a tenant's ingress topic, otherwise by the selector
+CHOICE: Final = "infaas-choice"  # the values of `CHOSEN` in a forwarded query; a worker copies them to the result
 TASK_QUEUE_NS: Final = "infaas-task-queue-ns"  # time from the client's send to the selector's decision
 PREDICTED_NS: Final = "infaas-predicted-ns"  # the selector's prediction: from its decision to the result
 ACCURACY: Final = "infaas-accuracy"  # of the chosen variant
@@ -53,6 +54,10 @@ COMPUTE_NS: Final = "infaas-compute-ns"  # time of the batch the query was compu
 LATE: Final = "infaas-late"  # `true`: the answer came after its deadline; absent: in time, or no deadline
 REASON: Final = "infaas-reason"  # of a refusal: a `RefusalReason`
 RETRY_AFTER_MS: Final = "infaas-retry-after-ms"  # of a refusal: ms until a retry may succeed
+
+CHOSEN: Final = (VARIANT, ACCURACY, COST, TASK_QUEUE_NS, PREDICTED_NS)
+"""Headers of a result whose values the selector states in `CHOICE`, in this order and separated by blanks: one header
+costs the selector and Kafka less than five."""
 
 # Headers of the needs, by their names as request parameters and in the client library.
 NEEDS: Final = {
@@ -83,6 +88,13 @@ def as_text(headers: Iterable[tuple[str, bytes | None]]) -> dict[str, str]:
     if not names.isascii():
         names.encode()  # fails for names that were decoded with `surrogateescape`
     return fields
+
+
+def expand_choice(fields: dict[str, str]) -> None:
+    """Replace the header `CHOICE` of a forwarded query by the headers that it stands for."""
+    choice = fields.pop(CHOICE, None)
+    if choice is not None:
+        fields.update(zip(CHOSEN, choice.split(" "), strict=False))
 
 
 def is_count(text: str) -> bool:

@@ -241,9 +241,13 @@ class Consumer:
         """Return the offset of the clock of the broker that a record came from, in milliseconds."""
         return self._times.offset_ms(record)
 
-    def done(self, record: Record) -> None:
-        """Mark a record as finished, so that its offset may be committed. No-op if it was, or is no longer ours."""
-        self._tracker.done(record)
+    def done(self, *records: Record) -> None:
+        """Mark records as finished, so that their offsets may be committed. No-op if they were, or are not ours."""
+        self._tracker.done(*records)
+
+    def hold(self, record: Record, size: int) -> None:
+        """Note that a record in flight and its result hold `size` bytes together, which count as in flight."""
+        self._tracker.hold(record, size)
 
     def give_back(self, record: Record) -> None:
         """Leave a record to the partition's next owner: do not wait for it, and commit nothing from its offset on."""

@@ -164,7 +164,11 @@ class PartitionStream(PartitionWriter):
         The offset may lie further behind the last record, since transaction markers have offsets, too.
         """
         found = await self._consumer.getmany(self.partition, timeout_ms=_READ_MS, max_records=most)
-        return found.get(self.partition, []), await self._consumer.position(self.partition)
+        records = [
+            Record(r.topic, r.partition, r.offset, r.timestamp, r.timestamp_type, r.key, r.value, r.headers)
+            for r in found.get(self.partition, [])
+        ]
+        return records, await self._consumer.position(self.partition)
 
 
 Work: TypeAlias = Callable[[PartitionStream], Awaitable[None]]

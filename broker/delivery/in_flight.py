@@ -6,9 +6,11 @@ Watermark. Records are handed out in the order of their offsets and finished in 
 offset that was handed out and is not finished, or the offset behind the last one if all are finished. Everything below
 it is finished, so it may be committed. Offsets may have gaps (transactions, compaction), which the watermark passes.
 
-Memory of a process. Half of the limit is divided evenly among the shares, so large records of one consumer do not block
-others. The other half is first come, first served. All shares together hold at most the limit, plus one record each: a
-record is taken if there is any room at all, so that a record larger than the limit can pass, too.
+Memory of a process. A record counts with the result that follows from it, until it is done. Half of the limit is
+divided evenly among the shares, so large records of one consumer do not block others. The other half is first come,
+first served. All shares together take records up to the limit, plus one record each: a record is taken if there is any
+room at all, so that a record larger than the limit can pass, too. Results of records that were taken before come on
+top; no more is taken until they are done.
 
 A consumer that is full, in number or in bytes, has room again when a quarter is done or free: so a consumer that is
 always full does not wake up for every single record.
@@ -79,6 +81,15 @@ class Watermark:
             return False
         self.next = offset
         return True
+
+    def grow(self, offset: int, size: int) -> int:
+        """Count at least `size` bytes for a record in flight; return the added bytes."""
+        known = self._in_flight.get(offset)
+        if known is None or known >= size:
+            return 0
+        self._in_flight[offset] = size
+        self.bytes += size - known
+        return size - known
 
     def give_back(self, offset: int) -> bool:
         """Note that a record in flight will not be finished here, so that the watermark stays below it.
@@ -230,15 +241,25 @@ class InFlightTracker:
         if mark is not None and mark.pass_to(offset) and not mark.in_flight:
             self._change()
 
-    def done(self, record: Record) -> None:
-        """Note that a record is finished; no-op if it was before, or is no longer ours."""
-        mark = self._marks.get((record.topic, record.partition))
-        if mark is None:
-            return
-        before = mark.bytes
-        if mark.finish(record.offset):
+    def done(self, *records: Record) -> None:
+        """Note that records are finished; no-op for those that were before, or are no longer ours."""
+        ended = size = 0
+        for record in records:
+            mark = self._marks.get((record.topic, record.partition))
+            if mark is not None:
+                before = mark.bytes
+                if mark.finish(record.offset):
+                    ended += 1
+                    size += before - mark.bytes
+        if ended:
             self._change()
-            self._ended(mark, before - mark.bytes)
+            self._ended(ended, size)
+
+    def hold(self, record: Record, size: int) -> None:
+        """Note that a record in flight and its result hold `size` bytes together; no-op if it is no longer ours."""
+        mark = self._marks.get((record.topic, record.partition))
+        if mark is not None and (added := mark.grow(record.offset, size)):
+            self._share.take(added)
 
     def give_back(self, record: Record) -> None:
         """Note that a record will not be finished here; no-op if it is finished, or is no longer ours."""
@@ -247,19 +268,19 @@ class InFlightTracker:
             return
         before = mark.bytes
         if mark.give_back(record.offset):
-            self._ended(mark, before - mark.bytes)
+            self._ended(1, before - mark.bytes)
 
     def _change(self) -> None:
         if not self._dirty:
             self._dirty = True
             self.changed.set()
 
-    def _ended(self, mark: Watermark, size: int) -> None:
-        self.in_flight -= 1
+    def _ended(self, records: int, size: int) -> None:
+        self.in_flight -= records
         self._share.give(size)
         if self._full:
             self._make_room()
-        if self._drain_waiters and not mark.in_flight:
+        if self._drain_waiters:
             self._wake_drained()
 
     async def wait_for_room(self) -> tuple[int, int]:

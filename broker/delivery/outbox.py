@@ -12,6 +12,7 @@ Rules.
   of a result does not exist; a client's topic refuses the result or may not be written by the system; a message exceeds
   Kafka's size limit. All other failures are retried. If the system may not write to one of its own topics, the operator
   has to grant access.
+* The bytes of a result count as in flight (`hold`), so a consumer whose results cannot be sent takes no more records.
 * Failed messages are retried by topic, each topic in its own task, so one failing topic delays no other. Their number
   is bounded by the consumer's limit, since each of them belongs to a record in flight.
 * A client's reply topic has a share of the consumer's places (`ReplyRoom`). While Kafka acknowledges other records, a
@@ -20,7 +21,8 @@ Rules.
 * During an outage of Kafka, dead letters fail like all other records. A record that was given up only because its
   attempts ran out then starts over, so an outage creates no dead letter for a query that can still be answered.
 
-Hot: `send` and `_on_sent` run once per query in selectors and workers.
+Hot: `send` and `_on_sent` run once per query in workers. Selectors send queries themselves, and only hand over the ones
+that were not acknowledged (`failed`).
 """
 
 import asyncio
@@ -79,6 +81,8 @@ ProvedTenant: TypeAlias = Callable[[Record], str]
 """Function that returns the tenant that a record's signature proves; empty if none."""
 Done: TypeAlias = Callable[[Record, Message | None], None]
 """Callback with a finished record and the last message sent for it; None if only a dead letter was written."""
+Hold: TypeAlias = Callable[[Record, int], None]
+"""Callback with a record and the bytes that it and its result hold together, until it is done; may be called again."""
 MakeErrorResult: TypeAlias = Callable[[Record, QueryError], Message | None]
 """Function that returns the error result of a record; None if the record does not name a place to send it to."""
 DecideAgain: TypeAlias = Callable[[Record, int], Awaitable[None]]
@@ -101,6 +105,7 @@ class Outbox:
         decide_again: DecideAgain | None = None,
         streams: ResultSender | None = None,
         proved_tenant: ProvedTenant = lambda _record: "",
+        hold: Hold = lambda _record, _size: None,
         places: int = 1000,
     ) -> None:
         """Make an outbox; a query that could not be forwarded is sent again unchanged, unless there is `decide_again`.
@@ -114,6 +119,7 @@ class Outbox:
         self._decide_again = decide_again
         self._streams = streams
         self._proved_tenant = proved_tenant
+        self._hold = hold
         self._letters = LetterBudget()
         self._room = ReplyRoom[FailedSend](places)
         self._looking: set[str] = set()
@@ -129,14 +135,12 @@ class Outbox:
         record: Record,
         message: Message,
         attempts: int = 1,
-        on_outcome: Callable[[Ack | None], None] | None = None,
         *,
         is_dead_letter: bool = False,
     ) -> None:
-        """Send a message that follows from `record`; wait only while too many records are not acknowledged.
-
-        `on_outcome` is called when this attempt ends: with the place where a forwarded query was written, or with None.
-        """
+        """Send a message that follows from `record`; wait only while too many records are not acknowledged."""
+        if message.status:
+            self._hold(record, message_size(record, message))
         if message.copy_to:
             await self._sender.post(message.copy_to, message.value, _forget, key=message.key, headers=message.headers)
         if message.stream and self._streams is not None:
@@ -146,7 +150,7 @@ class Outbox:
         inside = bool(message.status) and is_bounded(message.topic)
         if inside and not self._admit(record, message, attempts, is_dead_letter):
             return
-        await self._post(FailedSend(record, message, attempts, None, is_dead_letter, inside), on_outcome)
+        await self._post(FailedSend(record, message, attempts, None, is_dead_letter, inside))
 
     def give_up(
         self, record: Record, reason: str, answer: Message | None = None, attempts: int = 1, *,
@@ -159,6 +163,10 @@ class Outbox:
         letter = PendingDeadLetter(record, reason, attempts, answer, keep_bytes=keep_bytes)
         self._put_aside(DEAD_LETTERS, letter, 0.0)
 
+    def failed(self, record: Record, message: Message, attempts: int, error: KafkaError) -> None:
+        """Take over a message that the caller sent itself, and that was not acknowledged."""
+        self._on_failure(FailedSend(record, message, attempts, error, failed_s=self._loop.time()))
+
     async def retry_failed(self) -> None:
         """Retry failed messages and write the dead letters of records that were given up, until cancelled."""
         async with asyncio.TaskGroup() as tasks:
@@ -169,26 +177,20 @@ class Outbox:
                     self._resending.add(topic)
                     tasks.create_task(self._resend(topic), name=f"resend to {topic}")
 
-    async def _post(self, sent: FailedSend, on_outcome: Callable[[Ack | None], None] | None = None) -> None:
+    async def _post(self, sent: FailedSend) -> None:
         message = sent.message
         await self._sender.post(
-            message.topic, message.value, partial(self._on_sent, sent, on_outcome), key=message.key,
+            message.topic, message.value, partial(self._on_sent, sent), key=message.key,
             headers=message.headers, partition=message.partition,
         )  # fmt: skip
 
-    def _on_sent(
-        self, sent: FailedSend, on_outcome: Callable[[Ack | None], None] | None, outcome: Ack | KafkaError
-    ) -> None:
-        try:
-            if on_outcome is not None:
-                on_outcome(outcome if isinstance(outcome, Ack) else None)
-        finally:  # a defect in the caller's accounts, which the producer logs, must not hold the record for ever
-            if isinstance(outcome, Ack):
-                if sent.inside:
-                    self._leave(sent, acknowledged=True)
-                self._done(sent.record, sent.message)
-            else:
-                self._on_failure(sent._replace(error=outcome, failed_s=sent.failed_s or self._loop.time()))
+    def _on_sent(self, sent: FailedSend, outcome: Ack | KafkaError) -> None:
+        if isinstance(outcome, Ack):
+            if sent.inside:
+                self._leave(sent, acknowledged=True)
+            self._done(sent.record, sent.message)
+        else:
+            self._on_failure(sent._replace(error=outcome, failed_s=sent.failed_s or self._loop.time()))
 
     def _on_streamed(self, record: Record, message: Message, attempts: int, is_dead_letter: bool, taken: bool) -> None:
         if taken:

@@ -13,7 +13,7 @@ of a batch, and aiokafka's decoders use any amount of memory.
 """
 
 import struct
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from typing import Any, Final, NamedTuple
 
 import cramjam
@@ -168,22 +168,12 @@ def read_batch(topic: str, partition: int, batch: FetchedBatch, position: int) -
                 raise ValueError(f"record with invalid offset {found.offset}")
             if found.offset >= position:
                 position = found.offset + 1
-                yield _record(
-                    topic, partition, found.offset, found.timestamp, found.timestamp_type, found.key, found.value,
-                    found.headers,
+                yield Record(
+                    topic, partition, position - 1, found.timestamp or 0, found.timestamp_type or 0, found.key,
+                    found.value, found.headers,  # pyright: ignore[reportArgumentType] - as below
                 )  # fmt: skip
     except Exception as error:  # noqa: BLE001 - as above
         yield from _read_leniently(topic, partition, batch, position, error)
-
-
-def _record(
-    topic: str, partition: int, offset: int, timestamp: int | None, timestamp_type: int | None,
-    key: bytes | None, value: bytes | None, headers: Sequence[tuple[str, bytes | None]],
-) -> Record:  # fmt: skip
-    return Record(
-        topic, partition, offset, timestamp or 0, timestamp_type or 0, key, value, None,
-        -1 if key is None else len(key), -1 if value is None else len(value), tuple(headers),  # pyright: ignore[reportArgumentType] - aiokafka's types exclude a header of None
-    )  # fmt: skip
 
 
 def _read_leniently(
@@ -219,7 +209,7 @@ def _read_leniently(
             if offset >= position:
                 written_ms = last_ms if attributes & _APPEND_TIME else first_ms + delta_ms
                 kind = int(bool(attributes & _APPEND_TIME))
-                yield _record(topic, partition, offset, written_ms, kind, key, value, headers)
+                yield Record(topic, partition, offset, written_ms, kind, key, value, headers)  # pyright: ignore[reportArgumentType] - a header of None is not one for aiokafka
         offset += 1
         position = max(position, offset)
     if position < batch.next:

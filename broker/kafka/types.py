@@ -1,8 +1,10 @@
-"""aiokafka types that other packages may import: records, partitions, errors."""
+"""Records as read, and aiokafka's types that other packages may import: partitions, errors."""
 
-from typing import Final, TypeAlias
+from collections.abc import Sequence
+from typing import Final
 
-from aiokafka import ConsumerRecord, TopicPartition
+import msgspec
+from aiokafka import TopicPartition
 from aiokafka.errors import (
     BrokerResponseError,
     InvalidTimestampError,
@@ -33,8 +35,20 @@ __all__ = [
     "record_bytes",
 ]
 
-Record: TypeAlias = ConsumerRecord[bytes | None, bytes | None]
-"""Record as read: `topic`, `partition`, `offset`, `timestamp` (ms), `key`, `value` and `headers`."""
+
+class Record(msgspec.Struct, frozen=True, gc=False):
+    """Record as read."""
+
+    topic: str
+    partition: int
+    offset: int
+    timestamp: int
+    """Milliseconds since the epoch."""
+    timestamp_type: int
+    key: bytes | None
+    value: bytes | None
+    headers: Sequence[tuple[str, bytes]]
+
 
 APPEND_TIME: Final = 1
 """`timestamp_type` of a record with the broker's append time; other records carry the time of their sender's clock."""

@@ -157,15 +157,7 @@ class BatchSender:
 
     def settle(self, record: PendingRecord, outcome: Ack | KafkaError) -> None:
         """End a record, unless it has ended."""
-        on_ack = record.on_ack
-        if on_ack is None:
-            return
-        record.on_ack = None
-        self._limit.release(1, record.size)
-        try:
-            on_ack(outcome)
-        except Exception:  # a defect of the caller, which must not affect others
-            log.exception("a callback of an acknowledgement failed")
+        self._limit.settle(record, outcome)
 
     def close(self, error: KafkaError) -> None:
         """End all records that have not ended, and all tasks."""
@@ -337,9 +329,7 @@ class BatchSender:
 
     def _acknowledge(self, queue: PartitionQueue, batch: RecordBatch, answer: PartitionAnswer | None) -> None:
         offset, append_ms = (-1, -1) if answer is None else (answer.offset, answer.append_ms)
-        for number, record in enumerate(batch.records):
-            at = offset + number if offset >= 0 else -1
-            self.settle(record, Ack(queue.topic, queue.number, at, append_ms))
+        self._limit.acknowledge(batch.records, Ack(queue.topic, queue.number, offset, append_ms))
 
     def _pause(self, queue: PartitionQueue, batch: RecordBatch, error: KafkaError | None) -> None:
         queue.problem = error

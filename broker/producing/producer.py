@@ -32,16 +32,16 @@ from broker.kafka.settings import KafkaSettings
 from broker.kafka.types import KafkaError, RecordTooLarge
 from broker.producing.batch_sender import BatchSender
 from broker.producing.partition_queue import choose_queue
-from broker.producing.records import Ack, InFlightLimit, OnAck, PendingRecord
+from broker.producing.records import Ack, BatchedAck, InFlightLimit, OnAck, PendingRecord
 from broker.producing.topic_lookup import TopicLookup
 from schemas.headers import RawHeaders
 
-__all__ = ["Ack", "OnAck", "Producer"]
+__all__ = ["Ack", "BatchedAck", "OnAck", "Producer"]
 
 log = logging.getLogger(__name__)
 
 MAX_BYTES: Final = 64 * 1024 * 1024
-"""Bytes of records in flight, unless `KafkaSettings.max_record_bytes` needs more."""
+"""Bytes of records in flight; fewer if `KafkaSettings.max_in_flight_bytes` is less, but room for two records."""
 LEAVE_S: Final = 1.0
 """Seconds beyond the request timeout after which a producer that is closed fails the records in flight."""
 _ASIDE_SHARE: Final = 2
@@ -63,7 +63,8 @@ class Producer:
         """Features of the broker; set when the context is entered."""
         self._timeout_s = settings.request_timeout_ms / 1000
         self._client = new_client(settings, client_id)
-        self._limit = InFlightLimit(max_in_flight, max(MAX_BYTES, 2 * settings.max_record_bytes))
+        most_bytes = max(min(MAX_BYTES, settings.max_in_flight_bytes), 2 * settings.max_record_bytes)
+        self._limit = InFlightLimit(max_in_flight, most_bytes)
         self._sender = BatchSender(
             self._client, self._limit, compression=RECORD_COMPRESSION[settings.compression], timeout_s=self._timeout_s
         )
@@ -159,14 +160,15 @@ class Producer:
 
         The record may linger for `linger_s` seconds to be sent with others. `on_ack` is called once: with the
         acknowledgement, or with a KafkaError if the record is too large, its topic or partition does not exist, or
-        Kafka has not acknowledged it within the request timeout.
+        Kafka has not acknowledged it within the request timeout. A `BatchedAck` is acknowledged with its batch.
         """
         now = self._loop.time()
         deadline = now + self._timeout_s
         record = PendingRecord(value, key, headers, int(self.clock.now_ms()), deadline, on_ack)
         size = record.size
         if size > self._settings.max_record_bytes:
-            on_ack(RecordTooLarge(f"{size} bytes, more than the {self._settings.max_record_bytes} that Kafka accepts"))
+            error = RecordTooLarge(f"{size} bytes, more than the {self._settings.max_record_bytes} that Kafka accepts")
+            on_ack(error)
             return
         if not self._limit.try_take(size):
             await self._limit.take_in_turn(size)

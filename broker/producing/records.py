@@ -1,14 +1,21 @@
-"""Records in flight of a producer: their outcomes, each ends once, and their limit in number and bytes."""
+"""Records in flight of a producer: their outcomes, each ends once, and their limit in number and bytes.
+
+A record with a `BatchedAck` is acknowledged together with the other records of its batch: one call instead of one for
+each.
+"""
 
 import asyncio
+import logging
 from collections import deque
-from collections.abc import Callable
-from typing import NamedTuple, TypeAlias
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple, TypeAlias
 
 from aiokafka.errors import KafkaError
 from aiokafka.record.default_records import DefaultRecordBatchBuilder
 
 from schemas.headers import RawHeaders
+
+log = logging.getLogger(__name__)
 
 
 class Ack(NamedTuple):
@@ -24,6 +31,30 @@ class Ack(NamedTuple):
 
 OnAck: TypeAlias = Callable[[Ack | KafkaError], None]
 """Callback with the outcome of a record; called once."""
+
+
+class BatchedAck:
+    """Callback of a record that is acknowledged together with other records of its batch."""
+
+    __slots__ = ("sink",)
+
+    def __init__(self, sink: "AckSink") -> None:
+        self.sink = sink
+
+    def __call__(self, outcome: Ack | KafkaError) -> None:
+        """Take the outcome of this record alone."""
+        if isinstance(outcome, Ack):
+            self.sink((self,), outcome)
+        else:
+            self.failed(outcome)
+
+    def failed(self, error: KafkaError) -> None:
+        """Take the outcome of a record that was not acknowledged."""
+        raise NotImplementedError
+
+
+AckSink: TypeAlias = Callable[[Sequence[Any], Ack], None]
+"""Function that takes the `BatchedAck`s of records that follow one another in the log, and the place of the first."""
 
 
 class PendingRecord:
@@ -99,6 +130,48 @@ class InFlightLimit:
             self._idle.set()
         if self._waiters:
             self._wake()
+
+    def settle(self, record: PendingRecord, outcome: Ack | KafkaError) -> None:
+        """End a record, unless it has ended."""
+        on_ack = record.on_ack
+        if on_ack is None:
+            return
+        record.on_ack = None
+        self.release(1, record.size)
+        try:
+            on_ack(outcome)
+        except Exception:  # a defect of the caller, which must not affect others
+            log.exception("a callback of an acknowledgement failed")
+
+    def acknowledge(self, records: Sequence[PendingRecord], first: Ack) -> None:
+        """End the records of a written batch, unless they have ended; the first one was written at `first`."""
+        place = 0
+        while place < len(records):
+            on_ack = records[place].on_ack
+            here = first._replace(offset=first.offset + place) if place and first.offset >= 0 else first
+            if isinstance(on_ack, BatchedAck):
+                place += self._acknowledge_together(records, place, on_ack.sink, here)
+            else:
+                self.settle(records[place], here)
+                place += 1
+
+    def _acknowledge_together(self, records: Sequence[PendingRecord], place: int, sink: AckSink, first: Ack) -> int:
+        """End the records from `place` on that have this sink, up to the first that has not; return their number."""
+        together: list[BatchedAck] = []
+        size = 0
+        for record in records[place:] if place else records:
+            on_ack = record.on_ack
+            if not isinstance(on_ack, BatchedAck) or on_ack.sink is not sink:
+                break
+            record.on_ack = None
+            size += record.size
+            together.append(on_ack)
+        self.release(len(together), size)
+        try:
+            sink(together, first)
+        except Exception:  # as above
+            log.exception("a callback of acknowledgements failed")
+        return len(together)
 
     async def idle(self) -> None:
         """Wait until nothing is in flight."""

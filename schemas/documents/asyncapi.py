@@ -159,7 +159,7 @@ def _messages() -> dict[str, Any]:
         ),
         "forwarded": _message(
             "A query on its way to a worker",
-            components.headers_schema(components.FORWARDED, [h.ID, h.REPLY_TO, h.TASK, h.VARIANT]),
+            components.headers_schema(components.FORWARDED, [h.ID, h.REPLY_TO, h.TASK, h.CHOICE]),
             request,
             key="The id of the query.",
         ),

@@ -170,14 +170,21 @@ TENANT_QUERY: Final = {
 }
 FORWARDED: Final = QUERY | {
     h.TASK: _text("The requested task."),
+    h.CHOICE: _text(
+        "The chosen variant, its accuracy, the price in USD per 1000 such queries, the ns from the client's send to "
+        "the selector's choice, and the predicted ns from the choice to the result, separated by blanks."
+    ),
+    h.EXPLANATION: _text("Explanation of the choice, in JSON."),
+    h.COPIED: _text("A shadow version computes a copy, and the two results are compared.", enum=["true"]),
+    h.ATTEMPTS: _text("Number of earlier attempts.", pattern=_WHOLE),
+}
+_CHOSEN: Final = {
     h.VARIANT: _text("The chosen variant."),
     h.TASK_QUEUE_NS: _text("Time from the client's send to the selector's choice.", pattern=_WHOLE),
     h.PREDICTED_NS: _text("Predicted time from the choice to the result.", pattern=_WHOLE),
     h.ACCURACY: _text("Accuracy of the chosen variant.", pattern=_NUMBER),
     h.COST: _text("USD per 1000 such queries.", pattern=_NUMBER),
-    h.EXPLANATION: _text("Explanation of the choice, in JSON."),
-    h.COPIED: _text("A shadow version computes a copy, and the two results are compared.", enum=["true"]),
-    h.ATTEMPTS: _text("Number of earlier attempts.", pattern=_WHOLE),
+    h.EXPLANATION: FORWARDED[h.EXPLANATION],
 }
 RESULT: Final = (
     {
@@ -191,10 +198,7 @@ RESULT: Final = (
         h.REASON: _text("Reason of a refusal.", enum=[reason.value for reason in RefusalReason]),
         h.RETRY_AFTER_MS: _text(_RETRY_AFTER, pattern=_WHOLE),
     }
-    | {
-        name: FORWARDED[name]
-        for name in (h.VARIANT, h.TASK_QUEUE_NS, h.PREDICTED_NS, h.ACCURACY, h.COST, h.EXPLANATION)
-    }
+    | _CHOSEN
     | CONTENT
     | TRACE
 )

@@ -59,7 +59,7 @@ class TenantHeaders(StrEnum):
     """The query is answered with `forbidden`."""
 
 
-class ReceivedQuery(NamedTuple):
+class ReceivedQuery(msgspec.Struct, frozen=True, gc=False):
     """A query as received, unwrapped if it was in a CloudEvent."""
 
     query: Query

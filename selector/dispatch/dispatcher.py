@@ -18,9 +18,8 @@ import logging
 import math
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from typing import Final
 
 import msgspec
@@ -29,7 +28,7 @@ from broker.arrivals import OnlineArrivals
 from broker.delivery.consumer import Consumer, Record
 from broker.delivery.outbox import Message, Outbox
 from broker.kafka.types import KafkaError
-from broker.producing.producer import Ack, Producer
+from broker.producing.producer import Ack, BatchedAck, Producer
 from broker.replies.sender import ResultSender
 from process.cpus import CpuMeter
 from process.security.signature import LARGE_BYTES
@@ -54,7 +53,7 @@ _OWN: Final = frozenset(
     {
         h.TASK, h.SENT_NS, h.TASK_QUEUE_NS, h.PREDICTED_NS, h.ACCURACY, h.COST, h.EXPLANATION, h.DEADLINE_MS,
         h.REPLY_TO, h.STATUS, h.VARIANT, h.WORKER, h.VARIANT_QUEUE_NS, h.COMPUTE_NS, h.RETRY_AFTER_MS,
-        h.REASON, h.REJECTED_UPSTREAM, h.REJECTED_UPSTREAM_PROOF, h.LINGER_NS, h.COPIED, h.LATE,
+        h.REASON, h.REJECTED_UPSTREAM, h.REJECTED_UPSTREAM_PROOF, h.LINGER_NS, h.COPIED, h.LATE, h.CHOICE,
     }
 )  # fmt: skip
 _NOT_MOVED: Final = frozenset(
@@ -82,15 +81,12 @@ def forwarded(
     which is sent.
     """
     headers = [pair for pair in received if pair[0] not in _OWN]
+    variant, queued_ns, predicted_ns = choice.variant, _queued_ns(query, now), choice.predicted_s * 1e9
     headers += (
-        (h.TASK, query.task.encode()),
+        variant.task_header,
         (h.REPLY_TO, query.reply_to.encode()),
         (h.SENT_NS, b"%d" % ((now * 1e3 + offset_ms) * 1e6)),
-        (h.TASK_QUEUE_NS, b"%d" % _queued_ns(query, now)),
-        (h.PREDICTED_NS, b"%d" % (choice.predicted_s * 1e9)),
-        (h.VARIANT, choice.variant.name_header),
-        (h.ACCURACY, choice.variant.accuracy_header),
-        (h.COST, choice.cost_header),
+        (h.CHOICE, b"%b %b %d %d" % (variant.name_and_accuracy, choice.cost_header, queued_ns, predicted_ns)),
     )
     if query.deadline_ms is not None:
         headers.append((h.DEADLINE_MS, b"%.3f" % (query.deadline_ms + offset_ms)))
@@ -136,7 +132,7 @@ class DemandSender:
             return
         self._sent_at[variant.name] = now
         demand = Demand(task=task, variant=variant.name, at_ms=self._producer.clock.now_ms(), reason=reason)
-        await self._producer.post(DEMAND, _encode(demand), _log_loss, key=variant.name_header)
+        await self._producer.post(DEMAND, _encode(demand), _log_loss, key=variant.name.encode())
 
 
 def _log_loss(outcome: Ack | KafkaError) -> None:
@@ -190,6 +186,27 @@ class DispatchContext:
     attempts: int = 3
 
 
+class _Forwarding(BatchedAck):
+    """Query on its way to a partition of its variant."""
+
+    __slots__ = ("_dispatcher", "choice", "headers", "large", "received")
+
+    def __init__(
+        self, dispatcher: "DispatcherBase", received: ReceivedQuery, choice: Choice, headers: RawHeaders, large: int
+    ) -> None:
+        """Set `large` to the inputs of a large query, else to 0."""
+        self.sink = dispatcher.on_forwarded
+        self._dispatcher = dispatcher
+        self.received = received
+        self.choice = choice
+        self.headers = headers
+        self.large = large
+
+    def failed(self, error: KafkaError) -> None:
+        """Have the query sent again, or decided on again."""
+        self._dispatcher.on_not_forwarded(self, error)
+
+
 class DispatcherBase(ABC):
     """Dispatcher of the records of one consumer."""
 
@@ -216,6 +233,8 @@ class DispatcherBase(ABC):
             proved_tenant=self._reader.proved_tenant,
             places=consumer.max_in_flight,
         )
+        self.on_forwarded = self._on_forwarded
+        """Sink of the acknowledgements of forwarded queries; one object, by which the producer tells sinks apart."""
         self.retry_failed = self._outbox.retry_failed
         """Repeats unacknowledged sends; runs in the background until cancelled."""
 
@@ -225,19 +244,32 @@ class DispatcherBase(ABC):
 
     async def _read(self, record: Record, attempts: int, *, offline: bool = False) -> ReceivedQuery | None:
         """Read the query in a record; None if it is unreadable or a replay, which are handled here."""
+        digest = await signed_digest(record) if len(record.value or b"") > LARGE_BYTES else None
+        outcome = self._read_now(record, attempts, digest, offline=offline)
+        if isinstance(outcome, QueryError):
+            await self._reject(record, outcome, attempts)
+            return None
+        return outcome
+
+    def _read_now(
+        self, record: Record, attempts: int, digest: str | None = None, *, offline: bool = False
+    ) -> ReceivedQuery | QueryError | None:
+        """Read the query in a record; an error if it is unreadable, None if it is a replay, which is handled here.
+
+        `digest` is that of a large value, see `signed_digest`.
+        """
         try:
-            digest = await signed_digest(record) if len(record.value or b"") > LARGE_BYTES else None
             offset_ms = self._consumer.offset_ms(record)
             return self._reader.read(record, offset_ms, digest, offline=offline, attempts=attempts)
         except Replayed:  # its original is answered
             self._count(task_of(record.topic), "replayed")
             self._consumer.done(record)
+            return None
         except QueryError as error:
-            await self._reject(record, error, attempts)
+            return error
         except Exception as error:
             log.error("%s: record %d/%d", record.topic, record.partition, record.offset, exc_info=error)
-            await self._reject(record, Internal("the query could not be read"), attempts)
-        return None
+            return Internal("the query could not be read")
 
     async def _forward(self, received: ReceivedQuery, choice: Choice, now: float, *, copied: bool = False) -> None:
         query = received.query
@@ -249,18 +281,43 @@ class DispatcherBase(ABC):
         topic = choice.variant.offline_topic if offline else choice.variant.topic
         offset_ms = self._producer.offset_ms(topic, choice.partition.number)
         sent_headers = forwarded(query, choice, received.headers, now, offset_ms, explanation, copied=copied)
-        message = Message(topic, received.value, sent_headers, query.id.encode(), choice.partition.number)
         instance = choice.instance
         large = query.batch if instance is not None and not offline and instance.model.is_large(query.batch) else 0
-        on_ack = partial(self._acknowledged, choice, large)
-        await self._outbox.send(received.record, message, received.attempts, on_ack)
+        key = query.id.encode()
+        on_ack = _Forwarding(self, received, choice, sent_headers, large)
+        await self._producer.post(
+            topic, received.value, on_ack, key=key, headers=sent_headers, partition=choice.partition.number
+        )
 
-    def _acknowledged(self, choice: Choice, large_inputs: int, written: Ack | None) -> None:
-        if written is None:
-            self._state.failed(choice.partition, large_inputs)
-        else:
-            now = time.monotonic()
-            self._state.acknowledged(choice.instance, choice.partition, written.offset, now, large_inputs)
+    def _on_forwarded(self, forwardings: Sequence["_Forwarding"], first: Ack) -> None:
+        """Count queries that were written in one batch, the first of them at `first`, and mark them as done."""
+        try:
+            self._count_forwarded(forwardings, first.offset)
+        finally:  # a defect in the accounts must not hold the records for ever
+            self._consumer.done(*[forwarding.received.record for forwarding in forwardings])
+
+    def _count_forwarded(self, forwardings: Sequence["_Forwarding"], offset: int) -> None:
+        """Count queries as written, alike ones in one step."""
+        now, queries, (first, *others) = time.monotonic(), 1, forwardings
+        for forwarding in others:
+            alike = forwarding.choice.partition is first.choice.partition
+            if alike and forwarding.choice.instance is first.choice.instance and not (first.large or forwarding.large):
+                queries += 1
+                continue
+            self._state.acknowledged(first.choice.instance, first.choice.partition, offset, now, first.large, queries)
+            offset, first, queries = offset + queries if offset >= 0 else -1, forwarding, 1
+        self._state.acknowledged(first.choice.instance, first.choice.partition, offset, now, first.large, queries)
+
+    def on_not_forwarded(self, forwarding: "_Forwarding", error: KafkaError) -> None:
+        """Have a query that was not forwarded sent again, or decided on again."""
+        received, choice = forwarding.received, forwarding.choice
+        topic = choice.variant.offline_topic if choice.partition.offline else choice.variant.topic
+        key, number = received.query.id.encode(), choice.partition.number
+        try:
+            self._state.failed(choice.partition, forwarding.large)
+        finally:
+            message = Message(topic, received.value, forwarding.headers, key, number)
+            self._outbox.failed(received.record, message, received.attempts, error)
 
     async def _refuse(self, received: ReceivedQuery, refusal: Refusal, now: float) -> None:
         query, error, record, attempts = received.query, refusal.error, received.record, received.attempts
@@ -281,13 +338,13 @@ class DispatcherBase(ABC):
 
     async def _move(self, received: ReceivedQuery, lane: int | None = None) -> None:
         """Send a query to the end of the offline topic beside its own, or to a lane."""
-        query, fields, headers, value, record, attempts = received
-        sent_headers = moved(query, headers, self._clock.offset_ms)
-        if h.SIGNATURE in fields:  # the old signature has expired and does not cover the offline mode
+        query, value, record = received.query, received.value, received.record
+        sent_headers = moved(query, received.headers, self._clock.offset_ms)
+        if h.SIGNATURE in received.fields:  # the old signature has expired and does not cover the offline mode
             sent_headers = await self._reader.verifier.sign(query, sent_headers, value, self._clock.now_ms())
         topic = record.topic if is_offline(record.topic) else offline_of(record.topic)
         message = Message(topic if lane is None else LANES, value, sent_headers, query.id.encode(), lane)
-        await self._outbox.send(record, message, attempts)
+        await self._outbox.send(record, message, received.attempts)
 
     async def _reject(self, record: Record, error: QueryError, attempts: int) -> None:
         """Make an unreadable record a dead letter, and send an error result if its reply topic is known."""

@@ -27,14 +27,15 @@ class FetchDelay:
         self._linger = Linger(min(longest_s, LONGEST_S), spare=SPARE, scarce=SCARCE, most=1.0)
         self._forget()
 
-    def take(self, now_s: float, left_s: float | None) -> None:
-        """Count a query that has not lingered.
+    def take(self, now_s: float, left_s: float | None, queries: int = 1) -> None:
+        """Count queries that have not lingered.
 
         Args:
             now_s: the present, in seconds of a monotonic clock.
-            left_s: time until its deadline; None if it has none.
+            left_s: time until the nearest of their deadlines; None if they have none.
+            queries: number of queries, at least 1.
         """
-        self._per_s = self._linger.arrived(now_s)
+        self._per_s = self._linger.arrived(now_s, queries)
         if left_s is not None and (self._left_s is None or left_s < self._left_s):
             self._left_s = left_s
 

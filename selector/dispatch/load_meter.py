@@ -3,10 +3,11 @@
 Hot path: a query adds to plain counters found by one key. Pure: the caller passes the time.
 """
 
-from typing import Final
+from math import inf
+from typing import Final, NamedTuple
 
-from schemas.load_classes import ClassCount, CountsByClass, SelectorLoad, class_key
-from schemas.query import Query
+from schemas.load_classes import ClassCount, ClassKey, CountsByClass, SelectorLoad, class_key
+from schemas.query import Needs, Query
 
 REPORT_INTERVAL_S: Final = 1.0
 """Seconds between two reports of a selector."""
@@ -21,6 +22,18 @@ class _Count:
         self.queries = self.inputs = self.refused = self.upgraded = 0
 
 
+class _Recent(NamedTuple):
+    """Class of the last query. Other queries with its needs and a latency between two known ones belong to it, too."""
+
+    task: str
+    needs: Needs
+    tenant_class: str | None
+    low_ms: float
+    high_ms: float
+    key: ClassKey
+    counts: _Count
+
+
 class LoadMeter:
     """Load counted by one selector, by load class and by variant."""
 
@@ -28,6 +41,7 @@ class LoadMeter:
         self._selector = selector
         self._classes = CountsByClass(_Count)
         self._variants: dict[str, int] = {}
+        self._recent: _Recent | None = None
 
     def forwarded(self, query: Query, variant: str, upgraded: bool, tenant_class: str | None = None) -> None:
         """Count a forwarded query of a tenant class; its task and target are registered."""
@@ -54,15 +68,29 @@ class LoadMeter:
             )
             for load_class, count in self._classes.take()
         )
-        variants, self._variants = self._variants, {}
+        variants, self._variants, self._recent = self._variants, {}, None
         return SelectorLoad(selector=self._selector, at_ms=at_ms, classes=classes, variants=variants, lanes=lanes or {})
 
     def _count(self, query: Query, tenant_class: str | None) -> _Count:
-        deadline_ms = query.deadline_ms
-        latency_ms = None if deadline_ms is None else deadline_ms - query.sent_ms
-        count = self._classes.of(query.task, class_key(query.needs, latency_ms, tenant_class))
-        asked = 1 + query.rejected_upstream
+        latency_ms = inf if query.deadline_ms is None else query.deadline_ms - query.sent_ms
+        recent = self._recent
+        if (
+            recent is None
+            or query.needs is not recent.needs  # equal needs are mostly the same object, see `parse_query`
+            or not recent.low_ms <= latency_ms <= recent.high_ms
+            or query.task != recent.task
+            or tenant_class != recent.tenant_class
+        ):
+            recent = self._recent = self._look_up(query, latency_ms, tenant_class)
+        count, asked = recent.counts, 1 + query.rejected_upstream
         count.queries += asked
         count.inputs += asked * query.batch
         count.refused += query.rejected_upstream
         return count
+
+    def _look_up(self, query: Query, latency_ms: float, tenant_class: str | None) -> _Recent:
+        task, needs, recent, low_ms, high_ms = query.task, query.needs, self._recent, latency_ms, latency_ms
+        key = class_key(needs, None if latency_ms == inf else latency_ms, tenant_class)
+        if recent is not None and recent.key == key:  # a class is a range of latencies
+            low_ms, high_ms = min(low_ms, recent.low_ms), max(high_ms, recent.high_ms)
+        return _Recent(task, needs, tenant_class, low_ms, high_ms, key, self._classes.of(task, key))

@@ -23,6 +23,7 @@ from typing import Final
 from broker.delivery.consumer import Consumer, Record
 from broker.kafka.types import KafkaError
 from broker.producing.producer import Ack, Producer
+from process.security.signature import LARGE_BYTES
 from schemas import headers as h
 from schemas.errors import Internal, QueryError
 from schemas.headers import LINGER_NS
@@ -123,12 +124,30 @@ class Dispatcher(DispatcherBase):
         """
         read: list[ReceivedQuery] = []
         for record in records:
-            received = await self._read(record, 1)
-            if received is not None:
+            if record.value is None or len(record.value) <= LARGE_BYTES:
+                outcome = self._read_now(record, 1)
+                if isinstance(outcome, ReceivedQuery):
+                    read.append(outcome)
+                elif outcome is not None:
+                    await self._reject(record, outcome, 1)
+            elif (received := await self._read(record, 1)) is not None:
                 read.append(received)
         read.sort(key=_deadline)
+        self._note_arrivals(read, time.monotonic())
         for received in read:
             await self._send_on(received)
+
+    def _note_arrivals(self, read: Sequence[ReceivedQuery], now: float) -> None:
+        """Count the online queries of a fetch, which are sorted by deadline."""
+        online = [received for received in read if received.query.needs.mode is not Mode.OFFLINE]
+        if online:
+            self._online_arrivals.came(now)
+        at_once = [received for received in online if LINGER_NS not in received.fields]
+        if len(at_once) < len(online):
+            self._fetch_delay.take_lingered()
+        if at_once:
+            nearest_ms = at_once[0].query.deadline_ms
+            self._fetch_delay.take(now, None if nearest_ms is None else nearest_ms / 1000 - now, len(at_once))
 
     async def _send_on(self, received: ReceivedQuery) -> None:
         record = received.record
@@ -148,12 +167,6 @@ class Dispatcher(DispatcherBase):
             self._count(task, "moved")
             return
         now = time.monotonic()
-        self._online_arrivals.came(now)
-        if LINGER_NS in received.fields:
-            self._fetch_delay.take_lingered()
-        else:
-            left_s = None if query.deadline_ms is None else query.deadline_ms / 1000 - now
-            self._fetch_delay.take(now, left_s)
         outcome = self._load_shedder.decide(query, self._state, now)
         if isinstance(outcome, Refusal):
             await self._refuse(received, outcome, now)

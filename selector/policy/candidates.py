@@ -104,6 +104,9 @@ class Candidates:
         self._task = task
         self._key = key
         self._nearest: Candidate | None = None
+        place = bisect_left(LATENCY_BOUNDS, key.latency_s)
+        self.above_s = LATENCY_BOUNDS[place - 1] if place else -math.inf
+        """Lower bound, not included, of that time."""
         self.latency_s = key.latency_s
         """Upper bound in seconds of the time in which queries of the class must be computed."""
         minimum = smallest_of(key.size)
@@ -187,6 +190,8 @@ class TaskCandidates:
             for rollout in versions.rollouts.get(name, ())
         }
         self._classes: OrderedDict[tuple[str | None, int, int, int, int, bool], Candidates] = OrderedDict()
+        self._last: tuple[Needs, int, Candidates] | None = None
+        """Needs, batch and candidates of the last query; queries of one kind often follow one another."""
 
     def has_target(self, target: str | None) -> bool:
         """Return true if `target` is a variant or an architecture of this task, or None for any."""
@@ -195,6 +200,7 @@ class TaskCandidates:
     def invalidate(self) -> None:
         """Drop the cached classes, because the loaded or loadable variants have changed."""
         self._classes.clear()
+        self._last = None
         for view in self.views.values():
             view.invalidate()
 
@@ -202,6 +208,7 @@ class TaskCandidates:
         """Drop what was computed from the prices of the variants, because they have changed."""
         self._costs.clear()
         self._classes.clear()
+        self._last = None
         for view in self.views.values():
             view.use_prices()
 
@@ -238,6 +245,15 @@ class TaskCandidates:
 
     def candidates(self, needs: Needs, batch: int, latency_s: float) -> Candidates:
         """Return the candidates for a query of a known target that must be computed within `latency_s`."""
+        if self._last is not None:
+            last_needs, last_batch, last = self._last
+            if needs is last_needs and batch == last_batch and last.above_s < latency_s <= last.latency_s:
+                return last
+        found = self._of_class(needs, batch, latency_s)
+        self._last = needs, batch, found
+        return found
+
+    def _of_class(self, needs: Needs, batch: int, latency_s: float) -> Candidates:
         size = batch if batch <= EXACT_SIZE else size_class(batch)
         offline = needs.mode is _OFFLINE
         low, high = needs.min_accuracy, needs.max_cost

@@ -321,8 +321,8 @@ class ClusterState:
         if large:
             instance.large_inputs += inputs
         else:
-            worker.take_work(instance, inputs, now, due_s)
-            instance.add(inputs, now)
+            worker.take_work(instance, waiting := instance.waiting(now), inputs, now, due_s)
+            instance.add(waiting, inputs, now)
         self._resort(instance, now)
 
     def sent_offline(self, instance: Instance, partition: Partition, inputs: int, now: float) -> None:
@@ -333,16 +333,17 @@ class ClusterState:
         self._resort(instance, now)
 
     def acknowledged(
-        self, instance: Instance | None, partition: Partition, offset: int, now: float, large_inputs: int = 0
-    ) -> None:
-        """Count a query as written at `offset`; other selectors have filled any gap before it.
+        self, instance: Instance | None, partition: Partition, offset: int, now: float, large_inputs: int = 0,
+        queries: int = 1,
+    ) -> None:  # fmt: skip
+        """Count `queries` as written from `offset` on; other selectors have filled any gap before them.
 
-        `large_inputs` are its inputs if it was large when sent, else 0.
+        `large_inputs` are the inputs of a single query if it was large when sent, else 0.
         """
-        partition.count_ack(offset, large_inputs)
+        partition.count_ack(offset, large_inputs, queries)
         partition.acked_at = now
         others = offset - partition.end
-        if offset >= partition.end:
+        if offset + queries > max(partition.end, 0):
             if partition.position < 0:
                 partition.position = offset
             elif instance is not None and others > 0 and partition.end >= 0:
@@ -351,10 +352,10 @@ class ClusterState:
                 if partition.offline:
                     instance.offline_inputs += inputs
                 else:  # their deadlines are unknown, so nothing overtakes them
-                    instance.worker.take_work(instance, int(inputs + 0.5), now, due_s=now)
+                    instance.worker.take_work(instance, instance.waiting(now), int(inputs + 0.5), now, due_s=now)
                     instance.level += inputs
                 self._resort(instance, now)
-            partition.end = offset + 1
+            partition.end = offset + queries
 
     def failed(self, partition: Partition, large_inputs: int = 0) -> None:
         """Count a query as not written."""

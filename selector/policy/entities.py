@@ -9,6 +9,7 @@ hundred queries) it is modelled as a bucket: each send fills it, and it drains a
 """
 
 import math
+from bisect import insort
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Final
@@ -133,9 +134,9 @@ class Worker:
             instance.free_at = now + instance.work_s(now)
         return self.instances.values()
 
-    def take_work(self, instance: "Instance", inputs: int, now: float, due_s: float) -> None:
-        """Count an online query sent now to an instance: it takes the slots that are free first."""
-        self.take_inputs(instance, int(instance.waiting(now) + 0.5), inputs, now, urgency_level(due_s - self.stated_at))
+    def take_work(self, instance: "Instance", waiting: float, inputs: int, now: float, due_s: float) -> None:
+        """Count an online query sent to an instance with `waiting` inputs: it takes the slots that are free first."""
+        self.take_inputs(instance, int(waiting + 0.5), inputs, now, urgency_level(due_s - self.stated_at))
 
     def take_inputs(self, instance: "Instance", waiting: int, inputs: int, now: float, level: int = 0) -> None:
         """Count inputs of an instance that has `waiting` inputs before them."""
@@ -145,10 +146,15 @@ class Worker:
         if level and self.wait_s(now, instance.width) > 0.0:  # else they are computed at once
             instance.add_later(inputs, level)
             self.add_later(instance, seconds, level)
+        self.sent_to.add(instance)
+        if inputs <= model.max_batch and instance.width == 1:  # nearly always
+            first, *rest = self.free_at
+            insort(rest, (first if first > now else now) + seconds)
+            self.free_at = rest
+            return
         batches = min(math.ceil(inputs / model.max_batch), instance.parallel)  # batches that run in parallel
         for _ in range(batches):
             self.free_at = after_batch(self.free_at, seconds / batches, instance.width, now)
-        self.sent_to.add(instance)
 
     def add_later(self, instance: "Instance", seconds: float, level: int) -> None:
         """Count waiting work of an instance as work that queries of the levels below `level` overtake."""
@@ -288,11 +294,11 @@ class Instance:
         """True if it has offline or large queries, which online queries overtake except for the running batch."""
         return self.offline_inputs > 0.0 or self.large_inputs > 0
 
-    def add(self, inputs: int, now: float) -> None:
-        """Count the inputs of an online query that is sent now."""
-        waiting = self.waiting(now)
+    def add(self, waiting: float, inputs: int, now: float) -> None:
+        """Count the inputs of an online query that is sent now, where `waiting` inputs are waiting."""
         self.level, self.level_at = waiting + inputs, now
-        self._mean_of(self.level, waiting / self.mean_inputs + 1.0)
+        if inputs != 1 or self.mean_inputs != 1.0:  # else all are of one input
+            self._mean_of(self.level, waiting / self.mean_inputs + 1.0)
 
     def take_status(self, reported: InstanceStatus, now: float) -> None:
         """Update it from its worker's status."""

@@ -61,9 +61,9 @@ class Partition:
         else:
             self.mean_inputs += _SMOOTHING * (inputs - self.mean_inputs)
 
-    def count_ack(self, offset: int | None, large_inputs: int) -> None:
-        """Count a query as written at `offset`, or as not written (None); `large_inputs` are its inputs if large."""
-        self.unacked -= 1
+    def count_ack(self, offset: int | None, large_inputs: int, queries: int = 1) -> None:
+        """Count queries as written from `offset` on, or as not written (None); `large_inputs` are of a large one."""
+        self.unacked -= queries
         self.unacked_large -= large_inputs
         if large_inputs and offset is not None and len(self.large) < _MOST_LARGE:
             self.large[offset] = large_inputs

@@ -138,12 +138,9 @@ def upgraded_share(instance: Instance, batch: int, now: float, cpu_limit: float,
 
     Upgrades may fill `slots_share` of its worker's slots; from the CPU use `cpu_limit` on there are none.
     """
-    worker = instance.worker
-    if not instance.active or worker.expires_at <= now or (worker.cpus > 0 and worker.cpu_busy >= cpu_limit):
+    if bars_upgrades(instance, batch, now, cpu_limit, slots_share):
         return 0.0
-    batch_s = instance.model.batch_s(batch)
-    if worker.sends.per_s * batch_s * instance.width >= slots_share * worker.slots:
-        return 0.0
+    worker, batch_s = instance.worker, instance.model.batch_s(batch)
     limit_s = max(batch_s * _UNNOTICED, _UNNOTICED_S)
     if worker.free_at[-1] > now and worker.mean_wait_s(now) > limit_s:
         return 0.0
@@ -151,6 +148,14 @@ def upgraded_share(instance: Instance, batch: int, now: float, cpu_limit: float,
     if (waiting_s + batch_s) * instance.slowdown - batch_s > limit_s:
         return 0.0
     return cpu_share(instance, batch_s, now, cpu_limit) if worker.cpus > 0 else 1.0
+
+
+def bars_upgrades(instance: Instance, batch: int, now: float, cpu_limit: float, slots_share: float) -> bool:
+    """Return true if no query of at least `batch` inputs may be upgraded to an instance at present."""
+    worker = instance.worker
+    if not instance.active or worker.expires_at <= now or (worker.cpus > 0 and worker.cpu_busy >= cpu_limit):
+        return True
+    return worker.sends.per_s * instance.model.batch_s(batch) * instance.width >= slots_share * worker.slots
 
 
 def cpu_share(instance: Instance, batch_s: float, now: float, cpu_limit: float) -> float:

@@ -160,7 +160,7 @@ class Replicas:
     correction of its profile, or a new profile.
     """
 
-    __slots__ = ("_aperture", "_is_current", "_models", "_share", "group", "is_shared", "model_of")
+    __slots__ = ("_aperture", "_is_current", "_models", "_share", "barred_until", "group", "is_shared", "model_of")
 
     def __init__(self, share: TaskShare = WHOLE_TASK) -> None:
         self.group = ReplicaGroup()
@@ -170,6 +170,8 @@ class Replicas:
         self._aperture = ReplicaGroup()
         self._is_current = False
         """False if the aperture may have changed; it is formed again when it is used."""
+        self.barred_until = 0.0
+        """Time until which no preferred replica takes upgrades; news of one of them ends it."""
         self.model_of: dict[Instance, LatencyModel] = {}
         """Latency model under which each replica is counted. Read-only for others."""
         self._models: Counter[LatencyModel] = Counter()
@@ -189,7 +191,7 @@ class Replicas:
 
     def use_share(self, share: TaskShare) -> None:
         """Set the selector's share of the task."""
-        self._share, self._aperture, self._is_current = share, ReplicaGroup(), False
+        self._share, self._aperture, self._is_current, self.barred_until = share, ReplicaGroup(), False, 0.0
         self.is_shared = not share.is_whole
 
     @property
@@ -215,7 +217,7 @@ class Replicas:
         It may change when a latency model is the first or the last of its kind.
         """
         counted, model = self.model_of.get(instance), instance.model
-        changed = False
+        changed, self.barred_until = False, 0.0
         if counted is None:
             self._is_current = False
         if counted is not model:
@@ -240,7 +242,7 @@ class Replicas:
     def remove(self, instance: Instance) -> bool:
         """Remove a replica; return true if it was the last one with its latency model."""
         self.group.discard(instance)
-        self._is_current = False
+        self._is_current, self.barred_until = False, 0.0
         return self._uncount(self.model_of.pop(instance))
 
     def _uncount(self, model: "LatencyModel") -> bool:

@@ -18,7 +18,8 @@ within `default_latency_s`, else to the soonest. An interfered instance only has
 variants on the same worker would be slowed as well, and take more of it.
 
 Upgrade: a query for the cheapest variant may go, at the same price, to a more accurate instance that is loaded and
-nearly idle. Of many more accurate variants only the first few are examined.
+nearly idle. Of many more accurate variants only the first few are examined, without those whose replicas cannot take
+one at present, as an earlier query found (`barred_until`).
 
 After INFaaS's algorithm 1, with deliberate differences. INFaaS picks the least loaded worker of the variant with the
 lowest latency, not the cheapest that fits; it measures load as queries per second, two seconds old; and it answers late
@@ -37,12 +38,14 @@ from selector.policy.candidates import Candidate, Candidates, TaskCandidates
 from selector.policy.choice import FOREVER_S, Choice, ChoiceContext, PolicyConfig, Refusal, context_of, refuse, unknown
 from selector.policy.cluster_state import ClusterState
 from selector.policy.entities import Instance
-from selector.policy.prediction import cold_start_finish_s, finish_s, idle_finish_s, upgraded_share
+from selector.policy.prediction import bars_upgrades, cold_start_finish_s, finish_s, idle_finish_s, upgraded_share
 from selector.policy.replicas import FEW, ReplicaGroup, two_of
 from selector.policy.variants import PricedVariant
 
 _MOST_UPGRADES: Final = 16
 """Number of more accurate variants that are examined for an upgrade."""
+_BARRED_S: Final = 0.1
+"""Seconds for which replicas that take no upgrades are not examined again: the interval of their statuses."""
 _NEAR: Final = 0.5
 """Share of the time to the deadline within which a replica of the aperture is taken; beyond it, all are examined."""
 _PROMPT: Final = 0.5
@@ -212,6 +215,8 @@ def _upgrade(context: ChoiceContext, choice: Choice, candidates: Candidates) -> 
         if candidate.variant.accuracy <= accuracy:
             return None
         replicas = candidate.replicas
+        if replicas.barred_until > now:
+            continue
         group = replicas.preferred(now) if replicas.is_shared else replicas.group
         instances: Sequence[Instance] = group.members.items
         if len(instances) > FEW:
@@ -228,6 +233,10 @@ def _upgrade(context: ChoiceContext, choice: Choice, candidates: Candidates) -> 
                     return Choice(
                         candidate.variant, partition, instance, finish, choice.cost, choice.cost_header, upgraded=True
                     )
+        if len(group.members) <= FEW:
+            cpu_limit, slots_share = config.upgrade_cpu_limit, config.upgrade_share
+            if all(bars_upgrades(one, 1, now, cpu_limit, slots_share) for one in instances):
+                replicas.barred_until = now + _BARRED_S
     return None
 
 

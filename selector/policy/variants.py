@@ -10,6 +10,7 @@ encode the same name and accuracy for every query.
 
 from typing import Final
 
+from schemas import headers as h
 from schemas.hardware import CorePrice, cores_of, cores_taken, cost_per_1000, list_price
 from schemas.latency import LatencyModel
 from schemas.rows.catalog import Profile, Variant
@@ -45,9 +46,9 @@ class PricedVariant:
     """A ready variant that queries may go to."""
 
     __slots__ = (
-        "_models", "accuracy", "accuracy_header", "architecture", "hardware", "load_s", "max_batch",
-        "memory_bytes", "model", "name", "name_header", "offline_topic", "partitions", "price", "profile", "row",
-        "task", "threads", "topic", "topics",
+        "_models", "accuracy", "architecture", "hardware", "load_s", "max_batch", "memory_bytes", "model", "name",
+        "name_and_accuracy", "offline_topic", "partitions", "price", "profile", "row", "task", "task_header",
+        "threads", "topic", "topics",
     )  # fmt: skip
 
     def __init__(self, row: Variant, profile: Profile, core_price: CorePrice | None = None) -> None:
@@ -70,8 +71,9 @@ class PricedVariant:
         self._models = {(row.max_batch, 1.0): self.model}
         self.topics = variant_topics(row.name)
         self.topic, self.offline_topic = self.topics
-        self.name_header = row.name.encode()
-        self.accuracy_header = repr(profile.accuracy).encode()
+        self.task_header = h.TASK, row.task.encode()
+        self.name_and_accuracy = f"{row.name} {profile.accuracy!r}".encode()
+        """Begin of the header `CHOICE` of the queries that go to it."""
 
     def use_price(self, core_price: CorePrice) -> None:
         """Set the price of a core; its task must drop the costs that it has computed (`TaskCandidates.use_prices`)."""

@@ -48,7 +48,9 @@ class InstanceAnswers:
         self._consumers = consumers
         self._backlog = backlog
         places = max(consumer.max_in_flight for consumer in consumers.values())
-        self._outbox = Outbox(context.producer, self._done, self._error_message, streams=context.streams, places=places)
+        self._outbox = Outbox(
+            context.producer, self._done, self._error_message, streams=context.streams, hold=self._hold, places=places
+        )
         self.retry_failed = self._outbox.retry_failed
         """Resends answers that were not acknowledged, until cancelled."""
 
@@ -98,6 +100,9 @@ class InstanceAnswers:
         self._backlog.remove(key)
         self._journal.clear(key)
         self._metrics.count_finished(sent)
+
+    def _hold(self, record: Record, size: int) -> None:
+        self._consumers[record.topic].hold(record, size)
 
     def _dead_letter(self, record: Record, error: Exception) -> None:
         """Make a dead letter of a record at which our own code fails; send its error as well if that is possible."""

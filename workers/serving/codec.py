@@ -51,6 +51,7 @@ def identify(record: Record, task: str) -> PendingQuery:
         fields = h.as_text(record.headers)
     except UnicodeError:
         fields = {name: value.decode(errors="replace") for name, value in record.headers if value}
+    h.expand_choice(fields)
     query_id = fields.get(h.ID, "")
     if not query_id or len(query_id) > MAX_ID:
         raise Undecodable(f"header {h.ID} must hold 1 to {MAX_ID} characters")

@@ -32,7 +32,7 @@ async def give_up(kafka: KafkaSettings, count: int) -> str:
     async with Producer(kafka, "test") as producer:
         for number in range(count):
             headers = ((h.ID, b"q-%d" % number), (h.TASK, task.encode()))
-            record = Record(task_topic(task), 0, number, 0, 0, b"k", b"v" * 2000, None, 1, 5, headers)
+            record = Record(task_topic(task), 0, number, 0, 0, b"k", b"v" * 2000, headers)
             await (await publish_dead_letter(producer, record, f"reason {number % 2}"))
     return task
 

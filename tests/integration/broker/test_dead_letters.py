@@ -60,7 +60,7 @@ class Desk:
     async def give_up(self, *ids: str, topic: str | None = None, reason: str = "on purpose") -> None:
         for number, query in enumerate(ids):
             headers = ((h.ID, query.encode()), (h.TASK, self.task.encode()), (h.DEADLINE_MS, b"1.0"))
-            record = Record(topic or task_topic(self.task), 0, number, 0, 0, b"k", query.encode(), None, 1, 5, headers)
+            record = Record(topic or task_topic(self.task), 0, number, 0, 0, b"k", query.encode(), headers)
             await (await publish_dead_letter(self.producer, record, reason))
 
     async def find(self, *, done: bool = False, reason: str | None = None) -> list[StoredLetter]:

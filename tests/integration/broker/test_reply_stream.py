@@ -59,7 +59,7 @@ class Site:
 
     async def answer(self, message: Message) -> None:
         """Send the result of the next record."""
-        record = Record("infaas.variants.v", 0, self._offset, 0, 0, b"k", b"v", None, 1, 1, ())
+        record = Record("infaas.variants.v", 0, self._offset, 0, 0, b"k", b"v", ())
         self._offset += 1
         await self.outbox.send(record, message)
 

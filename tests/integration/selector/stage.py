@@ -126,4 +126,6 @@ def empty(said: InstanceStatus) -> tuple[PartitionStatus, ...]:
 
 
 def fields(record: Record) -> dict[str, str]:
-    return h.as_text(record.headers)
+    found = h.as_text(record.headers)
+    h.expand_choice(found)
+    return found

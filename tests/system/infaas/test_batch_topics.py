@@ -8,12 +8,11 @@ from collections.abc import AsyncGenerator
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any, cast
 
-from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRecord
 
 from broker.kafka.client import open_admin
 from broker.kafka.settings import KafkaSettings
 from broker.kafka.topics import TopicSpec, ensure_topics
-from broker.kafka.types import Record
 from infaas.cli.output import EXIT_PARTIAL
 from tests.load import Pace
 from tests.system.infaas.conftest import Cli
@@ -59,8 +58,8 @@ class Outcomes:
 
     def __init__(self) -> None:
         self.ids = Counter[str]()
-        self.by_partition = defaultdict[int, list[Record]](list)
-        self.failed = list[Record]()
+        self.by_partition = defaultdict[int, list[ConsumerRecord[bytes | None, bytes | None]]](list)
+        self.failed = list[ConsumerRecord[bytes | None, bytes | None]]()
 
     async def grow(self) -> None:
         """Wait until more than a hundred further outcomes have arrived."""

@@ -14,7 +14,6 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRecord
 
 from broker.kafka.settings import KafkaSettings
 from broker.kafka.topics import TopicSpec, ensure_topics
-from broker.kafka.types import Record
 from tests.installed import npm_installed
 from tests.kafka_fixtures import need_apache
 from tests.processes import environment
@@ -81,9 +80,9 @@ async def check_consumers(kafka: str) -> None:
     assert len(rated) == len(failed) == 2
 
 
-async def read(kafka: str, topic: str, count: int) -> dict[str, list[Record]]:
+async def read(kafka: str, topic: str, count: int) -> dict[str, list[ConsumerRecord[bytes | None, bytes | None]]]:
     """Return `count` records of a topic by the example that wrote them; FastStream adds headers of its own."""
-    found = defaultdict[str, list[Record]](list)
+    found = defaultdict[str, list[ConsumerRecord[bytes | None, bytes | None]]](list)
     async with AIOKafkaConsumer(topic, bootstrap_servers=kafka, auto_offset_reset="earliest") as records:
         for _ in range(count):
             record: ConsumerRecord[bytes | None, bytes | None] = await anext(records)

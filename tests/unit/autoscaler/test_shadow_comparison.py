@@ -4,7 +4,6 @@ from collections.abc import Iterable
 from typing import cast
 
 import pytest
-from aiokafka import ConsumerRecord
 from msgspec.structs import replace
 
 from autoscaler.record.shadow_comparison import ShadowComparer, comparison
@@ -70,7 +69,7 @@ def record(result: Result) -> Record:
         (h.ID, result.id.encode()), (h.STATUS, result.status.encode()), (h.VARIANT, result.variant.encode()),
         (h.COMPUTE_NS, b"%d" % result.compute_ns),
     ]  # fmt: skip
-    return ConsumerRecord("t", 0, 0, 0, 0, None, result.value, None, -1, 0, tuple(headers))
+    return Record("t", 0, 0, 0, 0, None, result.value, tuple(headers))
 
 
 async def test_shadow_comparer_limits_waiting_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -127,4 +126,4 @@ async def test_shadow_comparer_keeps_sums_while_postgres_is_away(monkeypatch: py
     await comparer.write(pool)
     await comparer.write(pool)
     assert [(one.compared, one.agreed, one.version, one.against) for one in written.found] == [(3, 2.0, 2, 1)]
-    comparer.take(ConsumerRecord("t", 0, 0, 0, 0, None, b"?", None, -1, 0, ()), CATALOG)
+    comparer.take(Record("t", 0, 0, 0, 0, None, b"?", ()), CATALOG)

@@ -5,17 +5,16 @@ partitions are taken away, or their logs are recreated, and commits succeed, fai
 Consumers hold at most the limit and one record each, and none waits for ever.
 """
 
-from dataclasses import replace
-
 import pytest
-from aiokafka import ConsumerRecord, TopicPartition
+from aiokafka import TopicPartition
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+from msgspec.structs import replace
 
 from broker.delivery.in_flight import InFlightTracker, MemoryShare, RecordMemory, Watermark
 from broker.fetch.record_batches import Damage
-from broker.kafka.types import record_bytes
+from broker.kafka.types import Record, record_bytes
 from tests.unit.broker.test_record_batches import batch_of, read
 
 
@@ -208,8 +207,8 @@ LIMIT = 20
 KEYS = [TopicPartition("t", 0), TopicPartition("t", 1), TopicPartition("u", 0)]
 
 
-def record(key: TopicPartition, offset: int) -> ConsumerRecord[bytes | None, bytes | None]:
-    return ConsumerRecord(key.topic, key.partition, offset, 0, 0, None, b"", None, -1, 0, ())
+def record(key: TopicPartition, offset: int) -> Record:
+    return Record(key.topic, key.partition, offset, 0, 0, None, b"", ())
 
 
 class TrackerModel(RuleBasedStateMachine):
@@ -220,6 +219,7 @@ class TrackerModel(RuleBasedStateMachine):
         self.memory = RecordMemory(1 << 30)
         self.tracker = InFlightTracker(LIMIT, self.memory)
         self.out: dict[TopicPartition, set[int]] = {}
+        self.sizes: dict[tuple[TopicPartition, int], int] = {}
         self.next: dict[TopicPartition, int] = {}
         self.start: dict[TopicPartition, int] = {}
         self.group: dict[TopicPartition, int] = {}
@@ -251,6 +251,7 @@ class TrackerModel(RuleBasedStateMachine):
             offsets.append(self.next[key] + gap)
             self.next[key] = offsets[-1] + 1
         self.tracker.hand_out(key, {offset: offset % 7 for offset in offsets})
+        self.sizes |= {(key, offset): offset % 7 for offset in offsets}
         self.out[key].update(offsets)
         self.full = self.count() >= LIMIT
 
@@ -258,16 +259,22 @@ class TrackerModel(RuleBasedStateMachine):
     @rule(data=st.data())
     def finish(self, data: st.DataObject) -> None:
         key = data.draw(st.sampled_from([key for key, out in self.out.items() if out]))
-        offset = data.draw(st.sampled_from(sorted(self.out[key])))
+        offsets = data.draw(st.lists(st.sampled_from(sorted(self.out[key])), min_size=1, max_size=4))
         for _ in range(data.draw(st.integers(1, 2))):
-            self.tracker.done(record(key, offset))
-        self.out[key].discard(offset)
-        self.finished[key].add(offset)
+            self.tracker.done(*[record(key, offset) for offset in offsets])
+        self.out[key].difference_update(offsets)
+        self.finished[key].update(offsets)
         self._made_room()
 
     def _made_room(self) -> None:
         if self.count() <= LIMIT * 3 // 4:
             self.full = False
+
+    @rule(key=st.sampled_from(KEYS), offset=st.integers(0, 80), size=st.integers(0, 20))
+    def hold(self, key: TopicPartition, offset: int, size: int) -> None:
+        self.tracker.hold(record(key, offset), size)
+        if offset in self.out.get(key, set()):
+            self.sizes[key, offset] = max(self.sizes[key, offset], size)
 
     @rule(key=st.sampled_from(KEYS), offset=st.integers(0, 80))
     def finish_what_was_never_out(self, key: TopicPartition, offset: int) -> None:
@@ -290,6 +297,7 @@ class TrackerModel(RuleBasedStateMachine):
             self.group[key] = -1  # the committed offset may lie beyond the end of the log
             self._made_room()
             self.tracker.hand_out(key, {0: 0})
+            self.sizes[key, 0] = 0
             self.out[key], self.next[key] = {0}, 1
             self.full = self.count() >= LIMIT
 
@@ -318,7 +326,7 @@ class TrackerModel(RuleBasedStateMachine):
 
     @invariant()
     def bytes_are_those_of_what_is_out(self) -> None:
-        assert self.memory.used == sum(offset % 7 for out in self.out.values() for offset in out)
+        assert self.memory.used == sum(self.sizes[key, offset] for key, out in self.out.items() for offset in out)
 
     @invariant()
     def the_tracker_knows_what_is_out(self) -> None:

@@ -4,10 +4,12 @@ import asyncio
 from collections import Counter
 from collections.abc import Callable
 
+from aiokafka import TopicPartition
 from hypothesis import settings as profile
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
+from broker.delivery.in_flight import InFlightTracker, RecordMemory
 from broker.delivery.outbox import Message, Outbox
 from broker.kafka.types import InvalidRecord, KafkaError, Record, RecordTooLarge, UnknownTopic
 from broker.producing.producer import Ack, OnAck, Producer
@@ -120,7 +122,7 @@ class OutboxMachine(RuleBasedStateMachine):
             for _ in range(count):
                 offset = len(self.sent)
                 self.sent[offset] = topic
-                record = Record("infaas.variants.v", 1, offset, 0, 0, b"k", b"v", None, 1, 1, ())
+                record = Record("infaas.variants.v", 1, offset, 0, 0, b"k", b"v", ())
                 message = Message(topic, b"x", [], b"q")
                 if topic != "variant":
                     message = Message(topic, b"x", [], b"q", status=OK, stream="somewhere" if streamed else "")
@@ -175,17 +177,20 @@ TestOutboxMachine = OutboxMachine.TestCase
 TestOutboxMachine.settings = profile(max_examples=40, stateful_step_count=30, deadline=None)
 
 
-async def test_outbox_reports_record_as_done_despite_error_of_its_caller() -> None:
-    done: list[Record] = []
-    outbox = Outbox(Kafka(), lambda record, _sent: done.append(record), lambda _record, _error: None)
-    record = Record("infaas.tasks.t", 0, 1, 0, 0, None, b"v", None, 0, 1, ())
-    failures: list[object] = []
-    asyncio.get_running_loop().set_exception_handler(lambda _loop, context: failures.append(context["exception"]))
-
-    def fail(_written: Ack | None) -> None:
-        raise TypeError("a defect")
-
-    await outbox.send(record, Message("variant", b"v", [], b"k"), on_outcome=fail)
-    await until(lambda: bool(done))
-    assert done == [record]
-    assert [type(failure) for failure in failures] == [TypeError], "the producer logs it"
+async def test_outbox_counts_unsent_results_as_in_flight() -> None:
+    """Small queries with large results: while these cannot be sent, no more queries are taken."""
+    kafka = Kafka()
+    kafka.error["replies-a"] = lambda: KafkaError("not now")
+    tracker = InFlightTracker(1000, RecordMemory(1_000_000))
+    records = [Record("infaas.variants.v", 1, offset, 0, 0, b"k", b"v", ()) for offset in range(3)]
+    tracker.hand_out(TopicPartition("infaas.variants.v", 1), {record.offset: 500 for record in records})
+    outbox = Outbox(kafka, lambda record, _sent: tracker.done(record), lambda _record, _error: None, hold=tracker.hold)
+    retrying = asyncio.create_task(outbox.retry_failed())
+    for record in records:
+        assert tracker.room
+        await outbox.send(record, Message("replies-a", bytes(400_000), [], b"k", status=OK))
+    assert not tracker.room
+    del kafka.error["replies-a"]
+    await until(lambda: not tracker.in_flight)
+    assert tracker.room
+    retrying.cancel()

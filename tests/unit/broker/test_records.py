@@ -1,10 +1,12 @@
-"""Tests of `InFlightLimit`: senders get room in turn, and a cancelled waiter loses none."""
+"""Tests of `InFlightLimit`: senders get room in turn, a cancelled waiter loses none, and each record ends once."""
 
 import asyncio
+from collections.abc import Sequence
 
 import pytest
 
-from broker.producing.records import InFlightLimit
+from broker.kafka.types import KafkaError
+from broker.producing.records import Ack, BatchedAck, InFlightLimit, OnAck, PendingRecord
 
 
 async def settle() -> None:
@@ -60,3 +62,45 @@ async def test_in_flight_limit_keeps_room_of_cancelled_waiter() -> None:
     await asyncio.wait({waiting})
     limit.release(1, 1)
     assert limit.try_take(1)
+
+
+class Batched(BatchedAck):
+    """Callback that notes its failure."""
+
+    def failed(self, error: KafkaError) -> None:
+        self.error = error
+
+
+def pending(limit: InFlightLimit, on_ack: OnAck) -> PendingRecord:
+    record = PendingRecord(b"v", None, [], 0, 1.0, on_ack)
+    assert limit.try_take(record.size)
+    return record
+
+
+def test_in_flight_limit_acknowledges_batch_by_sink() -> None:
+    limit = InFlightLimit(100, 100_000)
+    taken: list[tuple[str, list[object], int]] = []
+
+    def ours(batched: Sequence[BatchedAck], first: Ack) -> None:
+        taken.append(("ours", [*batched], first.offset))
+        raise ValueError("a defect of a caller must not affect others")
+
+    def theirs(batched: Sequence[BatchedAck], first: Ack) -> None:
+        taken.append(("theirs", [*batched], first.offset))
+
+    def alone(outcome: Ack | KafkaError) -> None:
+        assert isinstance(outcome, Ack)
+        taken.append(("alone", [], outcome.offset))
+
+    a, b, c, d, late = Batched(ours), Batched(ours), Batched(theirs), Batched(ours), Batched(ours)
+    records = [pending(limit, on_ack) for on_ack in (a, b, alone, c, late, d)]
+    limit.settle(records[4], KafkaError("late"))
+    limit.acknowledge(records, Ack("t", 0, 7))
+    assert taken == [("ours", [a, b], 7), ("alone", [], 9), ("theirs", [c], 10), ("ours", [d], 12)]
+    assert isinstance(late.error, KafkaError)
+    assert (limit.records, limit.bytes) == (0, 0)
+    limit.acknowledge(records, Ack("t", 0, 7))
+    assert len(taken) == 4, "each record ends once"
+    known_only = pending(limit, Batched(theirs))
+    limit.acknowledge([known_only], Ack("t", 0, -1))
+    assert taken[-1][2] == -1

@@ -4,7 +4,6 @@ import tracemalloc
 
 import msgspec
 import pytest
-from aiokafka import ConsumerRecord
 
 from broker.dead_letters.letter import OFFSET, PARTITION, REASON, SHORTENED, TENANT, TOPIC
 from broker.dead_letters.resending import (
@@ -34,12 +33,12 @@ from schemas.topics import SHADOWS
 def a_letter(topic: str = "infaas.tasks.digits", **headers: str) -> StoredLetter:
     ours = {TOPIC: topic, PARTITION: "0", OFFSET: "3", REASON: "The worker died", h.ATTEMPTS: "2"} | headers
     raw = tuple((name, value.encode()) for name, value in ours.items())
-    return stored_letter(ConsumerRecord("dead", 0, 7, 1000, 1, b"k", b"v", None, 1, 1, raw))
+    return stored_letter(Record("dead", 0, 7, 1000, 1, b"k", b"v", raw))
 
 
 def marked(marks: Dispositions, state: LetterState, by: str, written_ms: int, at_ms: int = 1000) -> None:
     mark = msgspec.json.encode(Mark(state=state, at_ms=at_ms, by=by))
-    marks.read(Record("marks", 0, 0, written_ms, 1, b"0/7", mark, None, 1, 1, ()))
+    marks.read(Record("marks", 0, 0, written_ms, 1, b"0/7", mark, ()))
 
 
 @pytest.mark.parametrize(
@@ -86,7 +85,7 @@ def test_marks_keep_first_claim_until_it_expires() -> None:
 def test_marks_of_recreated_topic_are_ignored() -> None:
     marks = Dispositions()
     marked(marks, LetterState.DROPPED, "one", 2000, at_ms=999)
-    marks.read(Record("marks", 0, 1, 2000, 1, b"what?", b"{", None, 1, 1, ()))
+    marks.read(Record("marks", 0, 1, 2000, 1, b"what?", b"{", ()))
     assert marks.state(a_letter()) is LetterState.OPEN
     marked(marks, LetterState.CLAIMED, "two", 2001)
     assert marks.is_claimed_by(a_letter(), "two")
@@ -95,8 +94,7 @@ def test_marks_of_recreated_topic_are_ignored() -> None:
 def test_marks_of_final_states_use_little_memory() -> None:
     count, marks = 20_000, Dispositions()
     records = [
-        Record("marks", 0, at, 2000, 1, f"0/{at}".encode(), msgspec.json.encode(Mark(state=state, at_ms=1000)), None, 1,
-               1, ())
+        Record("marks", 0, at, 2000, 1, f"0/{at}".encode(), msgspec.json.encode(Mark(state=state, at_ms=1000)), ())
         for at in range(count) for state in (LetterState.CLAIMED, LetterState.REPLAYED)
     ]  # fmt: skip
     tracemalloc.start()
@@ -108,7 +106,7 @@ def test_marks_of_final_states_use_little_memory() -> None:
         tracemalloc.stop()
     assert held < 20 * count
     assert marks.state(a_letter()) is LetterState.REPLAYED
-    marks.read(Record("marks", 0, 0, 1, 1, b"0/7", b'{"state": "dropped", "at_ms": %d}' % 2**70, None, 1, 1, ()))
+    marks.read(Record("marks", 0, 0, 1, 1, b"0/7", b'{"state": "dropped", "at_ms": %d}' % 2**70, ()))
     assert marks.state(a_letter()) is LetterState.REPLAYED, "a time that cannot be says nothing"
 
 
@@ -171,6 +169,6 @@ def test_obstacle_names_reason_against_replay() -> None:
     assert "was shortened" in obstacle(a_letter(**{SHORTENED: "9"}), topics)
     assert "not a valid topic" in obstacle(a_letter(topic="a b"), topics)
     assert "a copy" in obstacle(a_letter(**{h.REPLY_TO: SHADOWS}), topics | {SHADOWS})
-    none_of_ours = stored_letter(ConsumerRecord("dead", 0, 1, 1, 1, None, b"v", None, 1, 1, ()))
+    none_of_ours = stored_letter(Record("dead", 0, 1, 1, 1, None, b"v", ()))
     assert "not a valid topic" in obstacle(none_of_ours, topics)
     assert "not a dead letter of this system" in none_of_ours.letter.reason

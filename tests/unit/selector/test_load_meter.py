@@ -84,3 +84,20 @@ def test_load_meter_keeps_mode_beyond_class_limit() -> None:
     assert len(counts) <= CLASSES
     assert all(count.load_class.offline for count in counts)
     assert sum(count.queries for count in counts) == 2 * CLASSES
+
+
+@given(
+    st.lists(
+        st.tuples(st.sampled_from("ab"), st.none() | st.floats(0.1, 1e6), st.sampled_from([None, "t"])), max_size=40
+    )
+)
+def test_load_meter_counts_alike_queries_as_others(queries: list[tuple[str, float | None, str | None]]) -> None:
+    """Queries with the same needs object, of which a meter remembers the class, and with needs of their own."""
+    together, apart = LoadMeter("s"), LoadMeter("s")
+    needs = Needs(min_accuracy=0.5)
+    for task, within_ms, tenant_class in queries:
+        asked = a_query(task, within_ms=within_ms)
+        together.forwarded(msgspec.structs.replace(asked, needs=needs), VARIANT, False, tenant_class)
+        own = msgspec.structs.replace(asked, needs=Needs(min_accuracy=0.5))
+        apart.forwarded(own, VARIANT, False, tenant_class)
+    assert together.report(0.0) == apart.report(0.0)

@@ -199,3 +199,24 @@ def test_queries_of_other_selectors_take_slots() -> None:
     assert beside.others_wait_s(NOW) == 0.0
     where.acknowledged(choice.instance, choice.partition, 102, NOW)
     assert beside.others_wait_s(NOW) > 0.0
+
+
+@pytest.mark.parametrize("offset", [-1, 97, 99, 100, 105])
+def test_acknowledgements_of_a_batch_count_each_query(offset: int) -> None:
+    """Three queries are acknowledged at once, or one after another: before, at and behind the known end."""
+    accounts: list[object] = []
+    for together in (True, False):
+        where = three()
+        choice = chosen(query(target=FAST), where)
+        served, partition = choice.instance, choice.partition
+        assert served is not None
+        for _ in range(3):
+            where.sent(served, partition, 1, NOW, NOW)
+        if together:
+            where.acknowledged(served, partition, offset, NOW, queries=3)
+        else:
+            for number in range(3):
+                where.acknowledged(served, partition, offset + number if offset >= 0 else -1, NOW)
+        state = [partition.end, partition.position, partition.unacked, round(served.level, 6), served.worker.free_at]
+        accounts.append(state)
+    assert accounts[0] == accounts[1]

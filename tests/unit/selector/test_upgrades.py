@@ -70,6 +70,12 @@ def test_upgrade_examines_few_of_many_variants(monkeypatch: pytest.MonkeyPatch) 
     outcome = choose(query(latency_ms=100), where, NOW, PolicyConfig())
     assert isinstance(outcome, Choice)
     assert (outcome.variant.name, len(examined)) == (names[0], 16)
+    choose(query(latency_ms=100), where, NOW, PolicyConfig())
+    assert len(examined) == 16, "it searched again where none could be upgraded just before"
+    where.apply_status(msgspec.structs.replace(said, cpus=4.0, cpu_busy=0.0), NOW + 0.1)
+    outcome = choose(query(latency_ms=200), where, NOW + 0.1, PolicyConfig())
+    assert isinstance(outcome, Choice)
+    assert outcome.upgraded
 
 
 def shares_of(worker: Worker, taker: Instance, rate: float, seconds: float, now: float) -> list[float]:

@@ -1,13 +1,13 @@
 """Tests of decoding a record to query parts and of encoding its result."""
 
 from contextlib import suppress
-from dataclasses import replace
 
 import msgspec
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from broker.delivery.consumer import Record
 from schemas import headers as h
@@ -46,7 +46,7 @@ ROWS = np.arange(80, dtype=np.float32).reshape(20, 4)
 
 def record(value: bytes | None, **fields: str) -> Record:
     headers = [(name.replace("_", "-"), text.encode()) for name, text in fields.items()]
-    return Record("infaas.variants.v", 1, 7, 1_000, 0, b"k", value, None, 1, 1, tuple(headers))
+    return Record("infaas.variants.v", 1, 7, 1_000, 0, b"k", value, tuple(headers))
 
 
 def request(rows: int = 2, fields: dict[str, str] | None = None) -> Record:
@@ -128,6 +128,20 @@ def test_decode_query_and_selector_agree_on_query_class(
     query = identify(replace(request(fields=h.as_text(sent)), timestamp=T + queued_ns // 1_000_000), "digits")
     decode_query(query, MODEL, 5.0)
     assert query.class_key == class_key(asked.needs, None if latency_ms is None else float(latency_ms))
+
+
+def test_choice_of_the_selector_is_stated_in_the_result() -> None:
+    asked = parse_query("digits", {h.ID: "q"}, T, OFFSET_MS)
+    choice = Choice(PricedVariant(a_variant(), a_profile()), None, None, 0.25, 0.5, b"0.5")  # pyright: ignore[reportArgumentType]
+    received = [(h.ID, b"q"), (h.CHOICE, b"mine 1.0 0 0 0"), (h.COST, b"0")]
+    sent = forwarded(asked, choice, received, asked.sent_ms / 1e3 + 2.0, OFFSET_MS, None)
+    query = identify(request(fields=h.as_text(sent)), "digits")
+    message = encode_error(query, DeadlineExceeded("late"), choice.variant.name, "w")
+    stated = dict(message.headers)
+    assert stated[h.VARIANT] == choice.variant.name.encode()
+    assert float(stated[h.ACCURACY]) == choice.variant.accuracy
+    assert (stated[h.COST], stated[h.PREDICTED_NS]) == (b"0.5", b"250000000")
+    assert int(stated[h.TASK_QUEUE_NS]) == pytest.approx(2e9)
 
 
 @pytest.mark.parametrize(("wrong_ms", "queued_ms"), [(-20.0, 30.0), (-5000.0, 10.0), (5000.0, 10.0)])

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from aiokafka import ConsumerRecord, TopicPartition
+from aiokafka import TopicPartition
 from msgspec.structs import replace
 
 from broker.delivery.exactly_once import OutgoingRecord
@@ -29,7 +29,7 @@ Headers = Sequence[tuple[str, bytes]]
 
 
 def record(value: bytes | None, offset: int = 0, key: bytes | None = None, headers: Headers = ()) -> Record:
-    return ConsumerRecord("in", 1, offset, 0, 1, key, value, None, -1, -1, tuple(headers))
+    return Record("in", 1, offset, 0, 1, key, value, tuple(headers))
 
 
 def request(*rows: list[float], binary: bool = False, **more: Any) -> tuple[bytes, Headers]:

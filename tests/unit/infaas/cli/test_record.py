@@ -5,6 +5,7 @@ import os
 import signal
 
 import pytest
+from msgspec.structs import astuple
 
 from broker.kafka.types import Record
 from infaas.cli.record import Recording, follow_log, kind_of, read_query
@@ -22,13 +23,13 @@ EVENT = b'{"specversion": "1.0", "id": "1", "minaccuracy": 0.9}'
 
 def record(topic: str = ONLINE, at_ms: int = 1_000, value: bytes = b"{}", **fields: str) -> Record:
     headers = [(name.replace("_", "-"), text.encode()) for name, text in fields.items()]
-    return Record(topic, 1, 7, at_ms, 0, b"k", value, None, 1, 1, tuple(headers))
+    return Record(topic, 1, 7, at_ms, 0, b"k", value, tuple(headers))
 
 
 def moved_to(topic: str, original: Record, at_ms: int) -> Record:
     """Return the record that a selector writes when it moves a query."""
-    query, _fields, headers, *_ = QueryReader().read(original, 0.0, offline=True)
-    return Record(topic, 1, 7, at_ms, 0, b"k", original.value, None, 1, 1, tuple(moved(query, headers, 0.0)))
+    query, _fields, headers, *_ = astuple(QueryReader().read(original, 0.0, offline=True))
+    return Record(topic, 1, 7, at_ms, 0, b"k", original.value, tuple(moved(query, headers, 0.0)))
 
 
 def recorded(*records: Record, since_ms: float = 0.0, until_ms: float = 1e9) -> list[tuple[float, QueryKind]]:
@@ -116,7 +117,7 @@ def test_recording_counts_unreadable_records() -> None:
         record(infaas_id="1", infaas_min_accuracy="2"),
         record(infaas_id="1", infaas_latencyms="50"),
         record(INGRESS, infaas_id="1"),
-        Record(ONLINE, 1, 7, 1_000, 0, b"k", b"", None, 1, 1, (("infaas-id", b"\xff"),)),
+        Record(ONLINE, 1, 7, 1_000, 0, b"k", b"", (("infaas-id", b"\xff"),)),
     ):
         recording.add(unreadable)
     assert (recording.unreadable, len(recording.trace())) == (5, 0)
