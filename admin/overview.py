@@ -67,7 +67,7 @@ class WorkerOverview(msgspec.Struct, frozen=True, kw_only=True):
     worker: str
     hardware: str
     state: str
-    """`running`, `draining`, or `silent`: it has sent no heartbeat lately."""
+    """`running`, `draining`, or `silent`: its last heartbeat is too old."""
     slots: int
     busy: float | None
     """Share of the slots' time spent computing, 0..1; null: no sample."""

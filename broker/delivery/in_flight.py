@@ -242,7 +242,7 @@ class InFlightTracker:
             self._change()
 
     def done(self, *records: Record) -> None:
-        """Note that records are finished; no-op for those that were before, or are no longer ours."""
+        """Note that records are finished; no-op for records that were before, or are no longer ours."""
         ended = size = 0
         for record in records:
             mark = self._marks.get((record.topic, record.partition))

@@ -28,9 +28,7 @@ _MAX_HOP_S: Final = 0.25
 _STREAM_S: Final = 0.0005
 """Seconds that a receiver takes to read an answer from a connection."""
 _STREAM_SHARE: Final = 0.6
-"""Time of an answer over a connection, as a share of a record's time over the broker: it wakes one process less, on
-equally busy machines.
-"""
+"""Time of an answer over a connection, as a share of a record's time over the broker: it wakes one process less."""
 _ACTIVE: Final = InstanceState.ACTIVE
 _LEAST_S: Final = 1e-6
 
@@ -56,8 +54,7 @@ class Worker:
     free_at: list[float] = field(default_factory=list[float])
     """Time at which each slot will have finished its known work, soonest first."""
     later_s: list[float] = field(default_factory=lambda: [0.0] * (LEAST_URGENT + 1))
-    """Mean seconds of a slot that waiting work beyond each level of urgency takes; a query of that level overtakes it.
-    """
+    """Mean seconds of a slot for waiting work beyond each level of urgency, which a query of that level overtakes."""
     blocking_s: float = _LEAST_S
     """Seconds from one to the next end of a batch while slots compute such work."""
     sent_to: "set[Instance]" = field(default_factory=set["Instance"])
@@ -152,8 +149,7 @@ class Worker:
             insort(rest, (first if first > now else now) + seconds)
             self.free_at = rest
             return
-        batches = min(math.ceil(inputs / model.max_batch), instance.parallel)  # batches that run in parallel
-        for _ in range(batches):
+        for _ in range(batches := min(math.ceil(inputs / model.max_batch), instance.parallel)):  # run in parallel
             self.free_at = after_batch(self.free_at, seconds / batches, instance.width, now)
 
     def add_later(self, instance: "Instance", seconds: float, level: int) -> None:
@@ -175,8 +171,6 @@ class Worker:
 
     def mean_wait_s(self, now: float) -> float:
         """Return the mean seconds until its slots have finished their known work."""
-        if self.free_at[-1] <= now:
-            return 0.0
         return sum([free_at - now for free_at in self.free_at if free_at > now]) / self.slots
 
 
@@ -348,8 +342,7 @@ class Instance:
             self._mean_of(unread.mean_inputs, 1.0)
         self.busy = min(reported.parallel, math.ceil(self.level / self.mean_inputs)) * self.width
         self.load_s = self.level * self.input_s * self.slowdown * self.width
-        inputs = int(unread.inputs + 0.5)
-        if inputs:
+        if inputs := int(unread.inputs + 0.5):
             self.worker.take_inputs(self, int(self.level + 0.5) - inputs, inputs, now)
 
     def _take_slot_rate(self, reported: InstanceStatus) -> None:
