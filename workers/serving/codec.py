@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 
 from broker.delivery.outbox import Message
 from broker.kafka.types import Record
-from runtimes.padding import row_size, size_bucket, stack_padded
+from runtimes.padding import axis_sizes, cut_to, row_size, size_bucket, stack_padded
+from runtimes.processing.outputs import LENGTHS, SEQUENCE
 from schemas import headers as h
 from schemas.cloudevents import unwrap
 from schemas.errors import InvalidRequest, ModelFailed, QueryError
@@ -25,7 +26,7 @@ from schemas.result import OK, error_value
 from schemas.rows.catalog import DecodeImage
 from schemas.signature import is_plain
 from schemas.topics import SHADOWS
-from workers.conversion import best_classes, cast_inputs
+from workers.conversion import best_classes, cast_inputs, parameter_values
 from workers.serving.model import ServableModel, check_inputs
 from workers.serving.pending_query import Arrays, PendingQuery, QueryPart, join_outputs, one_for_each, rows
 from workers.slots.batch_queue import NO_DEADLINE
@@ -83,6 +84,7 @@ def decode_query(
     json_length = _json_length(fields)
     plain = json_length is None and is_plain(fields.get(h.CONTENT_TYPE, ""), model.inputs)
     request = decode_request(value, json_length, model.inputs, plain=plain)
+    request.inputs.update(parameter_values(model.inputs, request))
     request.inputs.update(cast_inputs(model.inputs, request.inputs))
     query.batch = check_inputs(model.inputs, request.inputs)
     if query.batch != query.claimed:  # the selector chose, priced and rationed by the claimed number
@@ -90,10 +92,12 @@ def decode_query(
             f"header {h.BATCH} declares {query.claimed} inputs, but the query has {query.batch}: send their number (1 "
             "if the header is absent)"
         )
+    known = [spec.name for spec in model.outputs]
     for output in request.outputs:
-        if output.name not in model.outputs:
-            raise InvalidRequest(f"no output {output.name[:80]!r}; there are {', '.join(model.outputs)}")
+        if output.name not in known:
+            raise InvalidRequest(f"no output {output.name[:80]!r}; there are {', '.join(known)}")
     query.request = request
+    query.signature = model.outputs
     query.class_names = model.class_names
     query.deadline_s = NO_DEADLINE if parsed.deadline_ms is None else parsed.deadline_ms / 1e3
     query.shape = batch_key(model, request.inputs)
@@ -108,15 +112,19 @@ def decode_query(
 
 
 def batch_key(model: ServableModel, inputs: Mapping[str, NDArray[Any]]) -> Hashable:
-    """Return the key of inputs that may share a batch: their shape, or a size bucket if the model pads inputs."""
+    """Return the key of inputs that may share a batch.
+
+    It is their shape, or a size bucket if the model pads inputs, with the values of parameters.
+    """
     if model.processing is not None:
         if isinstance(model.processing.before, DecodeImage):  # a file's size does not tell the size of its tensor
             return None
         (values,) = inputs.values()
         return size_bucket(max(map(len, values.flat)) // _BYTES_A_TOKEN + 1)
+    values = tuple(inputs[spec.name].flat[0].item() for spec in model.inputs if spec.parameter)
     if model.variant.mixes_lengths:
-        return size_bucket(row_size(inputs))
-    return tuple(inputs[spec.name].shape[1:] for spec in model.inputs)
+        return size_bucket(row_size(inputs)), *values
+    return *(inputs[spec.name].shape[1:] for spec in model.inputs), *values
 
 
 def _latency_ms(query: PendingQuery, deadline_ms: float | None, offset_ms: float) -> float | None:
@@ -162,8 +170,8 @@ def stack(parts: list[QueryPart]) -> Arrays:
     return parts[0].tensors if len(parts) == 1 else stack_padded([part.tensors for part in parts])
 
 
-def unstack(parts: list[QueryPart], outputs: Mapping[str, NDArray[Any]]) -> list[Arrays]:
-    """Split the outputs of a batch into the outputs of each part.
+def unstack(parts: list[QueryPart], outputs: Mapping[str, NDArray[Any]], model: ServableModel) -> list[Arrays]:
+    """Split the outputs of a batch into the outputs of each part, without the padding of longer parts.
 
     Raises:
         ValueError: the number of outputs differs from the number of inputs.
@@ -172,7 +180,11 @@ def unstack(parts: list[QueryPart], outputs: Mapping[str, NDArray[Any]]) -> list
     found: list[Arrays] = []
     start = 0
     for part in parts:
-        found.append(rows(outputs, start, part.inputs))
+        own = rows(outputs, start, part.inputs)
+        sizes = axis_sizes(model.inputs, part.tensors)
+        if LENGTHS in own and model.processing is not None:
+            sizes[SEQUENCE] = int(own[LENGTHS].max())
+        found.append(cut_to(own, model.outputs, sizes))
         start += part.inputs
     return found
 
@@ -190,7 +202,7 @@ def encode_result(query: PendingQuery, variant: str, worker: str, *, late: bool 
         encoded = encode_response(
             query.model_name,
             request.id or query.id,
-            _classified(query, request, join_outputs(query.outputs)),
+            _classified(query, request, join_outputs(query.outputs, query.signature)),
             _parameters(query, variant, worker) | ({"late": True} if late else {}),
             wanted=request.outputs,
             binary=request.binary_output,

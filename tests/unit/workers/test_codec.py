@@ -39,7 +39,8 @@ from workers.serving.model import ServableModel
 from workers.serving.pending_query import QueryPart
 from workers.slots.batch_queue import NO_DEADLINE
 
-MODEL = ServableModel(a_variant(), (INPUT,), ("y",), LatencyModel(a_profile().latency, 8), 0)
+OUTPUT = TensorSpec(name="y", datatype="FP32", shape=(-1, 4))
+MODEL = ServableModel(a_variant(), (INPUT,), (OUTPUT,), LatencyModel(a_profile().latency, 8), 0)
 T, OFFSET_MS = 1_764_000_000_000, 1_763_900_000_000.0
 ROWS = np.arange(80, dtype=np.float32).reshape(20, 4)
 
@@ -60,7 +61,7 @@ def test_codec_reassembles_outputs_by_query() -> None:
     queries = [identify(request(rows), "digits") for rows in (1, 3, 20)]
     parts = [part for query in queries for part in decode_query(query, MODEL)]
     assert [part.inputs for part in parts] == [1, 3, 8, 8, 4]
-    outputs = unstack(parts, {"y": stack(parts)["x"] * 2})
+    outputs = unstack(parts, {"y": stack(parts)["x"] * 2}, MODEL)
     done = [part.query.add(part.number, output, 1, 1) for part, output in zip(parts, outputs, strict=True)]
     assert done == [True, True, False, False, True]
     for query, rows in zip(queries, (1, 3, 20), strict=True):
@@ -76,7 +77,7 @@ def test_codec_returns_correlation_and_trace_headers() -> None:
     refusal = error_result("", query.id, Unsatisfiable(), query.fields).headers
     error = encode_error(query, ModelFailed(), "v", "w").headers
     (part,) = decode_query(query, MODEL)
-    (output,) = unstack([part], {"y": stack([part])["x"]})
+    (output,) = unstack([part], {"y": stack([part])["x"]}, MODEL)
     assert not isinstance(output, ModelFailed)
     query.add(part.number, output, 1, 1)
     for headers in (refusal, error, encode_result(query, "v", "w").headers):
@@ -214,7 +215,7 @@ def test_identify_refuses_record_without_id() -> None:
 def test_unstack_refuses_outputs_of_wrong_count() -> None:
     parts = decode_query(identify(request(), "digits"), MODEL)
     with pytest.raises(ValueError, match="batch of 2"):
-        unstack(parts, {"y": ROWS})
+        unstack(parts, {"y": ROWS}, MODEL)
 
 
 def test_encode_result_reports_inconsistent_outputs() -> None:
@@ -259,7 +260,7 @@ def test_batch_key_of_images_is_independent_of_file_size() -> None:
 LENGTHS = ServableModel(
     msgspec.structs.replace(a_variant(), mixes_lengths=True),
     (TensorSpec(name="x", datatype="FP32", shape=(-1, -1)),),
-    ("y",),
+    (OUTPUT,),
     LatencyModel(a_profile().latency, 8),
     0,
 )

@@ -133,18 +133,21 @@ def test_image_decoder_refuses_unsuitable_inputs() -> None:
         ImageDecoder(DecodeImage(width=2, height=2, mean=(1, 2)), (RGB,))
 
 
+ONE_TOKEN = np.ones(2, np.int64)
+
+
 def test_softmax_and_best_classes_convert_scores(tmp_path: Path) -> None:
     labels = tmp_path / "labels.txt"
     labels.write_text("bad\nfair\ngood\n")
     scores = {"scores": np.array([[0.0, 1.0, 3.0], [1000.0, 0.0, 0.0]], np.float32)}
-    likely = SoftmaxScores()(scores, "scores")["scores"]
+    likely = SoftmaxScores()(scores, "scores", ONE_TOKEN)["scores"]
     np.testing.assert_allclose(likely.sum(axis=1), 1.0, rtol=1e-6)
     assert likely.argmax(axis=1).tolist() == [2, 0]
-    assert BestClasses(TopClasses(count=2))(scores, "scores")["class"].tolist() == [[2, 1], [0, 1]]
-    named = BestClasses(TopClasses(labels=str(labels)))(scores, "scores")
+    assert BestClasses(TopClasses(count=2))(scores, "scores", ONE_TOKEN)["class"].tolist() == [[2, 1], [0, 1]]
+    named = BestClasses(TopClasses(labels=str(labels)))(scores, "scores", ONE_TOKEN)
     assert named["label"].tolist() == [[b"good"], [b"bad"]]
     with pytest.raises(InvalidRequest, match="3 labels for 2 scores"):
-        BestClasses(TopClasses(labels=str(labels)))({"scores": np.zeros((1, 2))}, "scores")
+        BestClasses(TopClasses(labels=str(labels)))({"scores": np.zeros((1, 2))}, "scores", ONE_TOKEN)
 
 
 def test_read_class_names_keeps_empty_lines(tmp_path: Path) -> None:
