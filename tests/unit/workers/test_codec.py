@@ -341,3 +341,61 @@ def test_decode_query_refuses_unknown_and_duplicate_outputs() -> None:
         query = identify(record(b'{"outputs": [' + outputs + b"], " + inputs, **{h.ID: "q"}), "digits")
         with pytest.raises(InvalidRequest, match=message):
             decode_query(query, MODEL)
+
+
+SEQUENCE = ServableModel(
+    msgspec.structs.replace(a_variant(), mixes_lengths=True),
+    (TensorSpec(name="x", datatype="FP32", shape=(-1, -1), axes=("", "T")),),
+    (TensorSpec(name="y", datatype="FP32", shape=(-1, -1), axes=("", "T")),),
+    LatencyModel(a_profile().latency, 8),
+    0,
+)
+
+
+def test_unstack_cuts_sequences_to_each_query() -> None:
+    parts = [of_length(length, SEQUENCE) for length in (3, 1, 5)]
+    batch = stack(parts)["x"]
+    assert batch.shape == (3, 5)
+    found = unstack(parts, {"y": batch * 2, "z": batch}, SEQUENCE)
+    assert [output["y"].tolist() for output in found] == [[[6.0] * 3], [[2.0]], [[10.0] * 5]]
+    assert {output["z"].shape for output in found} == {(1, 5)}, "not along the sequence"
+
+
+RATE = TensorSpec(name="rate", datatype="INT64", shape=(-1,), parameter=True, default=16000)
+WITH_RATE = msgspec.structs.replace(MODEL, inputs=(INPUT, RATE))
+
+
+def with_rate(**change: object) -> QueryPart:
+    """Decode a query of two rows, in which `change` replaces fields of the JSON."""
+    rows = {"name": "x", "shape": [2, 4], "datatype": "FP32", "data": ROWS[:2].ravel().tolist()}
+    value = msgspec.json.encode({"inputs": [rows]} | change)
+    (part,) = decode_query(identify(record(value, **{h.ID: "q", h.BATCH: "2"}), "digits"), WITH_RATE)
+    return part
+
+
+def test_decode_query_fills_parameters_of_model() -> None:
+    tensor = {"name": "rate", "shape": [], "datatype": "INT64", "data": [8000]}
+    rows = {"name": "x", "shape": [2, 4], "datatype": "FP32", "data": [0.0] * 8}
+    default, named = with_rate(), with_rate(parameters={"rate": 8000})
+    assert default.tensors["rate"].tolist() == [16000, 16000]
+    assert named.tensors["rate"].tolist() == with_rate(inputs=[tensor, rows]).tensors["rate"].tolist() == [8000, 8000]
+    assert default.shape == with_rate().shape != named.shape, "queries of one value share a batch"
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"parameters": {"rate": "fast"}}, "parameter rate must be a number, not 'fast'"),
+        ({"parameters": {"rate": 1.5}}, "input rate must be INT64, not FP64"),
+    ],
+)
+def test_decode_query_refuses_wrong_parameters(change: dict[str, object], said: str) -> None:
+    with pytest.raises(InvalidRequest, match=said):
+        with_rate(**change)
+
+
+def test_decode_query_refuses_parameter_of_two_values() -> None:
+    rows = {"name": "x", "shape": [2, 4], "datatype": "FP32", "data": [0.0] * 8}
+    rate = {"name": "rate", "shape": [2], "datatype": "INT64", "data": [8000, 16000]}
+    with pytest.raises(InvalidRequest, match="input rate must have one value"):
+        with_rate(inputs=[rows, rate])
