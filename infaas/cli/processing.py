@@ -10,7 +10,7 @@ import typer
 from msgspec.structs import replace
 
 from schemas.errors import InvalidRequest, OperatorError
-from schemas.rows.catalog import DecodeImage, Pool, Processing, TensorSpec, Tokenise, TopClasses
+from schemas.rows.catalog import DecodeImage, PoolTokens, Processing, TensorSpec, Tokenise, TopClasses
 from schemas.tensors import Array, bytes_array
 
 TokenizerFlag = Annotated[
@@ -26,9 +26,7 @@ ProcessingFlag = Annotated[
 ]
 PoolFlag = Annotated[
     str | None,
-    typer.Option(
-        metavar="mean|cls|last[:l2]", help="With --tokenizer: one vector a text; l2 scales it to length 1."
-    ),
+    typer.Option(metavar="mean|cls|last[:l2]", help="With --tokenizer: one vector a text; l2 scales it to length 1."),
 ]
 TopFlag = Annotated[int | None, typer.Option(min=1, help="Add this number of best classes to the answer.")]
 _IMAGE: Final = re.compile(r"(\d+)x(\d+)(?::(grey|rgb))?")
@@ -111,10 +109,10 @@ def _content(value: str) -> bytes:
         raise OperatorError(f"cannot read {value}: {error.strerror or error}") from error
 
 
-def _pool_step(text: str) -> Pool:
+def _pool_step(text: str) -> PoolTokens:
     mode, _, scaled = text.partition(":")
     try:
-        return msgspec.convert({"step": "pool", "mode": mode, "normalise": {"": False, "l2": True}[scaled]}, Pool)
+        return msgspec.convert({"step": "pool", "mode": mode, "normalise": {"": False, "l2": True}[scaled]}, PoolTokens)
     except (KeyError, msgspec.ValidationError):
         raise InvalidRequest(f"--pool must be mean, cls or last, optionally with :l2, not {text!r}") from None
 

@@ -12,7 +12,7 @@ from typing import Any, Final, NamedTuple
 import msgspec
 
 from schemas.errors import InvalidRequest
-from schemas.rows.catalog import Pool
+from schemas.rows.catalog import PoolTokens
 
 MODULES: Final = "modules.json"
 _MODES: Final = {
@@ -39,7 +39,7 @@ class SentenceEncoder(NamedTuple):
 
     transformer: Path
     """Folder of the model."""
-    pool: Pool
+    pool: PoolTokens
     max_tokens: int | None
     """Largest number of tokens of a text; None: the model's own limit."""
 
@@ -62,7 +62,7 @@ def read_modules(folder: Path) -> SentenceEncoder | None:
     mode = _mode(_decoded(pooling / "config.json", dict[str, Any]))
     limits = transformer / "sentence_bert_config.json"
     most = _decoded(limits, dict[str, Any]).get("max_seq_length") if limits.is_file() else None
-    return SentenceEncoder(transformer, Pool(mode=mode, normalise=len(kinds) == 3), most and int(most))
+    return SentenceEncoder(transformer, PoolTokens(mode=mode, normalise=len(kinds) == 3), most and int(most))
 
 
 def _mode(config: dict[str, Any]) -> Any:

@@ -25,7 +25,7 @@ from runtimes.processing.steps import IDS, read_class_names
 from runtimes.torch.exported_archive import make_safe
 from runtimes.torch.program import import_torch, input_names, load_program
 from schemas.errors import InvalidRequest, ModelFailed
-from schemas.rows.catalog import Pool, Processing, Task, TensorSpec, TopClasses
+from schemas.rows.catalog import PoolTokens, Processing, Task, TensorSpec, TopClasses
 
 if TYPE_CHECKING:
     from registry.pipeline.adaptation.adapt import Adaptation
@@ -108,7 +108,7 @@ class InspectModel(msgspec.Struct, frozen=True, tag=True):
     @property
     def _is_per_token(self) -> bool:
         steps = self.processing.after if self.processing is not None else ()
-        return any(isinstance(step, Pool) for step in steps)
+        return any(isinstance(step, PoolTokens) for step in steps)
 
     def _adapt(self, file: Path) -> "Adaptation":
         from registry.pipeline.adaptation.adapt import adapt

@@ -12,7 +12,7 @@ from typing import Final
 from msgspec.structs import replace
 
 from schemas.errors import InvalidRequest
-from schemas.rows.catalog import Pool, Processing, Softmax, TopClasses
+from schemas.rows.catalog import PoolTokens, Processing, Softmax, TopClasses
 from schemas.signature import TensorSpec
 
 CLASS: Final = "class"
@@ -47,7 +47,7 @@ def processed_outputs(processing: Processing, returned: Sequence[TensorSpec], sc
             case TopClasses():
                 _check_scores(specs[scores])
                 _add(specs, _class_spec(step, specs[scores]))
-            case Pool():
+            case PoolTokens():
                 _add(specs, _pooled(specs.pop(scores)))
     if any(SEQUENCE in spec.sequences for spec in specs.values()):
         _add(specs, TensorSpec(name=LENGTHS, datatype="INT64", shape=(-1,)))

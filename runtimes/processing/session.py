@@ -28,7 +28,7 @@ from runtimes.processing.steps import (
 )
 from runtimes.protocol import Session, Tensors
 from schemas.errors import InvalidRequest
-from schemas.rows.catalog import Pool, Processing, Softmax, Tokenise, TopClasses
+from schemas.rows.catalog import PoolTokens, Processing, Softmax, Tokenise, TopClasses
 from schemas.signature import TensorSpec
 
 
@@ -144,14 +144,14 @@ def load_before(
     return ImageDecoder(step, tensors)
 
 
-def load_after(step: Softmax | TopClasses | Pool) -> SoftmaxScores | BestClasses | PooledTokens:
+def load_after(step: Softmax | TopClasses | PoolTokens) -> SoftmaxScores | BestClasses | PooledTokens:
     """Load a step after the model; its errors describe the file that cannot be read."""
     match step:
         case Softmax():
             return SoftmaxScores()
         case TopClasses():
             return BestClasses(step)
-        case Pool():
+        case PoolTokens():
             return PooledTokens(step)
 
 

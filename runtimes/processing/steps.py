@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from runtimes.padding import Arrays
 from runtimes.processing.outputs import CLASS, EMBEDDING, LABEL, OFFSETS
 from schemas.errors import InvalidRequest, OperatorError
-from schemas.rows.catalog import DecodeImage, Pool, Tokenise, TopClasses
+from schemas.rows.catalog import DecodeImage, PoolTokens, Tokenise, TopClasses
 from schemas.signature import TensorSpec
 from schemas.tensors import DTYPES, bytes_array
 
@@ -254,7 +254,7 @@ class BestClasses:
 class PooledTokens:
     """Step that replaces the vectors of a text's tokens by one vector, as sentence encoders do."""
 
-    def __init__(self, step: Pool) -> None:
+    def __init__(self, step: PoolTokens) -> None:
         self._step = step
 
     def __call__(self, outputs: Arrays, scores: str, lengths: Lengths) -> Arrays:

@@ -64,7 +64,7 @@ class TopClasses(msgspec.Struct, frozen=True, kw_only=True, tag_field="step", ta
     """Text file with the name of one class per line; empty: classes are numbers."""
 
 
-class Pool(msgspec.Struct, frozen=True, kw_only=True, tag_field="step", tag="pool", forbid_unknown_fields=True):
+class PoolTokens(msgspec.Struct, frozen=True, kw_only=True, tag_field="step", tag="pool", forbid_unknown_fields=True):
     """Replace vectors of tokens by one vector of the text, the output `sentence_embedding`."""
 
     mode: Literal["mean", "cls", "last"] = "mean"
@@ -78,7 +78,7 @@ class Processing(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
 
     before: Tokenise | DecodeImage
     """Step that makes the model's tensors from the only BYTES input that clients send."""
-    after: tuple[Softmax | TopClasses | Pool, ...] = ()
+    after: tuple[Softmax | TopClasses | PoolTokens, ...] = ()
     """Steps on the output with the scores, in order."""
     tensors: tuple[TensorSpec, ...] = ()
     """Inputs of the model itself, found at registration."""

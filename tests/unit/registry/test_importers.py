@@ -21,7 +21,7 @@ from registry.request import Registration
 from runtimes.catalog import find_runtime
 from runtimes.protocol import LoadOptions
 from schemas.errors import InvalidRequest, OperatorError
-from schemas.rows.catalog import DecodeImage, Pool, Tokenise, TopClasses
+from schemas.rows.catalog import DecodeImage, PoolTokens, Tokenise, TopClasses
 from tests.model_files import WEIGHTS, openvino_files
 
 MakeModel = Callable[..., Path]
@@ -164,7 +164,7 @@ def test_import_reads_pooling_of_sentence_encoder(
     found = _import(hugging_face, tmp_path)
     assert found.measure == "cosine"
     assert found.processing is not None
-    assert found.processing.after == (Pool(mode=pool, normalise="Normalize" in kinds),)
+    assert found.processing.after == (PoolTokens(mode=pool, normalise="Normalize" in kinds),)
     assert isinstance(found.processing.before, Tokenise)
     assert found.processing.before.max_tokens == 40
 
@@ -194,7 +194,7 @@ def test_import_does_not_pool_exported_sentence_encoder(
     _modules(hugging_face, "Transformer", "Pooling", pooling_mode_mean_tokens=True)
     found = _import(hugging_face, tmp_path)
     assert found.processing is not None
-    assert not any(isinstance(step, Pool) for step in found.processing.after)
+    assert not any(isinstance(step, PoolTokens) for step in found.processing.after)
 
 
 def test_import_serves_encoder_of_encoder_and_decoder(hugging_face: Path, tmp_path: Path) -> None:

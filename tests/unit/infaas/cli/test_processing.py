@@ -6,7 +6,7 @@ import pytest
 
 from infaas.cli.processing import declared_processing, plain_inputs, read_processing
 from schemas.errors import InvalidRequest
-from schemas.rows.catalog import DecodeImage, Pool, Processing, Softmax, Tokenise, TopClasses
+from schemas.rows.catalog import DecodeImage, PoolTokens, Processing, Softmax, Tokenise, TopClasses
 from schemas.signature import TensorSpec
 
 TEXT = (TensorSpec(name="text", datatype="BYTES", shape=(-1,)),)
@@ -40,9 +40,10 @@ def test_declared_processing_refuses_contradicting_flags(tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize(
-    ("flag", "pool"), [("mean", Pool()), ("cls:l2", Pool(mode="cls", normalise=True)), ("last", Pool(mode="last"))]
+    ("flag", "pool"),
+    [("mean", PoolTokens()), ("cls:l2", PoolTokens(mode="cls", normalise=True)), ("last", PoolTokens(mode="last"))],
 )
-def test_declared_processing_reads_pooling(tmp_path: Path, flag: str, pool: Pool) -> None:
+def test_declared_processing_reads_pooling(tmp_path: Path, flag: str, pool: PoolTokens) -> None:
     found = declared_processing(tmp_path, None, None, None, None, flag)
     assert found is not None
     assert found.after == (pool,)

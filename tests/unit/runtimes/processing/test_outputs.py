@@ -4,7 +4,7 @@ import pytest
 
 from runtimes.processing.outputs import processed_outputs, with_token_axis
 from schemas.errors import InvalidRequest
-from schemas.rows.catalog import Pool, Processing, Softmax, Tokenise, TopClasses
+from schemas.rows.catalog import PoolTokens, Processing, Softmax, Tokenise, TopClasses
 from schemas.signature import TensorSpec
 
 TOKENS = TensorSpec(name="logits", datatype="FP32", shape=(-1, -1, 3), axes=("", "sequence", ""))
@@ -12,7 +12,7 @@ TEXT = TensorSpec(name="logits", datatype="FP32", shape=(-1, 3))
 BEFORE = Tokenise(tokenizer="tokenizer.json")
 
 
-def _outputs(spec: TensorSpec, *after: Softmax | TopClasses | Pool) -> dict[str, tuple[int, ...]]:
+def _outputs(spec: TensorSpec, *after: Softmax | TopClasses | PoolTokens) -> dict[str, tuple[int, ...]]:
     found = processed_outputs(Processing(before=BEFORE, after=after), [spec], "logits")
     return {one.name: one.shape for one in found}
 
@@ -23,20 +23,20 @@ def test_processed_outputs_add_lengths_to_sequences() -> None:
     assert _outputs(TOKENS, TopClasses(count=2)) == {"logits": (-1, -1, 3), "class": (-1, -1, 2), "lengths": (-1,)}
     labelled = _outputs(TOKENS, Softmax(), TopClasses(labels="names"))
     assert labelled == {"logits": (-1, -1, 3), "label": (-1, -1, 1), "lengths": (-1,), "offsets": (-1, -1, 2)}
-    assert _outputs(TOKENS, Pool()) == {"sentence_embedding": (-1, 3)}
+    assert _outputs(TOKENS, PoolTokens()) == {"sentence_embedding": (-1, 3)}
 
 
 @pytest.mark.parametrize(
     ("spec", "after", "said"),
     [
-        (TEXT, (Pool(),), r"pooling needs vectors of tokens.*'logits' is FP32 \[-1, 3\]"),
-        (TOKENS, (Pool(), Softmax()), "no step may follow the pooling"),
+        (TEXT, (PoolTokens(),), r"pooling needs vectors of tokens.*'logits' is FP32 \[-1, 3\]"),
+        (TOKENS, (PoolTokens(), Softmax()), "no step may follow the pooling"),
         (TensorSpec(name="logits", datatype="FP32", shape=(-1, 2, 3)), (Softmax(),), r"need FP32 scores of the shape"),
         (TEXT, (TopClasses(count=4),), "4 best classes are requested, but the model has 3"),
     ],
 )
 def test_processed_outputs_refuse_unsuitable_steps(
-    spec: TensorSpec, after: tuple[Softmax | TopClasses | Pool, ...], said: str
+    spec: TensorSpec, after: tuple[Softmax | TopClasses | PoolTokens, ...], said: str
 ) -> None:
     with pytest.raises(InvalidRequest, match=said):
         _outputs(spec, *after)

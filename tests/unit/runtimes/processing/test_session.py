@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from runtimes.catalog import find_runtime
 from runtimes.processing.session import ProcessedSession, RefusedRows
 from runtimes.protocol import LoadOptions, Session, Tensors
-from schemas.rows.catalog import Pool, Processing, Softmax, Tokenise, TopClasses
+from schemas.rows.catalog import PoolTokens, Processing, Softmax, Tokenise, TopClasses
 from schemas.signature import TensorSpec
 from tests.processing_files import text_model, token_model, token_vectors, write_tokenizer
 
@@ -80,7 +80,7 @@ RETURNED = (
 )
 
 
-def encoder(tmp_path: Path, *after: TopClasses | Pool) -> ProcessedSession:
+def encoder(tmp_path: Path, *after: TopClasses | PoolTokens) -> ProcessedSession:
     """Load a model that answers each token, with processing."""
     session = find_runtime("onnx").load(token_model(tmp_path / "t.onnx"), "cpu", LoadOptions(precision="fp32"))
     step = Tokenise(tokenizer=str(write_tokenizer(tmp_path / "tokenizer.json")), max_tokens=64)
@@ -120,7 +120,7 @@ def test_processed_session_labels_tokens_with_offsets(tmp_path: Path) -> None:
 
 
 def test_processed_session_pools_real_tokens(tmp_path: Path) -> None:
-    found = encoder(tmp_path, Pool(mode="mean", normalise=True)).infer(texts(*TEXTS))
+    found = encoder(tmp_path, PoolTokens(mode="mean", normalise=True)).infer(texts(*TEXTS))
     assert set(found) == {"sentence_embedding", "pooler_output"}
     means = np.array([token_vectors(text).mean(axis=0) for text in TEXTS])
     wanted = means / np.linalg.norm(means, axis=1, keepdims=True)

@@ -16,7 +16,7 @@ from runtimes.processing.steps import (
     read_class_names,
 )
 from schemas.errors import InvalidRequest, OperatorError
-from schemas.rows.catalog import DecodeImage, Pool, Tokenise, TopClasses
+from schemas.rows.catalog import DecodeImage, PoolTokens, Tokenise, TopClasses
 from schemas.signature import TensorSpec
 from tests.processing_files import encoded_image, write_tokenizer
 
@@ -163,10 +163,10 @@ def test_softmax_and_best_classes_convert_scores(tmp_path: Path) -> None:
 )
 def test_pooled_tokens_ignore_padding(mode: Literal["mean", "cls", "last"], wanted: list[list[float]]) -> None:
     tokens = np.array([[[1, 2], [3, 4]], [[5, 6], [1e9, 1e9]]], np.float32)
-    found = PooledTokens(Pool(mode=mode))({"hidden": tokens, "other": tokens}, "hidden", np.array([2, 1]))
+    found = PooledTokens(PoolTokens(mode=mode))({"hidden": tokens, "other": tokens}, "hidden", np.array([2, 1]))
     assert set(found) == {"sentence_embedding", "other"}
     assert found["sentence_embedding"].tolist() == wanted
-    scaled = PooledTokens(Pool(mode=mode, normalise=True))({"hidden": tokens}, "hidden", np.array([2, 1]))
+    scaled = PooledTokens(PoolTokens(mode=mode, normalise=True))({"hidden": tokens}, "hidden", np.array([2, 1]))
     np.testing.assert_allclose(np.linalg.norm(scaled["sentence_embedding"], axis=1), 1.0, rtol=1e-6)
 
 
