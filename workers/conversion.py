@@ -44,13 +44,12 @@ def parameter_values(specs: Sequence[TensorSpec], request: InferRequest) -> dict
     Raises:
         InvalidRequest: an input has several values, or a parameter is no number.
     """
+    parameters = [spec for spec in specs if spec.parameter]
+    if not parameters:
+        return {}
     others = [request.inputs[spec.name] for spec in specs if not spec.parameter and spec.name in request.inputs]
     rows = max((len(array) for array in others if array.ndim), default=1)
-    return {
-        spec.name: np.full(rows, _one_value(spec, request), _dtype_of_value(spec, request))
-        for spec in specs
-        if spec.parameter
-    }
+    return {spec.name: np.full(rows, _one_value(spec, request), _dtype_of_value(spec, request)) for spec in parameters}
 
 
 def _one_value(spec: TensorSpec, request: InferRequest) -> Any:

@@ -115,7 +115,7 @@ class ProcessedSession:
         added = {LENGTHS: lengths, OFFSETS: offsets}
         outputs |= {spec.name: array for spec in self.outputs if (array := added.get(spec.name)) is not None}
         for spec in self.outputs:
-            if SEQUENCE in spec.sequences:
+            if SEQUENCE in spec.axes and spec.name in outputs:
                 outputs[spec.name] = _blanked(outputs[spec.name], lengths, spec.sequences[SEQUENCE])
         return outputs
 

@@ -26,7 +26,6 @@ TYPES: Final = "token_type_ids"
 POSITIONS: Final = "position_ids"
 _BYTES_A_TOKEN: Final = 64
 """Bytes per allowed token above which a text is rejected, or cut, without tokenising it."""
-_NO_PAST: Final = "text-generation, feature-extraction"
 _PADDING: Final = ("[PAD]", "<pad>", "<|endoftext|>")
 
 
@@ -94,8 +93,8 @@ def _not_of_texts(taken: Sequence[str]) -> str:
         f"{', '.join(taken)}"
     )
     if any("past" in name or "cache" in name for name in taken):
-        return f"{text}: it generates step by step, export it without past key values (for optimum: --task {_NO_PAST})"
-    return f"{text}: without --tokenizer, clients can send these tensors"
+        return f"{text}: it generates step by step, export it without past key values (optimum: --task text-generation)"
+    return f"{text}: register the model's file without a tokenizer, and clients send these tensors"
 
 
 def _load(file: Path) -> Any:

@@ -92,9 +92,8 @@ def decode_query(
             f"header {h.BATCH} declares {query.claimed} inputs, but the query has {query.batch}: send their number (1 "
             "if the header is absent)"
         )
-    known = [spec.name for spec in model.outputs]
     for output in request.outputs:
-        if output.name not in known:
+        if output.name not in (known := [spec.name for spec in model.outputs]):
             raise InvalidRequest(f"no output {output.name[:80]!r}; there are {', '.join(known)}")
     query.request = request
     query.signature = model.outputs
@@ -121,10 +120,12 @@ def batch_key(model: ServableModel, inputs: Mapping[str, NDArray[Any]]) -> Hasha
             return None
         (values,) = inputs.values()
         return size_bucket(max(map(len, values.flat)) // _BYTES_A_TOKEN + 1)
-    values = tuple(inputs[spec.name].flat[0].item() for spec in model.inputs if spec.parameter)
     if model.variant.mixes_lengths:
+        values = [inputs[spec.name].flat[0].item() for spec in model.inputs if spec.parameter]
         return size_bucket(row_size(inputs)), *values
-    return *(inputs[spec.name].shape[1:] for spec in model.inputs), *values
+    return tuple(
+        inputs[spec.name].flat[0].item() if spec.parameter else inputs[spec.name].shape[1:] for spec in model.inputs
+    )
 
 
 def _latency_ms(query: PendingQuery, deadline_ms: float | None, offset_ms: float) -> float | None:
@@ -178,15 +179,19 @@ def unstack(parts: list[QueryPart], outputs: Mapping[str, NDArray[Any]], model: 
     """
     outputs = one_for_each(sum(part.inputs for part in parts), outputs)
     found: list[Arrays] = []
-    start = 0
+    start, cuts = 0, len(parts) > 1 and any(spec.axes for spec in model.outputs)
     for part in parts:
         own = rows(outputs, start, part.inputs)
-        sizes = axis_sizes(model.inputs, part.tensors)
-        if LENGTHS in own and model.processing is not None:
-            sizes[SEQUENCE] = int(own[LENGTHS].max())
-        found.append(cut_to(own, model.outputs, sizes))
+        found.append(_without_padding(own, part, model) if cuts else own)
         start += part.inputs
     return found
+
+
+def _without_padding(outputs: Arrays, part: QueryPart, model: ServableModel) -> Arrays:
+    sizes = axis_sizes(model.inputs, part.tensors)
+    if LENGTHS in outputs and model.processing is not None:
+        sizes[SEQUENCE] = int(outputs[LENGTHS].max())
+    return cut_to(outputs, model.outputs, sizes)
 
 
 def encode_result(query: PendingQuery, variant: str, worker: str, *, late: bool = False) -> Message:
