@@ -91,7 +91,9 @@ class InspectModel(msgspec.Struct, frozen=True, tag=True):
             make_safe(self.file, file, [output.name for output in signature.outputs])
         parameters = adaptation.parameters if adaptation is not None else ()
         own = with_axes(signature.with_parameters(parameters), file, self.source_format)
-        scores = own.output(self.output, per_token=self._is_per_token)
+        pools = self._pools_tokens
+        named = None if pools and self.output == EMBEDDING else self.output  # the task's measured output is pooled
+        scores = own.output(named, per_token=pools)
         signature = own if self.processing is None else processed_signature(own, self.processing, scores)
         outputs = signature.outputs
         if self.task is not None:
@@ -100,13 +102,13 @@ class InspectModel(msgspec.Struct, frozen=True, tag=True):
         notes, classes = (adaptation.notes, adaptation.classes) if adaptation is not None else ((), ())
         if alone and adaptation is None:
             notes = (ALONE,)
-        measured = signature.output(EMBEDDING if self._is_per_token else scores.name)
+        measured = signature.output(EMBEDDING if pools else scores.name)
         return Inspection(
             file, signature, outputs, measured, own.inputs, own.outputs, scores.name, notes, classes, alone
         )
 
     @property
-    def _is_per_token(self) -> bool:
+    def _pools_tokens(self) -> bool:
         steps = self.processing.after if self.processing is not None else ()
         return any(isinstance(step, PoolTokens) for step in steps)
 

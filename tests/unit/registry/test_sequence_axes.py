@@ -12,7 +12,7 @@ from registry.pipeline.inspection import InspectModel, read_signature
 from registry.pipeline.sequence_axes import with_axes
 from registry.pipeline.source_format import SourceFormat
 from registry.signature import Signature
-from schemas.rows.catalog import Processing, Tokenise
+from schemas.rows.catalog import PoolTokens, Processing, Tokenise
 from tests.model_files import openvino_files
 from tests.processing_files import token_model, write_tokenizer
 
@@ -88,3 +88,14 @@ def test_inspection_describes_outputs_of_texts(tmp_path: Path) -> None:
         ("last_hidden_state", (-1, -1, 3)), ("pooler_output", (-1, 3)), ("lengths", (-1,)),
     ]  # fmt: skip
     assert np.array(found.signature.outputs[0].axes).tolist() == ["", "sequence", ""]
+
+
+@pytest.mark.parametrize("output", [None, "last_hidden_state", "sentence_embedding"])
+def test_inspection_measures_pooled_output_of_texts(tmp_path: Path, output: str | None) -> None:
+    """A further model of the task is inspected with the name of the task's measured output."""
+    step = Tokenise(tokenizer=str(write_tokenizer(tmp_path / "t.json")))
+    processing = Processing(before=step, after=(PoolTokens(),))
+    model = token_model(tmp_path / "m.onnx")
+    found = InspectModel(model, SourceFormat.ONNX, None, output, tmp_path / "copy", processing).run()
+    assert (found.scores, found.measured.name) == ("last_hidden_state", "sentence_embedding")
+    assert [spec.name for spec in found.signature.outputs] == ["pooler_output", "sentence_embedding"]
