@@ -91,7 +91,8 @@ WIDE = {"initializer_range": 0.5, "vocab_size": len(WORDS), "pad_token_id": 0}
 BERT = WIDE | SMALL | {"max_position_embeddings": 64}
 GPT2 = WIDE | {"n_embd": 16, "n_layer": 1, "n_head": 2, "n_positions": 64, "bos_token_id": 1, "eos_token_id": 1}
 T5 = WIDE | {"d_model": 16, "d_kv": 8, "d_ff": 32, "num_layers": 1, "num_heads": 2, "decoder_start_token_id": 0}
-TAGS = {"id2label": {0: "O", 1: "PER", 2: "LOC"}, "label2id": {"O": 0, "PER": 1, "LOC": 2}}
+NAMES = ("O", "PER", "LOC")
+TAGS = {"id2label": dict(enumerate(NAMES)), "label2id": {name: number for number, name in enumerate(NAMES)}}
 
 
 def _made(folder: Path, name: str, config: str, **settings: Any) -> Any:
@@ -146,7 +147,7 @@ async def test_outputs_of_tokens_equal_those_of_texts_alone(
         np.testing.assert_allclose(found[output][row, : len(wanted)], wanted, atol=1e-4)
         assert not found[output][row, len(wanted) :].any()
         if name == "BertForTokenClassification":
-            names = [TAGS["id2label"][number].encode() for number in wanted.argmax(axis=1)]
+            names = [NAMES[number].encode() for number in wanted.argmax(axis=1)]
             assert found["label"][row, : len(wanted), 0].tolist() == names
 
 

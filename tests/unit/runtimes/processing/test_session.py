@@ -103,7 +103,7 @@ def test_processed_session_pads_sequences_of_texts(tmp_path: Path, mixes: bool) 
         real = lengths[index]
         np.testing.assert_allclose(hidden[index, :real], token_vectors(text), rtol=1e-5)
         assert not hidden[index, real:].any()
-        alone = session.infer(texts(text))["last_hidden_state"]
+        alone: NDArray[Any] = session.infer(texts(text))["last_hidden_state"]
         np.testing.assert_allclose(alone, hidden[index : index + 1, :real], rtol=1e-5)
 
 
@@ -124,7 +124,8 @@ def test_processed_session_pools_real_tokens(tmp_path: Path) -> None:
     assert set(found) == {"sentence_embedding", "pooler_output"}
     means = np.array([token_vectors(text).mean(axis=0) for text in TEXTS])
     wanted = means / np.linalg.norm(means, axis=1, keepdims=True)
-    np.testing.assert_allclose(found["sentence_embedding"], wanted, rtol=1e-5)
+    vectors: NDArray[Any] = found["sentence_embedding"]
+    np.testing.assert_allclose(vectors, wanted, rtol=1e-5)
 
 
 def test_processed_session_names_output_of_unknown_shape(tmp_path: Path) -> None:
