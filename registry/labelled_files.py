@@ -101,6 +101,8 @@ def read_rows(source: Path, inputs: Sequence[TensorSpec], limit: int) -> FileRow
 def converted(array: NDArray[Any], spec: TensorSpec, where: str) -> NDArray[Any]:
     """Return an array in the input's datatype; raises `InvalidRequest` if its shape or kind of number does not fit."""
     wanted = dtype_of(spec.datatype, spec.name)
+    if spec.parameter and array.size and (array != array.flat[0]).any():
+        raise InvalidRequest(f"{where}: {spec.name!r} must have one value, since a query has one")
     if not fits(array.shape, spec.shape):
         raise InvalidRequest(
             f"{where}: array {spec.name!r} has the shape {list(array.shape)}, the model takes {list(spec.shape)}"
@@ -125,6 +127,10 @@ def _read_arrays(file: Path, inputs: Sequence[TensorSpec]) -> FileRows:
     for spec in inputs:
         if spec.name not in arrays:
             raise InvalidRequest(f"{file.name} has no array {spec.name!r}; it has {', '.join(arrays) or 'none'}")
+    for spec in inputs:
+        if spec.parameter and arrays[spec.name].size == 1:
+            others = [len(arrays[one.name]) for one in inputs if not one.parameter and arrays[one.name].ndim]
+            arrays[spec.name] = np.repeat(arrays[spec.name].reshape(-1), max(others, default=1))
     return FileRows({spec.name: converted(arrays[spec.name], spec, file.name) for spec in inputs}, arrays.get(LABEL))
 
 

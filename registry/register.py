@@ -33,7 +33,7 @@ from registry.artifacts import ArtifactStore
 from registry.catalog_writer import CatalogWriter
 from registry.comparison import LEAST_GAIN, best_gain
 from registry.pipeline.generation import GenerateVariant
-from registry.pipeline.inspection import Inspection, InspectModel, labels_of, model_tensors
+from registry.pipeline.inspection import Inspection, InspectModel, labels_of, model_tensors, token_outputs
 from registry.pipeline.isolation import run_step
 from registry.pipeline.measurement import Measurement
 from registry.pipeline.source_format import SourceFormat, model_sha256, source_format, weights_precision
@@ -51,7 +51,7 @@ from registry.plan import PlannedVariant, PlanVariants
 from registry.recipes import GeneratorKind, NotApplicable
 from registry.removal.unused_files import ArtifactTransaction
 from registry.request import ProgressSink, Registration
-from registry.samples import Arrays, Samples, load_arrays, read_samples, save_arrays, take_rows
+from registry.samples import Arrays, Samples, load_arrays, most_rows, read_samples, save_arrays, take_rows
 from registry.step_runner import LOCAL, CheckedOutArtifacts, Show, StepRunner, measure_variant, variant_outputs
 from registry.topics import first_partitions
 from registry.versions import by_content, find_version, made_with, take_over
@@ -167,6 +167,8 @@ class _Pipeline:
         """Processing around the model, its files as paths."""
         self._tensors: tuple[TensorSpec, ...] = ()
         """Inputs of the model itself, without processing."""
+        self._returned: tuple[TensorSpec, ...] = ()
+        """Outputs of the model itself."""
 
     async def inspect(self, form: SourceFormat, sha256: str, options: dict[str, str]) -> _Model:
         """Check the file against its task, and prepare the samples."""
@@ -187,9 +189,12 @@ class _Pipeline:
         self._tensors = found.tensors
         if request.processing is not None:
             tensors = tuple(replace(spec, longest=None) for spec in found.tensors)  # the architecture holds `longest`
-            self._processing = replace(request.processing, tensors=tensors, scores=found.measured.name)
+            returned = token_outputs(found.tensors, found.returned)
+            self._processing = replace(request.processing, tensors=tensors, returned=returned, scores=found.scores)
+        self._returned = found.returned
         architecture = replace(architecture, inputs=found.tensors)
         samples = await asyncio.to_thread(self._prepare_samples, found)
+        found = replace(found, signature=found.signature.with_defaults(samples.inputs))
         judgement = judge(request, task, found, samples, self._steps.note)
         return _Model(architecture, task or new_task(request, found, samples, judgement), found, samples, judgement)
 
@@ -242,7 +247,7 @@ class _Pipeline:
             request.validation,
             request.calibration,
             found.measured,
-            request.accuracy_samples,
+            min(request.accuracy_samples, most_rows(found.returned)),
             measure=task.measure if task else request.measure,
             classes=(task and task.classes) or request.classes or found.classes or labels_of(request.processing),
         )
@@ -328,7 +333,7 @@ class _Pipeline:
         return await measure_variant(
             variant, self._artifacts, self._runner, self._steps.aside, threads=planned.threads,
             samples=self._file("samples"), outputs=self._file("outputs"), single_outputs=single_outputs,
-            processing=self._processing, tensors=self._tensors,
+            processing=self._processing, tensors=self._tensors, returned=self._returned,
         )  # fmt: skip
 
     def _file(self, name: str) -> Path:

@@ -5,6 +5,7 @@ Labelled rows are split into two disjoint parts, the same at each run: of a fixe
 """
 
 from collections.abc import Iterator, Sequence
+from math import prod
 from pathlib import Path
 from typing import Any, Final
 
@@ -23,6 +24,10 @@ _CALIBRATION_ROWS: Final = 128
 _CALIBRATION_SHARE: Final = 0.1
 _SYNTHETIC_ROWS: Final = 64
 _SEED: Final = 0
+_MOST_NUMBERS: Final = 1 << 27
+"""Numbers of the outputs that are compared; half a gigabyte in FP32."""
+_USUAL_LENGTH: Final = 128
+_FEWEST_ROWS: Final = 16
 _LENGTHS: Final = "lengths of "
 _CONTENT: Final = "content of "
 
@@ -115,6 +120,15 @@ def _order(count: int) -> NDArray[Any]:
     return np.random.default_rng(_SEED).permutation(count)
 
 
+def most_rows(outputs: Sequence[TensorSpec]) -> int:
+    """Return the number of rows whose outputs are compared at most, since all are held in memory.
+
+    Outputs along a sequence are large: the logits of 50,000 words are 25 MB for a text of 128 tokens.
+    """
+    row = sum(prod(size if size >= 0 else _USUAL_LENGTH for size in spec.shape[1:]) for spec in outputs)
+    return max(_MOST_NUMBERS // max(row, 1), _FEWEST_ROWS)
+
+
 def save_arrays(file: Path, arrays: Arrays) -> None:
     """Write arrays for another process; BYTES are stored as lengths and content, so that no pickle is needed.
 
@@ -182,6 +196,11 @@ def synthetic_inputs(inputs: Sequence[TensorSpec]) -> Arrays:
     random = np.random.default_rng(_SEED)
     arrays: Arrays = {}
     for spec in inputs:
+        if spec.parameter:
+            raise InvalidRequest(
+                f"input {spec.name!r} is a scalar without a default value: give inputs by --calibration, in an .npz "
+                f"that holds {spec.name!r}, too"
+            )
         shape, dtype = (_SYNTHETIC_ROWS, *spec.shape[1:]), dtype_of(spec.datatype, spec.name)
         if min(shape) < 0 or dtype.kind not in "fiub":
             raise InvalidRequest(

@@ -9,12 +9,13 @@ Rules:
 * A model has exactly the outputs that the task promises.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 import msgspec
 import numpy as np
 from msgspec.structs import replace
+from numpy.typing import NDArray
 
 from schemas.errors import InvalidRequest
 from schemas.rows.catalog import Task, TensorSpec
@@ -50,8 +51,22 @@ class Signature(msgspec.Struct, frozen=True, kw_only=True):
         inputs, outputs = map(tuple, free)
         return replace(self, inputs=inputs, outputs=outputs)
 
-    def output(self, name: str | None) -> TensorSpec:
-        """Return the output that is measured: the named, the only, or the only scores; raises `InvalidRequest`."""
+    def with_parameters(self, names: Sequence[str]) -> "Signature":
+        """Return the signature with the inputs `names` as parameters, which have one value for a query."""
+        return replace(self, inputs=tuple(replace(spec, parameter=spec.name in names) for spec in self.inputs))
+
+    def with_defaults(self, rows: Mapping[str, NDArray[Any]]) -> "Signature":
+        """Return the signature with the parameters' values in these rows as their defaults."""
+        inputs = tuple(
+            replace(spec, default=rows[spec.name].flat[0].item()) if spec.parameter else spec for spec in self.inputs
+        )
+        return replace(self, inputs=inputs)
+
+    def output(self, name: str | None, *, per_token: bool = False) -> TensorSpec:
+        """Return the output that is measured: the named, the only, or the only scores; raises `InvalidRequest`.
+
+        With `per_token`, it is the only output of the shape [batch, tokens, numbers], which is to be pooled.
+        """
         names = ", ".join(output.name for output in self.outputs)
         if name is not None:
             found = [output for output in self.outputs if output.name == name]
@@ -60,9 +75,9 @@ class Signature(msgspec.Struct, frozen=True, kw_only=True):
             return found[0]
         if len(self.outputs) == 1:
             return self.outputs[0]
-        likely = [output for output in self.outputs if output.name in _SCORES] or [
-            output for output in self.outputs if output.datatype.startswith("FP") and len(output.shape) == 2
-        ]
+        rank = 3 if per_token else 2
+        floats = [output for output in self.outputs if output.datatype.startswith("FP") and len(output.shape) == rank]
+        likely = [output for output in self.outputs if output.name in _SCORES and not per_token] or floats
         if len(likely) != 1:
             raise InvalidRequest(f"the model has several outputs ({names}): choose the measured one by --output")
         return likely[0]
@@ -129,11 +144,14 @@ def fits(shape: Sequence[int], wanted: Sequence[int]) -> bool:
 
 def _check_batch(kind: str, spec: TensorSpec) -> None:
     if not spec.shape:
-        raise InvalidRequest(f"{kind} {spec.name!r} is a scalar; its first dimension must be the batch")
+        raise InvalidRequest(
+            f"{kind} {spec.name!r} is a scalar, which only ONNX models may have: export the model to ONNX"
+        )
     if spec.shape[0] != VARIABLE:
         raise InvalidRequest(
             f"{kind} {spec.name!r} has the shape {_shown(spec.shape)}: the first dimension is the batch and must be "
-            "variable; set the batch's dimension by --batch-axis, or export the model with a dynamic batch dimension"
+            "variable; set the batch's dimension by --batch-axis (of ONNX; `none` if the model has no batch), or "
+            "export the model with a dynamic batch dimension"
         )
 
 

@@ -103,7 +103,8 @@ LOCAL: Final = LocalSteps()
 
 async def measure_variant(
     variant: Variant, artifacts: ArtifactStore, runner: StepRunner, show: Show, *, threads: int, samples: Path,
-    outputs: Path, processing: Processing | None, tensors: tuple[TensorSpec, ...], single_outputs: Path | None = None,
+    outputs: Path, processing: Processing | None, tensors: tuple[TensorSpec, ...],
+    returned: tuple[TensorSpec, ...] = (), single_outputs: Path | None = None,
 ) -> tuple[Measurement, Arrays]:  # fmt: skip
     """Return the measurement of a variant, and its outputs for all samples; see `MeasureVariant` for the files."""
     async with CheckedOutArtifacts(artifacts) as held:
@@ -117,6 +118,7 @@ async def measure_variant(
             single_outputs=single_outputs,
             processing=processing,
             tensors=tensors,
+            returned=returned,
         )
         measurement = await runner.run(step, Measurement, show)
     return measurement, await asyncio.to_thread(load_arrays, outputs)

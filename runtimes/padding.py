@@ -1,8 +1,9 @@
 """Inputs of different lengths in one batch: grouping by length, and padding. Pure.
 
 The shorter inputs of a batch take as long as the longest, so only inputs of about the same length share one. Padding is
-zeros, or the tokenizer's padding id; if the model takes a mask, it marks the padding. Registration tests that a model's
-answers do not depend on padding (`registry/pipeline/measurement.py`).
+zeros, or the tokenizer's padding id; if the model takes a mask, it marks the padding. Outputs along a padded axis are
+cut to the length of each input again. Registration tests that a model's answers do not depend on padding
+(`registry/pipeline/measurement.py`).
 """
 
 from collections.abc import Mapping, Sequence
@@ -13,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from runtimes.protocol import Tensors
+from schemas.signature import TensorSpec
 
 FACTOR: Final = 2.0
 """Largest factor by which padding may extend an input."""
@@ -49,6 +51,49 @@ def stack_padded(rows: Sequence[Tensors], fill: Mapping[str, int] | None = None)
     return {name: _stacked([row[name] for row in rows], (fill or {}).get(name, 0)) for name in rows[0]}
 
 
+def join_rows(parts: Sequence[Tensors], specs: Sequence[TensorSpec]) -> Arrays:
+    """Join outputs, by row; sequences are padded at their end to the longest, by zeros or empty texts.
+
+    Raises:
+        ValueError: the shapes of another output differ.
+    """
+    if len(parts) == 1:
+        return dict(parts[0])
+    sequences = {spec.name: set(spec.sequences.values()) for spec in specs}
+    joined: Arrays = {}
+    for name in parts[0]:
+        arrays = [part[name] for part in parts]
+        others = {
+            tuple(size for axis, size in enumerate(array.shape) if axis and axis not in sequences.get(name, ()))
+            for array in arrays
+        }
+        if len(others) > 1:
+            shown = " and ".join(str(list(array.shape[1:])) for array in arrays[:2])
+            raise ValueError(f"the shape of output {name!r} depends on the input ({shown}): send one input in a query")
+        joined[name] = _stacked(arrays, b"" if arrays[0].dtype.kind == "O" else 0)
+    return joined
+
+
+def axis_sizes(specs: Sequence[TensorSpec], tensors: Tensors) -> dict[str, int]:
+    """Return the sizes of the named axes of some tensors."""
+    return {
+        name: tensors[spec.name].shape[axis]
+        for spec in specs
+        if spec.name in tensors
+        for name, axis in spec.sequences.items()
+    }
+
+
+def cut_to(outputs: Tensors, specs: Sequence[TensorSpec], sizes: Mapping[str, int]) -> Arrays:
+    """Return the outputs with their named axes cut to these sizes, which takes off padding; other axes stay."""
+    cut = dict(outputs)
+    for spec in specs:
+        for name, axis in spec.sequences.items():
+            if spec.name in cut and name in sizes:
+                cut[spec.name] = cut[spec.name][(*[slice(None)] * axis, slice(sizes[name]))]
+    return cut
+
+
 def pad_to(row: Tensors, factor: float, variable: Mapping[str, Sequence[int]], fill: Mapping[str, int]) -> Arrays:
     """Pad the `variable` axes of an input, by tensor name, to `factor` times their length."""
     padded: Arrays = {}
@@ -61,7 +106,7 @@ def pad_to(row: Tensors, factor: float, variable: Mapping[str, Sequence[int]], f
     return padded
 
 
-def _stacked(arrays: Sequence[NDArray[Any]], fill: int) -> NDArray[Any]:
+def _stacked(arrays: Sequence[NDArray[Any]], fill: int | bytes) -> NDArray[Any]:
     shapes = {array.shape[1:] for array in arrays}
     if len(shapes) == 1:
         return np.concatenate(arrays)

@@ -87,9 +87,8 @@ class RequestHead(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
 
     @property
     def batch(self) -> int:
-        """Number of inputs in the request: the first dimension of the first tensor."""
-        shape = self.inputs[0].shape
-        return shape[0] if shape else 1
+        """Number of inputs in the request: the first dimension of the first tensor that is no scalar."""
+        return next((tensor.shape[0] for tensor in self.inputs if tensor.shape), 1)
 
 
 class ResponseHead(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):

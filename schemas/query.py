@@ -291,7 +291,8 @@ def most_inputs(specs: tuple[TensorSpec, ...], fields: Mapping[str, str], size: 
 
 @lru_cache(maxsize=1024)
 def _least_bytes(specs: tuple[TensorSpec, ...]) -> int:
-    return max(sum(_elements(spec) * (_LEAST_TEXT if spec.datatype == "BYTES" else 1) for spec in specs), 1)
+    needed = [spec for spec in specs if not spec.parameter]
+    return max(sum(_elements(spec) * (_LEAST_TEXT if spec.datatype == "BYTES" else 1) for spec in needed), 1)
 
 
 def _elements(spec: TensorSpec) -> int:

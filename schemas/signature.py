@@ -25,6 +25,18 @@ class TensorSpec(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Exclusive upper bound of integers that index a table, e.g. the size of a vocabulary; the lower bound is 0."""
     longest: int | None = None
     """Maximum length of a variable axis besides the batch, e.g. the number of positions of a language model."""
+    axes: tuple[str, ...] = ()
+    """Names of the dimensions: those of one name have one size in a query, as the length of a sequence. An empty name:
+    the size is fixed, or unlike any other. Empty: all names are."""
+    parameter: bool = False
+    """True for an input with one value for a whole query, e.g. a sampling rate; within the system it has one a row."""
+    default: int | float | None = None
+    """Value of a parameter that a query leaves out."""
+
+    @property
+    def sequences(self) -> dict[str, int]:
+        """Axes of variable length besides the batch, by their name."""
+        return {name: axis for axis, name in enumerate(self.axes) if name}
 
 
 def is_plain(content_type: str, signature: Sequence[TensorSpec]) -> bool:

@@ -60,6 +60,44 @@ def text_model(path: Path, *, masked: bool = True) -> Path:
     return path
 
 
+TOKEN_VECTORS = np.random.default_rng(5).normal(size=(len(WORDS), 3)).astype(np.float32)
+
+
+def token_model(path: Path, *, length: str = "sequence_length") -> Path:
+    """Write an encoder: `last_hidden_state`, each token's vector plus the sum of all, and `pooler_output`, the sum.
+
+    `length` names the dimension of the tokens in the outputs.
+    """
+    inputs = [
+        helper.make_tensor_value_info(name, TensorProto.INT64, ["batch_size", "sequence_length"])
+        for name in ("input_ids", "attention_mask")
+    ]
+    nodes = [
+        helper.make_node("Gather", ["table", "input_ids"], ["words"]),
+        helper.make_node("Cast", ["attention_mask"], ["mask"], to=TensorProto.FLOAT),
+        helper.make_node("Unsqueeze", ["mask", "last"], ["wide"]),
+        helper.make_node("Mul", ["words", "wide"], ["real"]),
+        helper.make_node("ReduceSum", ["real", "places"], ["sum"], keepdims=1),
+        helper.make_node("Add", ["words", "sum"], ["last_hidden_state"]),
+        helper.make_node("Squeeze", ["sum", "places"], ["pooler_output"]),
+    ]
+    constants = {"table": TOKEN_VECTORS, "last": np.array([-1]), "places": np.array([1])}
+    outputs = [
+        helper.make_tensor_value_info("last_hidden_state", TensorProto.FLOAT, ["batch_size", length, 3]),
+        helper.make_tensor_value_info("pooler_output", TensorProto.FLOAT, ["batch_size", 3]),
+    ]
+    weights = [numpy_helper.from_array(value, name) for name, value in constants.items()]
+    graph = helper.make_graph(nodes, "tokens", inputs, outputs, weights)
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9), path)
+    return path
+
+
+def token_vectors(text: str) -> NDArray[Any]:
+    """Return the hidden states that `token_model` computes for a text."""
+    words = TOKEN_VECTORS[[WORDS.index(word) if word in WORDS else 1 for word in text.split()]]
+    return words + words.sum(axis=0)
+
+
 def image_model(path: Path) -> Path:
     """Write a model of 4x4 grey images whose scores are (darkness, brightness)."""
     nodes = [

@@ -17,6 +17,7 @@ from typing import Any, Final
 import numpy as np
 
 from schemas.errors import InvalidRequest
+from schemas.oip import InferRequest
 from schemas.signature import TensorSpec
 from schemas.tensors import BF16, DTYPES, Array, bf16_of, bytes_array, datatype_of, float32_of
 
@@ -35,6 +36,40 @@ def cast_inputs(specs: Sequence[TensorSpec], inputs: Mapping[str, Array]) -> dic
         for spec in specs
         if spec.name in inputs and inputs[spec.name].dtype != DTYPES[spec.datatype]
     }
+
+
+def parameter_values(specs: Sequence[TensorSpec], request: InferRequest) -> dict[str, Array]:
+    """Return the value of each parameter for all rows of a query: of an input, of the query's parameters, or default.
+
+    Raises:
+        InvalidRequest: an input has several values, or a parameter is no number.
+    """
+    parameters = [spec for spec in specs if spec.parameter]
+    if not parameters:
+        return {}
+    others = [request.inputs[spec.name] for spec in specs if not spec.parameter and spec.name in request.inputs]
+    rows = max((len(array) for array in others if array.ndim), default=1)
+    return {spec.name: np.full(rows, _one_value(spec, request), _dtype_of_value(spec, request)) for spec in parameters}
+
+
+def _one_value(spec: TensorSpec, request: InferRequest) -> Any:
+    given = request.inputs.get(spec.name)
+    if given is None:
+        value = request.parameters.get(spec.name, spec.default)
+        if not isinstance(value, (int, float)):
+            raise InvalidRequest(f"parameter {spec.name} must be a number, not {str(value)[:40]!r}")
+        return value
+    if not given.size or (given != given.flat[0]).any():
+        raise InvalidRequest(f"input {spec.name} must have one value, since a query has one: send it with shape []")
+    return given.flat[0]
+
+
+def _dtype_of_value(spec: TensorSpec, request: InferRequest) -> np.dtype[Any]:
+    """Return the type in which a value came, which is cast as any input is."""
+    given, value = request.inputs.get(spec.name), request.parameters.get(spec.name, spec.default)
+    if given is not None:
+        return given.dtype
+    return np.dtype(np.float64 if isinstance(value, float) else np.int64)
 
 
 def _cast(spec: TensorSpec, array: Array) -> Array:

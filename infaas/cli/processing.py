@@ -10,7 +10,7 @@ import typer
 from msgspec.structs import replace
 
 from schemas.errors import InvalidRequest, OperatorError
-from schemas.rows.catalog import DecodeImage, Processing, TensorSpec, Tokenise, TopClasses
+from schemas.rows.catalog import DecodeImage, PoolTokens, Processing, TensorSpec, Tokenise, TopClasses
 from schemas.tensors import Array, bytes_array
 
 TokenizerFlag = Annotated[
@@ -24,12 +24,21 @@ ProcessingFlag = Annotated[
     Path | None,
     typer.Option(exists=True, dir_okay=False, help="A .toml or .json file of such steps; see `docs/models.md`."),
 ]
+PoolFlag = Annotated[
+    str | None,
+    typer.Option(metavar="mean|cls|last[:l2]", help="With --tokenizer: one vector a text; l2 scales it to length 1."),
+]
 TopFlag = Annotated[int | None, typer.Option(min=1, help="Add this number of best classes to the answer.")]
 _IMAGE: Final = re.compile(r"(\d+)x(\d+)(?::(grey|rgb))?")
 
 
 def declared_processing(
-    tokenizer: Path | None, image: str | None, file: Path | None, top: int | None, classes: Path | None
+    tokenizer: Path | None,
+    image: str | None,
+    file: Path | None,
+    top: int | None,
+    classes: Path | None,
+    pool: str | None = None,
 ) -> Processing | None:
     """Return the processing that the flags declare; None if they declare none.
 
@@ -40,13 +49,16 @@ def declared_processing(
     if len(given) > 1:
         raise InvalidRequest(f"--{given[0]} and --{given[1]} exclude one another: a task takes one input")
     if not given:
+        if pool is not None:
+            raise InvalidRequest("--pool needs --tokenizer: it makes one vector of the tokens of a text")
         if top is not None:
             raise InvalidRequest("--top needs --tokenizer, --image or --processing: a task of tensors returns tensors")
         return None
     if file is not None:
         processing = read_processing(file)
     elif tokenizer is not None:
-        processing = Processing(before=Tokenise(tokenizer=str(tokenizer.absolute())))
+        step = Tokenise(tokenizer=str(tokenizer.absolute()))
+        processing = Processing(before=step, after=(_pool_step(pool),) if pool is not None else ())
     else:
         processing = Processing(before=_image_step(image or ""))
     if top is None and classes is None:
@@ -95,6 +107,14 @@ def _content(value: str) -> bytes:
         if "\n" in value or len(value) > 255:  # too long for a path: a text
             return value.encode()
         raise OperatorError(f"cannot read {value}: {error.strerror or error}") from error
+
+
+def _pool_step(text: str) -> PoolTokens:
+    mode, _, scaled = text.partition(":")
+    try:
+        return msgspec.convert({"step": "pool", "mode": mode, "normalise": {"": False, "l2": True}[scaled]}, PoolTokens)
+    except (KeyError, msgspec.ValidationError):
+        raise InvalidRequest(f"--pool must be mean, cls or last, optionally with :l2, not {text!r}") from None
 
 
 def _image_step(text: str) -> DecodeImage:

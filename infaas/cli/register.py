@@ -27,7 +27,7 @@ from infaas.cli.connect import (
 )
 from infaas.cli.options import RequestOptions, with_options
 from infaas.cli.output import MEASURE_AGAIN, ProgressBar, err, show, show_json, table
-from infaas.cli.processing import ImageFlag, ProcessingFlag, TokenizerFlag, TopFlag, declared_processing
+from infaas.cli.processing import ImageFlag, PoolFlag, ProcessingFlag, TokenizerFlag, TopFlag, declared_processing
 from infaas.cli.registrations import Asked, register_anywhere, show_registered
 from infaas.cli.uploads import Uploader
 from infaas.up.optional_zoo import require_zoo
@@ -103,9 +103,13 @@ class RegisterFlags(msgspec.Struct, frozen=True, kw_only=True):
     image: ImageFlag = None
     processing: ProcessingFlag = None
     top: TopFlag = None
+    pool: PoolFlag = None
     batch_axis: Annotated[
         list[str] | None,
-        typer.Option(help="Batch axis, if not the first: AXIS, or TENSOR=AXIS; repeatable. Default: from its name."),
+        typer.Option(
+            help="Batch axis, if not the first: AXIS, or TENSOR=AXIS, repeatable; or none. Default: found by name, or "
+            "by running the model."
+        ),
     ] = None
     max_batch: Annotated[int, typer.Option(min=1, help="Maximum batch size.")] = BATCH_LIMIT
     partitions: Annotated[
@@ -182,7 +186,12 @@ def register(
         classes=read_class_names(classes) if classes else (),
         output=flags.output,
         processing=declared_processing(
-            flags.tokenizer, flags.image, flags.processing, flags.top, None if flags.processing else classes
+            flags.tokenizer,
+            flags.image,
+            flags.processing,
+            flags.top,
+            None if flags.processing else classes,
+            flags.pool,
         ),
         max_batch=flags.max_batch,
         partitions=flags.partitions,

@@ -292,8 +292,7 @@ def encode(task: str, inputs: Mapping[str, ArrayLike], options: QueryOptions) ->
     except TypeError as error:
         raise InvalidRequest(str(error)) from error
     fields = {header: h.value_text(options[name]) for name, header in _HEADERS.items() if name in options}
-    shape = next(iter(arrays.values())).shape
-    fields[h.BATCH] = str(shape[0] if shape else 1)
+    fields[h.BATCH] = str(next((array.shape[0] for array in arrays.values() if array.ndim), 1))
     latency_ms = options.get("latency_ms")
     return EncodedQuery(
         query_id,

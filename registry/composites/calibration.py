@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from registry.samples import Arrays, Samples, read_samples
 from registry.signature import Signature
+from runtimes.processing.outputs import LENGTHS
 from schemas.errors import InvalidRequest
 from schemas.registrations import CascadePoint
 from schemas.rows.catalog import Task, TensorSpec
@@ -83,7 +84,10 @@ def read_rows(task: Task, scores: TensorSpec, validation: Path, calibration: Pat
 
 def scores_of(task: Task, output: str | None) -> TensorSpec:
     """Return the output of a task that holds the scores: the named or the only one; raises `InvalidRequest`."""
-    return Signature(inputs=task.inputs, outputs=task.outputs).output(output)
+    scores = Signature(inputs=task.inputs, outputs=task.outputs).output(output)
+    if scores.sequences and any(spec.name == LENGTHS for spec in task.outputs):
+        raise InvalidRequest(f"{scores.name} answers each token, but a cascade needs one answer for each text")
+    return scores
 
 
 def cascade_curve(

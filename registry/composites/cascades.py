@@ -11,6 +11,7 @@ from tempfile import TemporaryDirectory
 from typing import Final, NamedTuple
 
 import numpy as np
+from msgspec.structs import replace
 from numpy.typing import NDArray
 
 from broker.kafka.settings import KafkaSettings
@@ -36,7 +37,7 @@ from runtimes.composite import CASCADE, CascadeDocument, ConfidenceMeasure, conf
 from schemas.errors import InvalidRequest
 from schemas.names import is_name
 from schemas.registrations import CascadePoint, RegisteredVariant
-from schemas.rows.catalog import ACCURACY, Task
+from schemas.rows.catalog import ACCURACY, Processing, Task
 from store.pool import Pool
 
 _KEPT_ROWS: Final = 8
@@ -58,10 +59,15 @@ class CascadeStages(NamedTuple):
                 f"{then.name} is no more accurate than {first.name} ({better.accuracy:.4f}, {cheap.accuracy:.4f}): "
                 "escalating to it gains nothing"
             )
-        if self.first.architecture.processing != self.then.architecture.processing:
+        if _inputs_of(self.first) != _inputs_of(self.then):
             raise InvalidRequest(
                 f"{first.name} and {then.name} process inputs differently: register both with the same processing"
             )
+
+
+def _inputs_of(stage: FoundStage) -> Processing | None:
+    processing = stage.architecture.processing
+    return processing and replace(processing, returned=())
 
 
 class CalibratedCascade(NamedTuple):

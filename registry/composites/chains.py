@@ -18,6 +18,7 @@ from tempfile import TemporaryDirectory
 from typing import Final
 
 import msgspec
+from msgspec.structs import replace
 
 from broker.kafka.settings import KafkaSettings
 from registry.artifacts import ArtifactStore
@@ -137,13 +138,14 @@ def _plan(
         access=request.access,
         publisher=request.publisher,
     )
+    processing = choices[0][0].architecture.processing
     return CompositePlan(
         request=registration,
         task=_task(request, tasks),
         source=content_of(*request.tasks, msgspec.json.encode(feeds).decode()),
         samples=samples,
         scores=_scores(request, tasks[-1]).name,
-        processing=choices[0][0].architecture.processing,
+        processing=processing and replace(processing, returned=()),  # the chain returns what its last stage does
         kept=take_rows(samples.inputs, 0, min(samples.count, _KEPT_ROWS)),
     )
 

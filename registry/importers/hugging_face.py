@@ -4,19 +4,27 @@ Weights in safetensors are no program. If `transformers` is installed, its Pytho
 ONNX (`hugging_face_weights`).
 """
 
+from mmap import ACCESS_READ, mmap
 from pathlib import Path
 from typing import Any, Final
 
 import msgspec
+from msgspec.structs import replace
 
-from registry.importers.hugging_face_weights import SAFE_SUFFIX, export_weights
-from registry.importers.imported import GRAPH_SUFFIX, ImportedModel, name_of, pack_openvino
-from registry.quality import MACRO_F1, REGRESSION
+from registry.importers.hugging_face_weights import ENCODER_ONLY, SAFE_SUFFIX, export_weights
+from registry.importers.imported import GRAPH_SUFFIX, ImportedModel, labels_file, name_of, pack_openvino
+from registry.importers.sentence_encoder import SentenceEncoder, read_modules
+from registry.quality import COSINE, MACRO_F1, REGRESSION
+from runtimes.processing.outputs import EMBEDDING
 from schemas.errors import InvalidRequest
-from schemas.rows.catalog import ACCURACY, DecodeImage, Processing, Tokenise
+from schemas.rows.catalog import ACCURACY, DecodeImage, Processing, Tokenise, TopClasses
 
-_FILES: Final = ("model.onnx", "onnx/model.onnx", "onnx/decoder_model.onnx")
+_ENCODERS: Final = ("encoder_model.onnx", "onnx/encoder_model.onnx")
+_NORMALISED: Final = ", scaled to length 1"
+_FILES: Final = ("model.onnx", "onnx/model.onnx", *_ENCODERS, "onnx/decoder_model.onnx")
 _OPENVINO: Final = "openvino_model.xml"
+_LABELLED: Final = ("", "single_label_classification")
+"""Problem types in which an input, or a token, has one class."""
 _PICKLES: Final = (".bin", ".pt", ".pth")
 _MEASURES: Final = {
     "single_label_classification": ACCURACY,
@@ -33,27 +41,58 @@ def read_hugging_face(folder: Path, target: Path) -> ImportedModel:
         InvalidRequest: the folder has no model that can be served; the message says how to proceed.
         OperatorError: the package that exports weights is not installed.
     """
-    config = _read(folder / "config.json")
-    file = _model_file(folder, config)
+    encoder = read_modules(folder)
+    own = encoder.transformer if encoder is not None else folder
+    config = _read(own / "config.json")
+    file = _model_file(folder if _has_graph(folder) else own, config)
     classes = _classes(config)
-    processing, notes = _processing(folder, config)
+    pooled = encoder is not None and not _names(file, EMBEDDING)
+    processing, notes = _processing(own, config, encoder)
     if file.suffix == GRAPH_SUFFIX:
         pack_openvino(file, target)
     elif file.suffix == SAFE_SUFFIX:
-        notes.append(export_weights(folder, config, target))
+        notes.append(export_weights(own, config, target, pooled=pooled))
+    elif config.get("is_encoder_decoder"):
+        notes.append(ENCODER_ONLY)
+    architecture = ", ".join(config.get("architectures") or []) or str(config.get("model_type", "unknown"))
+    if encoder is not None and pooled and processing is not None:
+        processing = replace(processing, after=(encoder.pool,))
+        notes.append(f"texts become vectors by {encoder.pool.mode} pooling{_NORMALISED * encoder.pool.normalise}")
     if classes:
         notes.append(f"{len(classes)} classes by config.json: {', '.join(classes[:3])}, ...")
-    architecture = ", ".join(config.get("architectures") or []) or str(config.get("model_type", "unknown"))
+        if processing is not None and "Classification" in architecture and _problem(config) in _LABELLED:
+            processing = replace(processing, after=(TopClasses(labels=_written(classes, labels_file(target))),))
     return ImportedModel(
         file=target if file.suffix in (GRAPH_SUFFIX, SAFE_SUFFIX) else file,
         name=name_of(folder),
         kind=f"a Hugging Face folder ({architecture}), of which {file.relative_to(folder)} is registered",
-        measure=_MEASURES.get(str(config.get("problem_type"))),
+        measure=COSINE if encoder is not None else _MEASURES.get(_problem(config)),
         classes=classes,
         output="logits" if "Classification" in architecture else None,
         processing=processing,
         notes=tuple(notes),
     )
+
+
+def _problem(config: dict[str, Any]) -> str:
+    return str(config.get("problem_type") or "")
+
+
+def _written(classes: tuple[str, ...], file: Path) -> str:
+    file.write_text("\n".join(classes), "utf-8")
+    return str(file.absolute())
+
+
+def _has_graph(folder: Path) -> bool:
+    return any((folder / name).is_file() for name in (*_FILES, _OPENVINO))
+
+
+def _names(file: Path, output: str) -> bool:
+    """Return true if a graph contains the name of an output; names are plain text in ONNX and OpenVINO's format."""
+    if file.suffix == SAFE_SUFFIX:
+        return False
+    with file.open("rb") as content, mmap(content.fileno(), 0, access=ACCESS_READ) as graph:
+        return graph.find(output.encode()) >= 0
 
 
 def _read(file: Path) -> dict[str, Any]:
@@ -66,7 +105,7 @@ def _read(file: Path) -> dict[str, Any]:
 def _model_file(folder: Path, config: dict[str, Any]) -> Path:
     found = [folder / name for name in _FILES if (folder / name).is_file()]
     found = found or sorted([*folder.glob("*.onnx"), *folder.glob("onnx/*.onnx")])
-    if len(found) == 1 or (found and found[0].name == "model.onnx"):
+    if len(found) == 1 or (found and found[0].name in ("model.onnx", "encoder_model.onnx")):
         return found[0]
     if found:
         names = ", ".join(str(file.relative_to(folder)) for file in found)
@@ -88,15 +127,19 @@ def _model_file(folder: Path, config: dict[str, Any]) -> Path:
 def _classes(config: dict[str, Any]) -> tuple[str, ...]:
     """Return the names of the classes, in order; empty for the default names `LABEL_0`, `LABEL_1` ..."""
     names: dict[str, Any] = config.get("id2label") or {}
-    ordered = tuple(str(names[key]) for key in sorted(names, key=int)) if all(key.isdigit() for key in names) else ()
+    known = all(key.isdigit() for key in names)
+    ordered = tuple(" ".join(str(names[key]).split()) for key in sorted(names, key=int)) if known else ()
     return () if all(name == f"LABEL_{number}" for number, name in enumerate(ordered)) else ordered
 
 
-def _processing(folder: Path, config: dict[str, Any]) -> tuple[Processing | None, list[str]]:
+def _processing(
+    folder: Path, config: dict[str, Any], encoder: SentenceEncoder | None
+) -> tuple[Processing | None, list[str]]:
     """Return the step that makes tensors of texts or images, as the folder configures it, with a note."""
     tokenizer, images = folder / "tokenizer.json", folder / "preprocessor_config.json"
     if tokenizer.is_file():
-        most = min(_MOST_TOKENS, int(config.get("max_position_embeddings") or _MOST_TOKENS))
+        limits = [config.get("max_position_embeddings"), config.get("n_positions"), encoder and encoder.max_tokens]
+        most = min([_MOST_TOKENS, *(int(limit) for limit in limits if limit)])
         step = Tokenise(tokenizer=str(tokenizer.absolute()), max_tokens=most, cut=True)
         return Processing(before=step), [f"clients send texts; tokenizer.json limits them to {most} tokens"]
     if images.is_file():

@@ -23,6 +23,9 @@ from schemas.errors import InvalidRequest, OperatorError
 
 SAFE_SUFFIX: Final = ".safetensors"
 _INDEX_SUFFIX: Final = ".index.json"
+ENCODER_ONLY: Final = "of its encoder and decoder only the encoder is served: it answers a vector for each token"
+_POOLER: Final = "pooler."
+"""Weights of the model's own pooling, which sentence encoders do not use and may lack."""
 _BATCH: Final = 2
 _LENGTH: Final = 8
 _ONE_FILE: Final = 1 << 30
@@ -37,8 +40,11 @@ class _WeightIndex(msgspec.Struct):
     """Names of files by weight."""
 
 
-def export_weights(folder: Path, config: Mapping[str, Any], target: Path) -> str:
+def export_weights(folder: Path, config: Mapping[str, Any], target: Path, *, pooled: bool = False) -> str:
     """Export the model of a folder to ONNX in FP32, at `target`; return a note about it.
+
+    A model whose tokens are `pooled` outside of it is exported without its own pooling, and of an encoder and decoder
+    only the encoder is exported.
 
     Raises:
         InvalidRequest: the class is unknown, weights are missing or outside the folder, or the export fails.
@@ -48,7 +54,7 @@ def export_weights(folder: Path, config: Mapping[str, Any], target: Path) -> str
     _check_indexes(folder)
     torch, transformers = _import("torch"), _import("transformers")
     architecture = _architecture(config, transformers)
-    model = _load(folder, getattr(transformers, architecture), torch)
+    model = _load(folder, getattr(transformers, architecture), torch, pooled=pooled)
     inputs = _inputs(model, torch, _BATCH, _LENGTH)
     outputs = [name for name, value in model(**inputs).items() if isinstance(value, torch.Tensor)]
     dynamic = {name: {axis: _AXES[axis] for axis in _variable(name)} for name in inputs}
@@ -64,7 +70,8 @@ def export_weights(folder: Path, config: Mapping[str, Any], target: Path) -> str
             f"{architecture} cannot be exported by torch {torch.__version__}: {error}".splitlines()[0]
         ) from error
     _check(target, model, outputs, torch)
-    return f"exported by transformers {transformers.__version__}'s {architecture}, with the same outputs"
+    note = f"exported by transformers {transformers.__version__}'s {architecture}, with the same outputs"
+    return f"{note}; {ENCODER_ONLY}" if config.get("is_encoder_decoder") else note
 
 
 def _check_files(folder: Path, config: Mapping[str, Any]) -> None:
@@ -114,12 +121,10 @@ def _architecture(config: Mapping[str, Any], transformers: Any) -> str:
             f"{name} is not a class of transformers {transformers.__version__}, and code in model folders is not "
             "executed: if you trust it, export the model, and register the ONNX file"
         )
-    if config.get("is_encoder_decoder"):
-        raise InvalidRequest(f"{name} generates step by step, which tasks do not support")
     return name
 
 
-def _load(folder: Path, kind: Any, torch: Any) -> Any:
+def _load(folder: Path, kind: Any, torch: Any, *, pooled: bool) -> Any:
     """Load the model for tracing; raises `InvalidRequest` if weights are missing or do not fit."""
     try:
         model, found = kind.from_pretrained(
@@ -129,6 +134,7 @@ def _load(folder: Path, kind: Any, torch: Any) -> Any:
     except Exception as error:  # errors of safetensors and transformers have no common base
         raise InvalidRequest(f"{folder.name} cannot be loaded: {error}".splitlines()[0]) from error
     missing = sorted([*found["missing_keys"], *found.get("mismatched_keys", ())])
+    missing = [name for name in missing if not (pooled and name.startswith(_POOLER))]
     if missing:
         raise InvalidRequest(
             f"{folder.name} lacks {len(missing)} of the weights of {kind.__name__} ({missing[0]}, ...), which would "
@@ -136,7 +142,9 @@ def _load(folder: Path, kind: Any, torch: Any) -> Any:
         )
     model.config.use_cache = model.config.output_hidden_states = model.config.output_attentions = False
     model.config.return_dict = True
-    return model.eval()
+    if pooled and hasattr(model, "pooler"):
+        model.pooler = None
+    return (model.get_encoder() if model.config.is_encoder_decoder else model).eval()
 
 
 _AXES: Final = ("batch", "sequence")

@@ -63,6 +63,11 @@ def name_of(path: Path, task: str = "") -> str:
     return name if name != task else f"{name[: _LONGEST - len(_MODEL) - 1].rstrip('-')}-{_MODEL}"
 
 
+def labels_file(target: Path) -> Path:
+    """Return the file for the names of the classes of a model that is imported to `target`."""
+    return target.with_name(f"{target.name}.labels")
+
+
 def pack_openvino(graph: Path, target: Path) -> None:
     """Write the graph and the weights beside it to one file; raises `InvalidRequest` if the weights are missing."""
     weights = graph.with_suffix(".bin")

@@ -14,6 +14,7 @@ import msgspec
 from registry.importers import trees
 from registry.importers.hugging_face import read_hugging_face
 from registry.importers.imported import GRAPH_START, GRAPH_SUFFIX, ImportedModel, name_of, pack_openvino
+from registry.importers.sentence_encoder import MODULES
 from registry.importers.triton import describe_repository, read_triton_model
 from registry.pipeline.source_format import is_pickle
 from schemas.errors import InvalidRequest, OperatorError
@@ -101,7 +102,7 @@ def kind_of(path: Path) -> ImportKind:
 def _kind_of_folder(folder: Path) -> ImportKind:
     if _is_triton_model(folder):
         return ImportKind.TRITON_MODEL
-    if (folder / "config.json").is_file():
+    if (folder / "config.json").is_file() or (folder / MODULES).is_file():
         return ImportKind.HUGGING_FACE
     if any(_is_triton_model(entry) for entry in folder.iterdir() if entry.is_dir()):
         return ImportKind.TRITON_REPOSITORY

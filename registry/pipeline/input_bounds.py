@@ -8,7 +8,7 @@ is too large. An input that is too long fails with an unclear error in C++. Leng
 tell: exporters slice, count, clip or wrap positions in many ways.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -94,14 +94,17 @@ def _session(file: Path) -> Session | None:
 def _takes(session: Session, specs: Sequence[TensorSpec], length: int) -> bool:
     """Return true if the model computes an input of this length."""
     try:
-        session.infer({spec.name: _made_up(spec, length) for spec in specs})
+        session.infer({spec.name: made_up(spec, {}, length) for spec in specs})
     except Exception:  # noqa: BLE001 - a runtime may raise any error
         return False
     return True
 
 
-def _made_up(spec: TensorSpec, length: int) -> np.ndarray[Any, Any]:
-    shape = [1, *(length if size < 0 else size for size in spec.shape[1:])]
+def made_up(spec: TensorSpec, sizes: Mapping[str, int], length: int) -> np.ndarray[Any, Any]:
+    """Return an input for a model: `sizes` by the names of variable axes, `length` for others."""
+    names = spec.axes or [""] * len(spec.shape)
+    sizes_found = (sizes.get(name, length) if size < 0 else size for size, name in zip(spec.shape, names, strict=True))
+    shape = [1, *list(sizes_found)[1:]]
     dtype = DTYPES[spec.datatype]
     if dtype is BYTES:
         return np.full(shape, b"", BYTES)

@@ -5,7 +5,7 @@ copy. With processing around a model, the signature that clients see differs fro
 """
 
 import zipfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -13,17 +13,19 @@ import msgspec
 import numpy as np
 from msgspec.structs import replace
 
+from registry.pipeline.sequence_axes import with_axes
 from registry.pipeline.source_format import SourceFormat, read_onnx
 from registry.signature import ALONE, VARIABLE, Signature, check_task, datatype_from
 from runtimes.onnx import is_pack, read_pack
 from runtimes.openvino import read_artifact
 from runtimes.padding import Arrays, stack_padded
+from runtimes.processing.outputs import EMBEDDING, processed_outputs, with_token_axis
 from runtimes.processing.session import load_before
-from runtimes.processing.steps import CLASS, LABEL, read_class_names
+from runtimes.processing.steps import IDS, read_class_names
 from runtimes.torch.exported_archive import make_safe
 from runtimes.torch.program import import_torch, input_names, load_program
 from schemas.errors import InvalidRequest, ModelFailed
-from schemas.rows.catalog import Processing, Task, TensorSpec, TopClasses
+from schemas.rows.catalog import PoolTokens, Processing, Task, TensorSpec, TopClasses
 
 if TYPE_CHECKING:
     from registry.pipeline.adaptation.adapt import Adaptation
@@ -41,6 +43,10 @@ class Inspection(msgspec.Struct, frozen=True):
     """Output that is measured."""
     tensors: tuple[TensorSpec, ...] = ()
     """Inputs of the model itself, without processing."""
+    returned: tuple[TensorSpec, ...] = ()
+    """Outputs of the model itself."""
+    scores: str = ""
+    """Output of the model itself that is measured, before the processing steps."""
     notes: tuple[str, ...] = ()
     """Changes to the file, in words."""
     classes: tuple[str, ...] = ()
@@ -83,9 +89,12 @@ class InspectModel(msgspec.Struct, frozen=True, tag=True):
         if self.source_format is SourceFormat.EXPORTED_PROGRAM:
             signature = signature.named_after(self.task)
             make_safe(self.file, file, [output.name for output in signature.outputs])
-        tensors, scores = signature.inputs, signature.output(self.output)
-        if self.processing is not None:
-            signature = processed_signature(signature, self.processing, scores)
+        parameters = adaptation.parameters if adaptation is not None else ()
+        own = with_axes(signature.with_parameters(parameters), file, self.source_format)
+        pools = self._pools_tokens
+        named = None if pools and self.output == EMBEDDING else self.output  # the task's measured output is pooled
+        scores = own.output(named, per_token=pools)
+        signature = own if self.processing is None else processed_signature(own, self.processing, scores)
         outputs = signature.outputs
         if self.task is not None:
             check_task(self.task, signature)
@@ -93,7 +102,15 @@ class InspectModel(msgspec.Struct, frozen=True, tag=True):
         notes, classes = (adaptation.notes, adaptation.classes) if adaptation is not None else ((), ())
         if alone and adaptation is None:
             notes = (ALONE,)
-        return Inspection(file, signature, outputs, signature.output(scores.name), tensors, notes, classes, alone)
+        measured = signature.output(EMBEDDING if pools else scores.name)
+        return Inspection(
+            file, signature, outputs, measured, own.inputs, own.outputs, scores.name, notes, classes, alone
+        )
+
+    @property
+    def _pools_tokens(self) -> bool:
+        steps = self.processing.after if self.processing is not None else ()
+        return any(isinstance(step, PoolTokens) for step in steps)
 
     def _adapt(self, file: Path) -> "Adaptation":
         from registry.pipeline.adaptation.adapt import adapt
@@ -153,7 +170,14 @@ def _onnx_spec(kind: str, value: Any) -> TensorSpec:
         raise InvalidRequest(f"{kind} {value.name!r} has no declared shape")
     datatype = datatype_from(kind, value.name, onnx.helper.tensor_dtype_to_np_dtype(tensor.elem_type))
     shape = tuple(dim.dim_value if dim.HasField("dim_value") else VARIABLE for dim in tensor.shape.dim)
-    return TensorSpec(name=value.name, datatype=datatype, shape=shape)
+    axes = _named_axes([dim.dim_param for dim in tensor.shape.dim])
+    return TensorSpec(name=value.name, datatype=datatype, shape=shape, axes=axes)
+
+
+def _named_axes(names: Sequence[str]) -> tuple[str, ...]:
+    """Return the names of dimensions without the batch's; empty if all are."""
+    axes = ("", *map(str, names[1:]))
+    return axes if any(axes) else ()
 
 
 def _first_line(error: Exception) -> str:
@@ -215,7 +239,8 @@ def _torch_spec(kind: str, name: str, value: Any) -> TensorSpec:
     except TypeError as error:
         raise InvalidRequest(f"{kind} {name!r}: {error}") from error
     shape = tuple(size if isinstance(size, int) else VARIABLE for size in value.shape)
-    return TensorSpec(name=name, datatype=datatype_from(kind, name, dtype), shape=shape)
+    axes = _named_axes(["" if isinstance(size, int) else str(size) for size in value.shape])
+    return TensorSpec(name=name, datatype=datatype_from(kind, name, dtype), shape=shape, axes=axes)
 
 
 def _read_openvino(file: Path) -> Signature:
@@ -253,22 +278,15 @@ def processed_signature(model: Signature, processing: Processing, scores: Tensor
     Raises:
         InvalidRequest: the steps do not fit the model.
     """
-    outputs = list(model.outputs)
-    if processing.after and (len(scores.shape) != 2 or scores.datatype not in ("FP16", "FP32", "FP64")):
-        raise InvalidRequest(
-            f"probabilities and classes need FP32 scores of the shape [batch, classes]; {scores.name!r} is "
-            f"{scores.datatype} {list(scores.shape)}"
-        )
-    for step in processing.after:
-        if isinstance(step, TopClasses):
-            outputs.append(_class_spec(step, scores))
-        else:
-            outputs = [replace(spec, datatype="FP32") if spec.name == scores.name else spec for spec in outputs]
-    names = [spec.name for spec in outputs]
-    if len(set(names)) < len(names):
-        raise InvalidRequest(f"the model's outputs ({', '.join(names)}) and those of its processing share a name")
+    outputs = processed_outputs(processing, token_outputs(model.inputs, model.outputs), scores.name)
     given = TensorSpec(name=processing.before.input, datatype="BYTES", shape=(VARIABLE,))
-    return replace(model, inputs=(given,), outputs=tuple(outputs))
+    return replace(model, inputs=(given,), outputs=outputs)
+
+
+def token_outputs(inputs: Sequence[TensorSpec], outputs: Sequence[TensorSpec]) -> tuple[TensorSpec, ...]:
+    """Return the outputs of a model of texts, with the axis of tokens named as processing steps name it."""
+    tokens = [name for spec in inputs if spec.name == IDS for name in spec.sequences]
+    return with_token_axis(outputs, tokens[0] if tokens else "")
 
 
 def model_tensors(samples: Arrays, processing: Processing) -> Arrays:
@@ -297,13 +315,6 @@ def labels_of(processing: Processing | None) -> tuple[str, ...]:
     steps = processing.after if processing is not None else ()
     files = [step.labels for step in steps if isinstance(step, TopClasses) and step.labels]
     return read_class_names(Path(files[0])) if files else ()
-
-
-def _class_spec(step: TopClasses, scores: TensorSpec) -> TensorSpec:
-    if 0 < scores.shape[1] < step.count:
-        raise InvalidRequest(f"{step.count} best classes are requested, but the model has {scores.shape[1]}")
-    name, datatype = (LABEL, "BYTES") if step.labels else (CLASS, "INT64")
-    return TensorSpec(name=name, datatype=datatype, shape=(VARIABLE, step.count))
 
 
 _READERS: Final[dict[SourceFormat, Callable[[Path], Signature]]] = {

@@ -26,7 +26,7 @@ from runtimes import cuda
 from runtimes.catalog import find_runtime, import_package
 from runtimes.composite import CASCADE, runtimes_within
 from runtimes.device import device_name
-from runtimes.padding import FACTOR, pad_to, row_size
+from runtimes.padding import FACTOR, axis_sizes, cut_to, join_rows, pad_to, row_size
 from runtimes.processing.session import ProcessedSession
 from runtimes.protocol import LoadOptions, Session, Tensors
 from schemas.hardware import Hardware
@@ -92,6 +92,8 @@ class MeasureVariant(_VariantStep, frozen=True, tag=True):
     """File for the first outputs, computed one by one; None: they are not computed."""
     tensors: tuple[TensorSpec, ...] = ()
     """Inputs of the model itself."""
+    returned: tuple[TensorSpec, ...] = ()
+    """Outputs of the model itself."""
 
     def run(self, turn: AbstractContextManager[None] = _NO_TURN) -> Measurement:
         """Measure the variant, and time it within `turn`; raises any error of the runtime."""
@@ -116,7 +118,7 @@ class MeasureVariant(_VariantStep, frozen=True, tag=True):
         # Compilation and allocation at the first batch count as loading.
         session.infer(take_rows(samples, 0, 1))
         load_s = time.perf_counter() - began
-        mixes = lengths_mix(session, samples, self.tensors, self.options.precision)
+        mixes = lengths_mix(session, samples, self.tensors, self.returned, self.options.precision)
         if isinstance(session, ProcessedSession):
             session.mix_lengths(mixes)
         even = CASCADE not in self._runtimes
@@ -228,10 +230,14 @@ def _rows_of(samples: Arrays, batch: int) -> Callable[[int], Arrays]:
 
 # -- outputs -----------------------------------------------------------------------------------------------------------
 def compute_all(session: Session, samples: Arrays, options: LoadOptions) -> Arrays:
-    """Return the outputs for all samples, computed in batches of at most `max_batch`, on all cores."""
+    """Return the outputs for all samples, computed in batches of at most `max_batch`, on all cores.
+
+    Raises:
+        ValueError: the shape of an output depends on the content of its input.
+    """
     with ThreadPoolExecutor(_lanes(options)) as lanes:
         parts = list(lanes.map(session.infer, batches_of(samples, options.max_batch)))
-    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+    return join_rows(parts, session.outputs if isinstance(session, ProcessedSession) else ())
 
 
 def _lanes(options: LoadOptions) -> int:
@@ -274,8 +280,10 @@ def _peak() -> int:
 # -- mixed lengths -----------------------------------------------------------------------------------------------------
 
 
-def lengths_mix(session: Session, samples: Arrays, inputs: Sequence[TensorSpec], precision: str) -> bool:
-    """Return true if a model with the tensors `inputs` gives padded inputs the same answers; blocks."""
+def lengths_mix(
+    session: Session, samples: Arrays, inputs: Sequence[TensorSpec], outputs: Sequence[TensorSpec], precision: str
+) -> bool:
+    """Return true if a model with these tensors gives padded inputs the same answers, but for the padding; blocks."""
     variable = {spec.name: axes for spec in inputs if (axes := variable_axes(spec))}
     if not variable or any(spec.datatype == "BYTES" for spec in inputs):
         return False
@@ -286,8 +294,10 @@ def lengths_mix(session: Session, samples: Arrays, inputs: Sequence[TensorSpec],
         rows = sorted(session.prepared(texts.tolist()), key=row_size)[:_ROWS]
         fill, session = session.fill, session.model
     try:
+        rows = [{spec.name: row[spec.name] for spec in inputs} for row in rows]
         alone = [session.infer(row) for row in rows]
-        padded = [session.infer(pad_to(row, FACTOR, variable, fill)) for row in rows]
+        longer = [session.infer(pad_to(row, FACTOR, variable, fill)) for row in rows]
+        padded = [cut_to(one, outputs, axis_sizes(inputs, row)) for one, row in zip(longer, rows, strict=True)]
         return all(_same(pair, precision) for pair in _by_output(alone, padded))
     except Exception:  # noqa: BLE001 - any error of the runtime means that the model does not accept this length
         return False

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import NamedTuple, TypeAlias
 
 from process.sandbox import SandboxFiles
-from registry.importers.imported import ImportedModel
+from registry.importers.imported import ImportedModel, labels_file
 from registry.importers.importing import ImportModel
 from registry.pipeline.generation import GenerateVariant
 from registry.pipeline.inspection import Inspection, InspectModel
@@ -135,7 +135,8 @@ def check_result(step: PipelineStep, result: object) -> None:
     if isinstance(step, InspectModel) and isinstance(result, Inspection):
         _check_named([result.file], [step.file, step.safe_copy])
     if isinstance(step, ImportModel) and isinstance(result, ImportedModel):
-        _check_named([result.file, *_of_processing(result.processing)], [step.source, step.target])
+        allowed = [step.source, step.target, labels_file(step.target)]
+        _check_named([result.file, *_of_processing(result.processing)], allowed)
 
 
 def _check_named(named: Sequence[Path], allowed: Sequence[Path]) -> None:

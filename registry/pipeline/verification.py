@@ -10,14 +10,17 @@ reference:
 * with labels, or with a reference's outputs as labels: if its quality by the task's measure is more than `most_lost`
   below the reference's. A smaller loss is a valid trade, and the profile shows it;
 * without either: if it agrees with the reference on less than `1 - most_lost` of the inputs.
+
+Of an output along a sequence, each real position counts as an input, and padding as nothing.
 """
 
 from collections.abc import Callable, Sequence
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 import numpy as np
 from msgspec.structs import replace
+from numpy.typing import NDArray
 
 from registry.labelled_files import Arrays
 from registry.pipeline.inspection import Inspection
@@ -25,6 +28,8 @@ from registry.quality import RELATIVE, agreement, check_scores, guess_measure, q
 from registry.request import MOST_ACCURACY_LOST, Registration
 from registry.samples import Samples
 from registry.signature import fits
+from runtimes.processing.outputs import LENGTHS
+from runtimes.processing.steps import MASK
 from schemas.errors import InvalidRequest
 from schemas.rows.catalog import ACCURACY, AccuracySource, Task, TensorSpec
 from schemas.tensors import datatype_of
@@ -64,6 +69,10 @@ class VerifiedReference(msgspec.Struct, frozen=True):
     outputs: Arrays
     accuracy: Accuracy
 
+    def measured(self, outputs: Arrays) -> NDArray[Any]:
+        """Return the measured output among `outputs`, at the real positions if it is along a sequence."""
+        return _at_positions(outputs, self.samples.inputs, self.specs, self.judgement.output)
+
 
 class Verification(msgspec.Struct, frozen=True):
     """Result of the verification of a variant."""
@@ -89,14 +98,22 @@ def verify_reference(
     Raises:
         InvalidRequest: the model is refused.
     """
-    wrong = malformed(outputs, specs, samples.count) or _depends_on_batch(outputs, single_outputs)
+    wrong = malformed(outputs, specs, samples.count) or _depends_on_batch(outputs, single_outputs, specs)
     if wrong:
         raise InvalidRequest(f"the model was refused: {wrong}")
-    measured = outputs[judgement.output]
+    measured = _at_positions(outputs, samples.inputs, specs, judgement.output)
     if samples.labels is None and declared_accuracy is None:
         if judgement.measure not in RELATIVE or not samples.real:
             raise InvalidRequest("give a labelled file by --validation, or declare the accuracy by --accuracy")
-        samples = replace(samples, labels=(others or outputs)[judgement.output])
+        labels = _at_positions(others or outputs, samples.inputs, specs, judgement.output)
+        if len(labels) != len(measured):
+            raise InvalidRequest(
+                f"output {judgement.output!r} cannot be compared with the task's reference: the models divide texts "
+                "into different tokens; register it for a task of its own"
+            )
+        samples = replace(samples, labels=labels)
+    elif samples.labels is not None:
+        samples = replace(samples, labels=_labels_at_positions(samples.labels, outputs, samples, specs, judgement))
     if samples.labels is not None:
         if judgement.doubtful:
             check_scores(judgement.output, measured, samples.labels)
@@ -114,17 +131,43 @@ def verify_variant(
     wrong = malformed(outputs, reference.specs, reference.samples.count)
     if wrong:
         return Verification(Accuracy(0.0, reference.accuracy.source), wrong)
-    measure, output = reference.judgement.measure, reference.judgement.output
+    measure, measured = reference.judgement.measure, reference.measured(outputs)
     labels, best = reference.samples.labels, reference.accuracy.value
     if labels is None:
-        agreed = agreement(outputs[output], reference.outputs[output])
+        agreed = agreement(measured, reference.measured(reference.outputs))
         accuracy = Accuracy(max(0.0, best - (1.0 - agreed)), AccuracySource.DECLARED)
         few = 1.0 - agreed > most_lost + _ROUNDING
         return Verification(accuracy, f"it agrees with the reference on only {agreed:.1%} of the inputs" if few else "")
-    value = quality(measure, outputs[output], labels)
+    value = quality(measure, measured, labels)
     accuracy = Accuracy(value, AccuracySource.MEASURED, reference.samples.count)
     lost = best - value > most_lost + _ROUNDING
     return Verification(accuracy, f"its {measure} is {value:.1%}, the reference's {best:.1%}" if lost else "")
+
+
+def _at_positions(outputs: Arrays, inputs: Arrays, specs: Sequence[TensorSpec], output: str) -> NDArray[Any]:
+    """Return an output; if it is along a sequence, its real positions in one axis instead of rows and positions."""
+    array, mask = outputs[output], _real_positions(outputs, inputs, specs, output)
+    return array if mask is None else array[mask]
+
+
+def _labels_at_positions(
+    labels: NDArray[Any], outputs: Arrays, samples: Samples, specs: Sequence[TensorSpec], judgement: Judgement
+) -> NDArray[Any]:
+    mask = _real_positions(outputs, samples.inputs, specs, judgement.output)
+    return labels if mask is None or labels.shape[:2] != mask.shape else labels[mask]
+
+
+def _real_positions(
+    outputs: Arrays, inputs: Arrays, specs: Sequence[TensorSpec], output: str
+) -> NDArray[np.bool_] | None:
+    """Return a mask of rows and positions that are no padding; None for an output that is not along a sequence."""
+    if not any(spec.name == output and 1 in spec.sequences.values() for spec in specs):
+        return None
+    rows, longest = outputs[output].shape[:2]
+    if LENGTHS in outputs:
+        return np.arange(longest) < outputs[LENGTHS][:, None]
+    mask = inputs.get(MASK)
+    return mask != 0 if mask is not None and mask.shape == (rows, longest) else np.full((rows, longest), True)
 
 
 def malformed(outputs: Arrays, specs: Sequence[TensorSpec], rows: int) -> str:
@@ -142,9 +185,12 @@ def malformed(outputs: Arrays, specs: Sequence[TensorSpec], rows: int) -> str:
     return ""
 
 
-def _depends_on_batch(outputs: Arrays, single: Arrays) -> str:
+def _depends_on_batch(outputs: Arrays, single: Arrays, specs: Sequence[TensorSpec]) -> str:
+    sequences = {spec.name: spec.sequences.values() for spec in specs}
     for name, alone in single.items():
         together = outputs[name][: len(alone)]
+        for axis in sequences.get(name, ()):
+            together = together.take(range(min(alone.shape[axis], together.shape[axis])), axis)
         if alone.shape != together.shape:
             return f"output {name!r} has another shape for one input than for several"
         if alone.dtype.kind == "f" and not np.allclose(

@@ -1,4 +1,4 @@
-"""Steps of processing: token ids of a text, arrays of an image file, probabilities and the best classes of scores.
+"""Steps of processing: token ids of a text, arrays of an image file; probabilities, best classes, and pooled vectors.
 
 The tokenizer reads a tokenizer.json. Pillow decodes PNG and JPEG files.
 """
@@ -14,14 +14,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from runtimes.padding import Arrays
+from runtimes.processing.outputs import CLASS, EMBEDDING, LABEL, OFFSETS
 from schemas.errors import InvalidRequest, OperatorError
-from schemas.rows.catalog import DecodeImage, Tokenise, TopClasses
+from schemas.rows.catalog import DecodeImage, PoolTokens, Tokenise, TopClasses
 from schemas.signature import TensorSpec
 from schemas.tensors import DTYPES, bytes_array
 
 IDS: Final = "input_ids"
 MASK: Final = "attention_mask"
 TYPES: Final = "token_type_ids"
+POSITIONS: Final = "position_ids"
 _BYTES_A_TOKEN: Final = 64
 """Bytes per allowed token above which a text is rejected, or cut, without tokenising it."""
 _PADDING: Final = ("[PAD]", "<pad>", "<|endoftext|>")
@@ -30,8 +32,8 @@ _PADDING: Final = ("[PAD]", "<pad>", "<|endoftext|>")
 class TextTokeniser:
     """Tokeniser of one text at a time; threads may share it."""
 
-    def __init__(self, step: Tokenise, tensors: Sequence[TensorSpec]) -> None:
-        """Load the tokenizer; `tensors` are the inputs of the model.
+    def __init__(self, step: Tokenise, tensors: Sequence[TensorSpec], *, offsets: bool = False) -> None:
+        """Load the tokenizer; `tensors` are the inputs of the model. With `offsets`, each row has them as well.
 
         Raises:
             OperatorError: the package is not installed.
@@ -46,14 +48,11 @@ class TextTokeniser:
             self._tokenizer.enable_truncation(self._most)
         else:
             self._tokenizer.no_truncation()
-        self._step = step
+        self._step, self._offsets = step, offsets
         self._dtypes = {spec.name: DTYPES[spec.datatype] for spec in tensors}
-        unknown = set(self._dtypes) - {IDS, MASK, TYPES}
+        unknown = set(self._dtypes) - {IDS, MASK, TYPES, POSITIONS}
         if IDS not in self._dtypes or unknown:
-            taken = ", ".join(self._dtypes)
-            raise InvalidRequest(
-                f"a model of texts must have the input {IDS}, and optionally {MASK} and {TYPES}; this one has {taken}"
-            )
+            raise InvalidRequest(_not_of_texts(list(self._dtypes)))
         self.fill = {IDS: padding["pad_id"] if padding else self._padding_id()}
         """Padding values other than 0, by tensor name."""
 
@@ -65,10 +64,14 @@ class TextTokeniser:
         """
         encoding = self._tokenizer.encode(self._text(value))
         count, most = len(encoding.ids), self._most
+        if not count:
+            raise InvalidRequest("the text has no tokens: send one with a word")
         if count > most:
             raise InvalidRequest(f"the text has {count} tokens, but at most {most} are allowed: shorten it")
-        found = {IDS: encoding.ids, MASK: encoding.attention_mask, TYPES: encoding.type_ids}
-        return {name: np.array([found[name]], dtype) for name, dtype in self._dtypes.items()}
+        places = range(count)
+        found = {IDS: encoding.ids, MASK: encoding.attention_mask, TYPES: encoding.type_ids, POSITIONS: places}
+        row = {name: np.array([found[name]], dtype) for name, dtype in self._dtypes.items()}
+        return row | {OFFSETS: np.array([encoding.offsets], np.int64)} if self._offsets else row
 
     def _text(self, value: bytes) -> str:
         most = _BYTES_A_TOKEN * self._most
@@ -82,6 +85,16 @@ class TextTokeniser:
     def _padding_id(self) -> int:
         ids = (self._tokenizer.token_to_id(token) for token in _PADDING)
         return next((number for number in ids if number is not None), 0)
+
+
+def _not_of_texts(taken: Sequence[str]) -> str:
+    text = (
+        f"a model of texts must have the input {IDS}, and optionally {MASK}, {TYPES} and {POSITIONS}; this one has "
+        f"{', '.join(taken)}"
+    )
+    if any("past" in name or "cache" in name for name in taken):
+        return f"{text}: it generates step by step, export it without past key values (optimum: --task text-generation)"
+    return f"{text}: register the model's file without a tokenizer, and clients send these tensors"
 
 
 def _load(file: Path) -> Any:
@@ -198,14 +211,15 @@ def _only(tensors: Sequence[TensorSpec], step: DecodeImage) -> TensorSpec:
     return spec
 
 
-CLASS: Final = "class"
-LABEL: Final = "label"
+_LEAST_NORM: Final = 1e-12
+Lengths = NDArray[np.int64]
+"""Number of tokens of each row; what lies behind them is padding."""
 
 
 class SoftmaxScores:
     """Step that replaces scores by probabilities."""
 
-    def __call__(self, outputs: Arrays, scores: str) -> Arrays:
+    def __call__(self, outputs: Arrays, scores: str, _lengths: Lengths) -> Arrays:
         """Return the outputs with `scores` as probabilities."""
         values = outputs[scores].astype(np.float32, copy=False)
         grown = np.exp(values - values.max(axis=-1, keepdims=True))
@@ -225,15 +239,40 @@ class BestClasses:
         self._count = step.count
         self._labels = bytes_array(read_class_names(Path(step.labels))) if step.labels else None
 
-    def __call__(self, outputs: Arrays, scores: str) -> Arrays:
+    def __call__(self, outputs: Arrays, scores: str, _lengths: Lengths) -> Arrays:
         """Return the outputs with the best classes added."""
         values = outputs[scores]
-        best = np.argsort(-values, axis=-1, kind="stable")[:, : self._count]
+        best = np.argsort(-values, axis=-1, kind="stable")[..., : self._count]
         if self._labels is None:
             return outputs | {CLASS: best.astype(np.int64)}
         if values.shape[-1] != len(self._labels):
             raise InvalidRequest(f"there are {len(self._labels)} labels for {values.shape[-1]} scores")
         return outputs | {LABEL: self._labels[best]}
+
+
+class PooledTokens:
+    """Step that replaces the vectors of a text's tokens by one vector, as sentence encoders do."""
+
+    def __init__(self, step: PoolTokens) -> None:
+        self._step = step
+
+    def __call__(self, outputs: Arrays, scores: str, lengths: Lengths) -> Arrays:
+        """Return the outputs with the vector of each text in place of `scores`."""
+        others = dict(outputs)
+        vectors = self._pooled(others.pop(scores).astype(np.float32, copy=False), lengths)
+        if self._step.normalise:
+            vectors = vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), _LEAST_NORM)
+        return others | {EMBEDDING: vectors}
+
+    def _pooled(self, tokens: NDArray[np.float32], lengths: Lengths) -> NDArray[np.float32]:
+        match self._step.mode:
+            case "cls":
+                return tokens[:, 0]
+            case "last":
+                return tokens[np.arange(len(tokens)), lengths - 1]
+            case "mean":
+                real = np.arange(tokens.shape[1]) < lengths[:, None]
+                return np.einsum("nth,nt->nh", tokens, real.astype(np.float32)) / lengths[:, None].astype(np.float32)
 
 
 def read_class_names(file: Path) -> tuple[str, ...]:

@@ -64,22 +64,33 @@ class TopClasses(msgspec.Struct, frozen=True, kw_only=True, tag_field="step", ta
     """Text file with the name of one class per line; empty: classes are numbers."""
 
 
+class PoolTokens(msgspec.Struct, frozen=True, kw_only=True, tag_field="step", tag="pool", forbid_unknown_fields=True):
+    """Replace vectors of tokens by one vector of the text, the output `sentence_embedding`."""
+
+    mode: Literal["mean", "cls", "last"] = "mean"
+    """The mean of the tokens, the first token, or the last one."""
+    normalise: bool = False
+    """True: the vector is scaled to length 1."""
+
+
 class Processing(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Processing steps of a model's variants."""
 
     before: Tokenise | DecodeImage
     """Step that makes the model's tensors from the only BYTES input that clients send."""
-    after: tuple[Softmax | TopClasses, ...] = ()
+    after: tuple[Softmax | TopClasses | PoolTokens, ...] = ()
     """Steps on the output with the scores, in order."""
     tensors: tuple[TensorSpec, ...] = ()
     """Inputs of the model itself, found at registration."""
+    returned: tuple[TensorSpec, ...] = ()
+    """Outputs of the model itself, found at registration."""
     scores: str = ""
-    """Name of the output with the scores, found at registration."""
+    """Name of the output that the steps after the model change, found at registration."""
 
     @property
     def declared(self) -> "Processing":
         """Declared steps, without the values found at registration."""
-        return replace(self, tensors=(), scores="")
+        return replace(self, tensors=(), returned=(), scores="")
 
     def with_files(self, found: Callable[[str], str]) -> "Processing":
         """Return a copy in which `found` replaces the name of each file."""

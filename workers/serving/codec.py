@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 
 from broker.delivery.outbox import Message
 from broker.kafka.types import Record
-from runtimes.padding import row_size, size_bucket, stack_padded
+from runtimes.padding import axis_sizes, cut_to, row_size, size_bucket, stack_padded
+from runtimes.processing.outputs import LENGTHS, SEQUENCE
 from schemas import headers as h
 from schemas.cloudevents import unwrap
 from schemas.errors import InvalidRequest, ModelFailed, QueryError
@@ -25,7 +26,7 @@ from schemas.result import OK, error_value
 from schemas.rows.catalog import DecodeImage
 from schemas.signature import is_plain
 from schemas.topics import SHADOWS
-from workers.conversion import best_classes, cast_inputs
+from workers.conversion import best_classes, cast_inputs, parameter_values
 from workers.serving.model import ServableModel, check_inputs
 from workers.serving.pending_query import Arrays, PendingQuery, QueryPart, join_outputs, one_for_each, rows
 from workers.slots.batch_queue import NO_DEADLINE
@@ -84,6 +85,7 @@ def decode_query(
     json_length = _json_length(fields)
     plain = json_length is None and is_plain(fields.get(h.CONTENT_TYPE, ""), model.inputs)
     request = decode_request(value, json_length, model.inputs, plain=plain)
+    request.inputs.update(parameter_values(model.inputs, request))
     request.inputs.update(cast_inputs(model.inputs, request.inputs))
     query.batch = check_inputs(model.inputs, request.inputs)
     if query.batch != query.claimed:  # the selector chose, priced and rationed by the claimed number
@@ -92,9 +94,10 @@ def decode_query(
             "if the header is absent)"
         )
     for output in request.outputs:
-        if output.name not in model.outputs:
-            raise InvalidRequest(f"no output {output.name[:80]!r}; there are {', '.join(model.outputs)}")
+        if output.name not in (known := [spec.name for spec in model.outputs]):
+            raise InvalidRequest(f"no output {output.name[:80]!r}; there are {', '.join(known)}")
     query.request = request
+    query.signature = model.outputs
     query.class_names = model.class_names
     query.deadline_s = NO_DEADLINE if parsed.deadline_ms is None else parsed.deadline_ms / 1e3
     query.shape = batch_key(model, request.inputs)
@@ -109,15 +112,21 @@ def decode_query(
 
 
 def batch_key(model: ServableModel, inputs: Mapping[str, NDArray[Any]]) -> Hashable:
-    """Return the key of inputs that may share a batch: their shape, or a size bucket if the model pads inputs."""
+    """Return the key of inputs that may share a batch.
+
+    It is their shape, or a size bucket if the model pads inputs, with the values of parameters.
+    """
     if model.processing is not None:
         if isinstance(model.processing.before, DecodeImage):  # a file's size does not tell the size of its tensor
             return None
         (values,) = inputs.values()
         return size_bucket(max(map(len, values.flat)) // _BYTES_A_TOKEN + 1)
     if model.variant.mixes_lengths:
-        return size_bucket(row_size(inputs))
-    return tuple(inputs[spec.name].shape[1:] for spec in model.inputs)
+        values = [inputs[spec.name].flat[0].item() for spec in model.inputs if spec.parameter]
+        return size_bucket(row_size(inputs)), *values
+    return tuple(
+        inputs[spec.name].flat[0].item() if spec.parameter else inputs[spec.name].shape[1:] for spec in model.inputs
+    )
 
 
 def _latency_ms(query: PendingQuery, deadline_ms: float | None, offset_ms: float) -> float | None:
@@ -163,19 +172,27 @@ def stack(parts: list[QueryPart]) -> Arrays:
     return parts[0].tensors if len(parts) == 1 else stack_padded([part.tensors for part in parts])
 
 
-def unstack(parts: list[QueryPart], outputs: Mapping[str, NDArray[Any]]) -> list[Arrays]:
-    """Split the outputs of a batch into the outputs of each part.
+def unstack(parts: list[QueryPart], outputs: Mapping[str, NDArray[Any]], model: ServableModel) -> list[Arrays]:
+    """Split the outputs of a batch into the outputs of each part, without the padding of longer parts.
 
     Raises:
         ValueError: the number of outputs differs from the number of inputs.
     """
     outputs = one_for_each(sum(part.inputs for part in parts), outputs)
     found: list[Arrays] = []
-    start = 0
+    start, cuts = 0, len(parts) > 1 and any(spec.axes for spec in model.outputs)
     for part in parts:
-        found.append(rows(outputs, start, part.inputs))
+        own = rows(outputs, start, part.inputs)
+        found.append(_without_padding(own, part, model) if cuts else own)
         start += part.inputs
     return found
+
+
+def _without_padding(outputs: Arrays, part: QueryPart, model: ServableModel) -> Arrays:
+    sizes = axis_sizes(model.inputs, part.tensors)
+    if LENGTHS in outputs and model.processing is not None:
+        sizes[SEQUENCE] = int(outputs[LENGTHS].max())
+    return cut_to(outputs, model.outputs, sizes)
 
 
 def encode_result(query: PendingQuery, variant: str, worker: str, *, late: bool = False) -> Message:
@@ -191,7 +208,7 @@ def encode_result(query: PendingQuery, variant: str, worker: str, *, late: bool 
         encoded = encode_response(
             query.model_name,
             request.id or query.id,
-            _classified(query, request, join_outputs(query.outputs)),
+            _classified(query, request, join_outputs(query.outputs, query.signature)),
             _parameters(query, variant, worker) | ({"late": True} if late else {}),
             wanted=request.outputs,
             binary=request.binary_output,

@@ -115,6 +115,7 @@ class Computation:
         compute_again: Callable[[list[QueryPart]], None],
     ) -> None:
         self._name = model.name
+        self._model = model
         self._session, self._probe = loaded.session, loaded.probe
         self._journal = context.journal
         self._settings = context.settings
@@ -200,7 +201,7 @@ class Computation:
         try:
             if parts[0].inputs > self._max_batch:  # such a part is alone in its batch
                 return [*map(self._infer_in_a_row, parts)]
-            return [*unstack(parts, self._session.infer(stack(parts)))]
+            return [*unstack(parts, self._session.infer(stack(parts)), self._model)]
         except RefusedRows as refused:
             return self._infer_others(parts, refused.errors)
         except Exception as error:  # noqa: BLE001 - a runtime may raise any error; only the faulty query must fail
@@ -213,7 +214,7 @@ class Computation:
         for start in range(0, part.inputs, self._best_batch):
             count = min(self._best_batch, part.inputs - start)
             found.append(one_for_each(count, self._session.infer(rows(part.tensors, start, count))))
-        return join_outputs(found)
+        return join_outputs(found, self._model.outputs)
 
     def _infer_others(self, parts: list[QueryPart], errors: Mapping[int, InvalidRequest]) -> list[Arrays | QueryError]:
         """Compute the parts without unreadable inputs; `errors` maps the row numbers of those to their errors."""

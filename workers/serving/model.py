@@ -42,7 +42,7 @@ class ServableModel(msgspec.Struct, frozen=True):
 
     variant: Variant
     inputs: tuple[TensorSpec, ...]
-    outputs: tuple[str, ...]
+    outputs: tuple[TensorSpec, ...]
     latency: LatencyModel
     memory_bytes: int
     """Profiled bytes that loading it adds to the process."""
@@ -87,14 +87,13 @@ def find_model(catalog: Catalog, variant: str, max_batch: int, correction: float
     if row is None or profile is None or task is None or architecture is None:
         raise OperatorError(f"{variant} is not registered and ready: see `infaas variants`")
     latency = LatencyModel(profile.latency, max(1, min(max_batch, row.max_batch)), correction)
-    outputs = tuple(spec.name for spec in task.outputs)
     inputs, processing = _taken_inputs(task, architecture), architecture.processing
     if processing is not None and architecture.inputs:
         processing = replace(processing, tensors=architecture.inputs)
     return ServableModel(
         row,
         inputs,
-        outputs,
+        task.outputs,
         latency,
         profile.memory_bytes,
         architecture.sample_rows,

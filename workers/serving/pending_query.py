@@ -1,17 +1,18 @@
 """Queries taken from a variant's topic, their parts, and the rows of their tensors. Pure."""
 
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import InitVar, dataclass, field
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
 from broker.kafka.types import Record
+from runtimes.padding import join_rows
 from schemas import headers as h
 from schemas.errors import ModelFailed
 from schemas.load_classes import COARSEST, ClassKey
 from schemas.oip import InferRequest
+from schemas.signature import TensorSpec
 from schemas.topics import SHADOWS, may_reply_to, results_topic
 from workers.slots.batch_queue import NO_DEADLINE
 
@@ -35,16 +36,14 @@ def one_for_each(inputs: int, outputs: Mapping[str, NDArray[Any]]) -> Arrays:
     return dict(outputs)
 
 
-def join_outputs(outputs: list[Arrays]) -> Arrays:
-    """Join the outputs of the parts of one query.
+def join_outputs(outputs: list[Arrays], specs: Sequence[TensorSpec]) -> Arrays:
+    """Join the outputs of the parts of one query; sequences are padded to the longest.
 
     Raises:
         ModelFailed: their shapes do not fit together.
     """
-    if len(outputs) == 1:
-        return outputs[0]
     try:
-        return {name: np.concatenate([part[name] for part in outputs]) for name in outputs[0]}
+        return join_rows(outputs, specs)
     except ValueError as error:
         raise ModelFailed(f"the outputs of the query's {len(outputs)} batches do not fit together: {error}") from error
 
@@ -70,6 +69,8 @@ class PendingQuery:
     class_key: ClassKey = COARSEST
     """Load class of the query; its answer is counted in this class."""
     request: InferRequest | None = None
+    signature: tuple[TensorSpec, ...] = ()
+    """Outputs of the model."""
     class_names: tuple[str, ...] = ()
     batch: int = 0
     """Number of inputs in the value; 0 until it is decoded."""

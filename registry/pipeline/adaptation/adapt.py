@@ -13,8 +13,21 @@ import msgspec
 import onnx
 from onnx import TensorProto, helper
 
-from registry.pipeline.adaptation.batch import computes_alike, fixed_batch, free_batch, parse_axes, put_batch_first
+from registry.pipeline.adaptation.batch import (
+    NONE,
+    computes_alike,
+    fixed_batch,
+    free_axes,
+    free_batch,
+    has_common_batch,
+    inputs_of,
+    may_have_batch,
+    parse_axes,
+    put_batch_first,
+)
 from registry.pipeline.adaptation.graph import graphs_of, load_weights, tensors_of, widen_bf16
+from registry.pipeline.adaptation.probing import probe_axes
+from registry.pipeline.adaptation.unbatched import add_batch, scalars_of, widen_scalars
 from registry.signature import ALONE
 from runtimes.onnx import write_pack
 from schemas.errors import InvalidRequest
@@ -34,6 +47,8 @@ class Adaptation(msgspec.Struct, frozen=True):
     """Names of the classes that the file contains."""
     alone: bool = False
     """True if it computes exactly one input at a time."""
+    parameters: tuple[str, ...] = ()
+    """Inputs that were scalars: they have one value for a whole query."""
 
 
 def adapt(file: Path, target: Path, batch_axes: Sequence[str] = ()) -> Adaptation:
@@ -51,13 +66,39 @@ def adapt(file: Path, target: Path, batch_axes: Sequence[str] = ()) -> Adaptatio
     classes = unzip_maps(model.graph)
     if classes:
         notes.append(f"the scores of {len(classes)} classes are returned as an array instead of a list of maps")
-    moved = put_batch_first(model.graph, parse_axes(batch_axes))
-    if moved:
-        notes.append(f"the batch was made the first dimension of {', '.join(moved)} (change it by --batch-axis)")
+    scalars = scalars_of(inputs_of(model.graph))
+    if _arrange_batch(model, file, batch_axes, notes):
+        _write(model, file, target, left)
+        return Adaptation(target, tuple(notes), classes, True, tuple(value.name for value in scalars))
+    others = [value for value in inputs_of(model.graph) if all(value is not one for one in scalars)]
+    parameters = widen_scalars(model.graph, scalars, others[0] if others else None)
+    if parameters:
+        notes.append(f"{', '.join(parameters)} has one value for a whole query, by default that of the samples")
     if notes:
         _write(model, file, target, left)
     alone = _free(model, target if notes else file, file, target, left, notes)
-    return Adaptation(target if notes and target.exists() else file, tuple(notes), classes, alone)
+    return Adaptation(target if notes and target.exists() else file, tuple(notes), classes, alone, parameters)
+
+
+def _arrange_batch(model: Any, file: Path, batch_axes: Sequence[str], notes: list[str]) -> bool:
+    """Make the batch the first dimension; return true if the model has none, and gets one of exactly 1."""
+    graph, axes = model.graph, parse_axes(batch_axes)
+    without = NONE in batch_axes
+    if not without and not has_common_batch(graph, axes):
+        found = None if axes else probe_axes(file, inputs_of(graph), graph.output)
+        without = found is None and not axes and not may_have_batch(graph)
+        if found is not None:
+            free_axes(graph, found)
+            axes = found
+            notes.append("its batch dimension was found by running it")
+    if without:
+        add_batch(model, inputs_of(graph), list(graph.output))
+        notes.append("it has no batch dimension: inputs are computed one by one")
+        return True
+    moved = put_batch_first(graph, axes)
+    if moved:
+        notes.append(f"the batch was made the first dimension of {', '.join(moved)} (change it by --batch-axis)")
+    return False
 
 
 def _refuse_code(model: Any, file: Path) -> None:

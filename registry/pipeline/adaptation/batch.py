@@ -22,6 +22,8 @@ from schemas.errors import InvalidRequest
 
 _BATCH: Final = ("batch", "batch_size", "batchsize", "batch_dim", "bs", "n", "b")
 _EVERY: Final = ""
+NONE: Final = "none"
+"""Declared axis of a model without a batch."""
 _TRIED: Final = 3
 _LENGTH: Final = 16
 _SEED: Final = 0
@@ -32,24 +34,25 @@ _NAME: Final = "batch"
 def parse_axes(declared: Sequence[str]) -> dict[str, int]:
     """Return axes by tensor from `NAME=AXIS`; `AXIS` holds for each tensor with this axis. Raises `InvalidRequest`."""
     axes: dict[str, int] = {}
-    for item in declared:
+    if NONE in declared and len(declared) > 1:
+        raise InvalidRequest(f"--batch-axis {NONE} says that no input has a batch, so no axis can be given")
+    for item in declared if NONE not in declared else ():
         name, _, axis = item.rpartition("=")
         if not axis.isdigit():
-            raise InvalidRequest(f"--batch-axis {item}: write AXIS or NAME=AXIS, e.g. 1 or tokens=1")
+            raise InvalidRequest(f"--batch-axis {item}: write AXIS, NAME=AXIS or {NONE}, e.g. 1 or tokens=1")
         axes[name] = int(axis)
     return axes
 
 
 def put_batch_first(graph: Any, declared: Mapping[str, int]) -> list[str]:
     """Transpose inputs and outputs whose batch is not first; return their names."""
-    weights = {tensor.name for tensor in graph.initializer}
-    values = [value for value in graph.input if value.name not in weights]
+    values = inputs_of(graph)
     unknown = set(declared) - {_EVERY} - {value.name for value in (*values, *graph.output)}
     if unknown:
         raise InvalidRequest(f"--batch-axis: the model has no input or output {unknown.pop()!r}")
     moved: list[str] = []
     for value in (*values, *graph.output):
-        axis = _axis(value, declared)
+        axis = _axis(value, declared) if shape_of(value) else 0
         if axis:
             _wrap(graph, value, axis, is_input=any(value is one for one in values))
             moved.append(value.name)
@@ -84,6 +87,40 @@ def _wrap(graph: Any, value: Any, axis: int, *, is_input: bool) -> None:
         graph.node.append(helper.make_node("Transpose", [inner], [name], perm=order))
 
 
+def has_common_batch(graph: Any, declared: Mapping[str, int]) -> bool:
+    """Return true if the batch of all inputs and outputs is variable, or of one fixed size; scalar inputs have none.
+
+    Also if that cannot be known, because a value is no tensor or has no declared shape: the inspection refuses it.
+    """
+    sizes: set[int | str] = set()
+    if not all(value.type.tensor_type.HasField("shape") for value in _values(graph)):
+        return True
+    for value in _values(graph):
+        shape = shape_of(value)
+        if shape:
+            size = shape[_axis(value, declared)]
+            sizes.add(size if isinstance(size, int) else _NAME)
+        elif any(value is one for one in graph.output):
+            return False
+    return len(sizes) <= 1
+
+
+def free_axes(graph: Any, axes: Mapping[str, int]) -> None:
+    """Make the batch axes variable, which exporters may have declared with the size of their example."""
+    for value in _values(graph):
+        if value.name in axes:
+            dim = value.type.tensor_type.shape.dim[axes[value.name]]
+            dim.Clear()
+            dim.dim_param = _NAME
+
+
+def may_have_batch(graph: Any) -> bool:
+    """Return true if a dimension is named like a batch, or a first dimension is variable and has no name."""
+    shapes = [shape_of(value) for value in _values(graph)]
+    named = any(isinstance(size, str) and size.lower() in _BATCH for shape in shapes for size in shape)
+    return named or any(shape[:1] == [""] for shape in shapes)
+
+
 def fixed_batch(graph: Any) -> int | None:
     """Return the batch size of all inputs and outputs; None if it is variable, or they differ."""
     sizes = {shape_of(value)[0] if shape_of(value) else None for value in _values(graph)}
@@ -111,9 +148,14 @@ def _free_shape(tensor: Any, size: int) -> None:
         replace_tensor(tensor, shape)
 
 
-def _values(graph: Any) -> list[Any]:
+def inputs_of(graph: Any) -> list[Any]:
+    """Return the inputs that are no weights."""
     weights = {tensor.name for tensor in graph.initializer}
-    return [value for value in (*graph.input, *graph.output) if value.name not in weights]
+    return [value for value in graph.input if value.name not in weights]
+
+
+def _values(graph: Any) -> list[Any]:
+    return [*inputs_of(graph), *graph.output]
 
 
 # -- the test ----------------------------------------------------------------------------------------------------------

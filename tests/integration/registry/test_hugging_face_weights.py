@@ -7,15 +7,20 @@ from typing import Any
 
 import numpy as np
 import pytest
+from msgspec.structs import replace
+from numpy.typing import NDArray
 
 from registry.importers.imported import ImportedModel
 from registry.importers.importing import ImportModel
-from registry.pipeline.inspection import read_signature
+from registry.pipeline.inspection import Inspection, InspectModel, read_signature, token_outputs
 from registry.pipeline.isolation import run_step
 from registry.pipeline.source_format import SourceFormat
 from runtimes.catalog import find_runtime
+from runtimes.processing.session import ProcessedSession
 from runtimes.protocol import LoadOptions
 from schemas.errors import InvalidRequest
+from schemas.rows.catalog import Processing
+from tests.processing_files import WORDS, write_tokenizer
 
 pytestmark = pytest.mark.torch
 SMALL = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32}
@@ -78,3 +83,89 @@ def test_missing_weights_and_custom_code_are_refused(
     file.write_text(json.dumps(json.loads(file.read_text()) | change))
     with pytest.raises(InvalidRequest, match=said):
         ImportModel(tmp_path / "texts", tmp_path / "imported.onnx").run()
+
+
+# -- sequences ---------------------------------------------------------------------------------------------------------
+SENTENCES = ("good", "a very bad film", "a good film a bad film a very good film a film a film a film")
+WIDE = {"initializer_range": 0.5, "vocab_size": len(WORDS), "pad_token_id": 0}
+BERT = WIDE | SMALL | {"max_position_embeddings": 64}
+GPT2 = WIDE | {"n_embd": 16, "n_layer": 1, "n_head": 2, "n_positions": 64, "bos_token_id": 1, "eos_token_id": 1}
+T5 = WIDE | {"d_model": 16, "d_kv": 8, "d_ff": 32, "num_layers": 1, "num_heads": 2, "decoder_start_token_id": 0}
+NAMES = ("O", "PER", "LOC")
+TAGS = {"id2label": dict(enumerate(NAMES)), "label2id": {name: number for number, name in enumerate(NAMES)}}
+
+
+def _made(folder: Path, name: str, config: str, **settings: Any) -> Any:
+    transformers, torch = import_module("transformers"), import_module("torch")
+    torch.manual_seed(0)
+    model = getattr(transformers, name)(getattr(transformers, config)(**settings)).eval()
+    model.save_pretrained(folder)
+    write_tokenizer(folder / "tokenizer.json")
+    return model
+
+
+async def _answers(folder: Path, tmp_path: Path) -> dict[str, NDArray[Any]]:
+    """Import and inspect a folder; return the outputs of its model for `SENTENCES` together."""
+    found = await run_step(ImportModel(folder, tmp_path / "imported.onnx"), ImportedModel)
+    step = InspectModel(found.file, SourceFormat.ONNX, None, found.output, tmp_path / "copy", found.processing)
+    inspected = await run_step(step, Inspection)
+    assert isinstance(found.processing, Processing)
+    returned = token_outputs(inspected.tensors, inspected.returned)
+    processing = replace(found.processing, tensors=inspected.tensors, returned=returned, scores=inspected.scores)
+    model = find_runtime("onnx").load(inspected.file, "cpu", LoadOptions(precision="fp32"))
+    session = ProcessedSession(model, processing)
+    outputs = session.infer({"text": np.array([text.encode() for text in SENTENCES], object)})
+    assert set(outputs) == {spec.name for spec in inspected.signature.outputs}
+    return outputs
+
+
+def _alone(model: Any, output: str) -> list[NDArray[Any]]:
+    """Return the output of a transformers model for each of `SENTENCES`, computed alone."""
+    torch = import_module("torch")
+    ids = [torch.tensor([[WORDS.index(word) for word in text.split()]]) for text in SENTENCES]
+    with torch.no_grad():
+        return [model(input_ids=one, attention_mask=torch.ones_like(one))[output][0].numpy() for one in ids]
+
+
+@pytest.mark.parametrize(
+    ("name", "config", "settings", "output"),
+    [
+        ("BertModel", "BertConfig", BERT, "last_hidden_state"),
+        ("BertForTokenClassification", "BertConfig", BERT | TAGS, "logits"),
+        ("GPT2LMHeadModel", "GPT2Config", GPT2, "logits"),
+        ("T5ForConditionalGeneration", "T5Config", T5, "last_hidden_state"),
+    ],
+)
+async def test_outputs_of_tokens_equal_those_of_texts_alone(
+    tmp_path: Path, name: str, config: str, settings: dict[str, Any], output: str
+) -> None:
+    model = _made(tmp_path / "model", name, config, **settings)
+    found = await _answers(tmp_path / "model", tmp_path)
+    encoder = model.get_encoder() if model.config.is_encoder_decoder else model
+    assert found["lengths"].tolist() == [len(text.split()) for text in SENTENCES]
+    for row, wanted in enumerate(_alone(encoder, output)):
+        np.testing.assert_allclose(found[output][row, : len(wanted)], wanted, atol=1e-4)
+        assert not found[output][row, len(wanted) :].any()
+        if name == "BertForTokenClassification":
+            names = [NAMES[number].encode() for number in wanted.argmax(axis=1)]
+            assert found["label"][row, : len(wanted), 0].tolist() == names
+
+
+async def test_sentence_encoder_equals_mean_of_its_tokens(tmp_path: Path) -> None:
+    """The folder lacks the weights of the model's own pooler, as sentence encoders may."""
+    transformers = import_module("transformers")
+    folder = tmp_path / "model"
+    model = _made(folder, "BertModel", "BertConfig", **BERT)
+    bare = transformers.BertModel(model.config, add_pooling_layer=False)
+    bare.load_state_dict({name: one for name, one in model.state_dict().items() if not name.startswith("pooler")})
+    bare.save_pretrained(folder)
+    (folder / "pooling").mkdir()
+    (folder / "pooling" / "config.json").write_text(json.dumps({"pooling_mode_mean_tokens": True}))
+    kinds = {"": "Transformer", "pooling": "Pooling", "norm": "Normalize"}
+    modules = [{"path": path, "type": f"sentence_transformers.models.{kind}"} for path, kind in kinds.items()]
+    (folder / "modules.json").write_text(json.dumps(modules))
+    found = await _answers(folder, tmp_path)
+    assert set(found) == {"sentence_embedding"}
+    means = np.array([one.mean(axis=0) for one in _alone(model, "last_hidden_state")])
+    wanted = means / np.linalg.norm(means, axis=1, keepdims=True)
+    np.testing.assert_allclose(found["sentence_embedding"], wanted, atol=1e-5)

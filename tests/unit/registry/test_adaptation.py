@@ -77,9 +77,6 @@ def test_adapt_serves_fixed_batch_of_one_singly(tmp_path: Path) -> None:
     assert adapted.alone
     assert adapted.file == model
     assert "computed one by one" in adapted.notes[0]
-    several = _save(tmp_path / "two.onnx", nodes, [_value("x", [2, 4])], [_value("z", [1, 3])], {"w": W})
-    with pytest.raises(InvalidRequest, match="first dimension is the batch"):
-        read_signature(adapt(several, tmp_path / "adapted").file, SourceFormat.ONNX)
 
 
 @pytest.mark.parametrize("named", [True, False])
@@ -246,3 +243,61 @@ def test_adapt_refuses_operators_with_code(make_model: MakeModel, tmp_path: Path
     branch = helper.make_node("If", ["x"], ["scores"], then_branch=inner, else_branch=inner)
     with pytest.raises(InvalidRequest, match=f"{operator}, which contain compiled code or call code outside"):
         adapt(make_model(nodes=[branch]), tmp_path / "adapted")
+
+
+# -- scalars, and other places of the batch ----------------------------------------------------------------------------
+def _recurrent(path: Path, batch: str) -> Path:
+    """Write `z = x * rate + sum of state`, with the batch of the state as its axis 1, named `batch`."""
+    nodes = [
+        helper.make_node("Mul", ["x", "rate"], ["fast"]),
+        helper.make_node("ReduceSum", ["state", "layers"], ["sum"], keepdims=0),
+        helper.make_node("Add", ["fast", "sum"], ["z"]),
+        helper.make_node("Add", ["state", "fast"], ["next"]),
+    ]
+    inputs = [_value("x", [batch, 4]), _value("state", [2, batch, 4]), _value("rate", [])]
+    outputs = [_value("z", [batch, 4]), _value("next", ["", "", 4] if not batch else [2, batch, 4])]
+    return _save(path, nodes, inputs, outputs, {"layers": np.array([0])})
+
+
+@pytest.mark.parametrize("batch", ["batch", ""])
+def test_adapt_serves_scalars_and_state_of_recurrent_model(tmp_path: Path, batch: str) -> None:
+    adapted = adapt(_recurrent(tmp_path / "state.onnx", batch), tmp_path / "adapted")
+    assert adapted.parameters == ("rate",)
+    assert any("rate has one value for a whole query" in note for note in adapted.notes)
+    assert any("found by running it" in note for note in adapted.notes) == (not batch)
+    state = np.random.default_rng(3).normal(size=(5, 2, 4)).astype(np.float32)
+    found = _infer(adapted.file, x=X, state=state, rate=np.full(5, 3, np.float32))
+    assert np.allclose(found["z"], X * 3 + state.sum(axis=1), rtol=1e-5)
+    assert np.allclose(found["next"], state + X[:, None] * 3, rtol=1e-5)
+    signature = read_signature(adapted.file, SourceFormat.ONNX)
+    assert {spec.name: spec.shape[0] for spec in (*signature.inputs, *signature.outputs)} == dict.fromkeys(
+        ("x", "state", "rate", "z", "next"), -1
+    )
+
+
+def test_adapt_gives_model_without_batch_one(tmp_path: Path) -> None:
+    nodes = [helper.make_node("ReduceMax", ["x"], ["z"], keepdims=0)]
+    samples = _save(tmp_path / "one.onnx", nodes, [_value("x", ["samples"])], [_value("z", [])], {})
+    adapted = adapt(samples, tmp_path / "adapted")
+    assert adapted.alone
+    assert "no batch dimension" in adapted.notes[0]
+    assert _shapes(adapted.file) == [(1, -1), (1,)]
+    assert _infer(adapted.file, x=X[:1])["z"].tolist() == [X[0].max()]
+
+
+def test_adapt_takes_declared_absence_of_batch(tmp_path: Path) -> None:
+    nodes = [helper.make_node("Sub", ["x", "m"], ["z"]), helper.make_node("ReduceMean", ["x"], ["m"], keepdims=0)]
+    model = _save(tmp_path / "one.onnx", nodes[::-1], [_value("x", [""])], [_value("z", [""])], {})
+    assert not adapt(model, tmp_path / "adapted").alone, "an unnamed first dimension is taken for the batch"
+    adapted = adapt(model, tmp_path / "adapted", ("none",))
+    assert adapted.alone
+    assert np.allclose(_infer(adapted.file, x=X[:1])["z"], X[:1] - X[:1].mean(), atol=1e-6)
+    with pytest.raises(InvalidRequest, match="says that no input has a batch"):
+        adapt(model, tmp_path / "adapted", ("none", "x=1"))
+
+
+def test_read_signature_names_remedy_for_unknown_batch(tmp_path: Path) -> None:
+    nodes = [helper.make_node("ReduceMax", ["x"], ["z"], keepdims=1, axes=[0, 1])]
+    model = _save(tmp_path / "odd.onnx", nodes, [_value("x", ["", 4])], [_value("z", [1, 1])], {})
+    with pytest.raises(InvalidRequest, match=r"--batch-axis \(of ONNX; `none` if the model has no batch\)"):
+        read_signature(adapt(model, tmp_path / "adapted").file, SourceFormat.ONNX)

@@ -21,7 +21,7 @@ from registry.request import Registration
 from runtimes.catalog import find_runtime
 from runtimes.protocol import LoadOptions
 from schemas.errors import InvalidRequest, OperatorError
-from schemas.rows.catalog import DecodeImage, Tokenise
+from schemas.rows.catalog import DecodeImage, PoolTokens, Tokenise, TopClasses
 from tests.model_files import WEIGHTS, openvino_files
 
 MakeModel = Callable[..., Path]
@@ -118,6 +118,94 @@ def test_import_reads_hugging_face_classes_and_tokenizer(hugging_face: Path, tmp
     asked = Registration(architecture="a", task="b", file=hugging_face, classes=("x", "y", "z"), max_batch=8)
     request = completed(asked, found)
     assert (request.classes, request.measure, request.max_batch) == (("x", "y", "z"), "accuracy", 8)
+
+
+def test_import_answers_labels_of_hugging_face_folder(hugging_face: Path, tmp_path: Path) -> None:
+    (hugging_face / "tokenizer.json").write_text("{}")
+    found = _import(hugging_face, tmp_path)
+    assert found.processing is not None
+    (step,) = found.processing.after
+    assert isinstance(step, TopClasses)
+    assert Path(step.labels).read_text().splitlines() == ["bad", "so-so", "good"]
+    config = json.loads((hugging_face / "config.json").read_text())
+    several = config | {"problem_type": "multi_label_classification"}
+    (hugging_face / "config.json").write_text(json.dumps(several))
+    found = _import(hugging_face, tmp_path)
+    assert found.processing is not None
+    assert found.processing.after == (), "the best of several labels is no answer"
+
+
+def _modules(folder: Path, *kinds: str, path: str = "1_Pooling", **pooling: Any) -> None:
+    (folder / "1_Pooling").mkdir(exist_ok=True)
+    (folder / "1_Pooling" / "config.json").write_text(json.dumps(pooling))
+    paths = ["", path, "2", "3"]
+    modules = [
+        {"path": one, "type": f"sentence_transformers.models.{kind}"} for kind, one in zip(kinds, paths, strict=False)
+    ]
+    (folder / "modules.json").write_text(json.dumps(modules))
+
+
+@pytest.mark.parametrize(
+    ("kinds", "pooling", "pool"),
+    [
+        (("Transformer", "Pooling"), {"pooling_mode_cls_token": True, "pooling_mode_mean_tokens": False}, "cls"),
+        (("Transformer", "Pooling", "Normalize"), {"pooling_mode_mean_tokens": True}, "mean"),
+        (("Transformer", "Pooling"), {"pooling_mode": "lasttoken", "embedding_dimension": 3}, "last"),
+    ],
+)
+def test_import_reads_pooling_of_sentence_encoder(
+    hugging_face: Path, tmp_path: Path, kinds: tuple[str, ...], pooling: dict[str, Any], pool: Any
+) -> None:
+    (hugging_face / "tokenizer.json").write_text("{}")
+    (hugging_face / "sentence_bert_config.json").write_text(json.dumps({"max_seq_length": 40}))
+    _modules(hugging_face, *kinds, **pooling)
+    config = json.loads((hugging_face / "config.json").read_text()) | {"architectures": ["BertModel"], "id2label": {}}
+    (hugging_face / "config.json").write_text(json.dumps(config))
+    found = _import(hugging_face, tmp_path)
+    assert found.measure == "cosine"
+    assert found.processing is not None
+    assert found.processing.after == (PoolTokens(mode=pool, normalise="Normalize" in kinds),)
+    assert isinstance(found.processing.before, Tokenise)
+    assert found.processing.before.max_tokens == 40
+
+
+@pytest.mark.parametrize(
+    ("kinds", "path", "pooling", "said"),
+    [
+        (("Transformer", "Pooling", "Dense"), "1_Pooling", {}, "lists Transformer, Pooling, Dense; only .*optimum-cli"),
+        (("Transformer", "Pooling"), "1_Pooling", {"pooling_mode_max_tokens": True}, "pooling_mode_max_tokens is not"),
+        (("Transformer", "Pooling"), "../other", {}, "outside of its folder"),
+        (("Transformer", "Pooling"), "nowhere", {}, r"config\.json of the sentence encoder cannot be read"),
+    ],
+)
+def test_import_refuses_unknown_sentence_encoders(
+    hugging_face: Path, tmp_path: Path, kinds: tuple[str, ...], path: str, pooling: dict[str, Any], said: str
+) -> None:
+    _modules(hugging_face, *kinds, path=path, **pooling)
+    with pytest.raises(InvalidRequest, match=said):
+        _import(hugging_face, tmp_path)
+
+
+def test_import_does_not_pool_exported_sentence_encoder(
+    hugging_face: Path, tmp_path: Path, make_model: MakeModel
+) -> None:
+    (hugging_face / "tokenizer.json").write_text("{}")
+    make_model(output="sentence_embedding").rename(hugging_face / "onnx" / "model.onnx")
+    _modules(hugging_face, "Transformer", "Pooling", pooling_mode_mean_tokens=True)
+    found = _import(hugging_face, tmp_path)
+    assert found.processing is not None
+    assert not any(isinstance(step, PoolTokens) for step in found.processing.after)
+
+
+def test_import_serves_encoder_of_encoder_and_decoder(hugging_face: Path, tmp_path: Path) -> None:
+    for name in ("encoder_model.onnx", "decoder_model.onnx"):
+        (hugging_face / "onnx" / name).write_bytes((hugging_face / "onnx" / "model.onnx").read_bytes())
+    (hugging_face / "onnx" / "model.onnx").unlink()
+    config = {"architectures": ["T5ForConditionalGeneration"], "is_encoder_decoder": True}
+    (hugging_face / "config.json").write_text(json.dumps(config))
+    found = _import(hugging_face, tmp_path)
+    assert found.file == hugging_face / "onnx" / "encoder_model.onnx"
+    assert "only the encoder is served" in found.notes[-1]
 
 
 def test_import_reads_hugging_face_image_processing(hugging_face: Path, tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from registry.samples import load_arrays, read_labelled, read_samples, save_arrays
+from registry.samples import load_arrays, most_rows, read_labelled, read_samples, save_arrays, synthetic_inputs
 from registry.signature import Signature
 from schemas.errors import InvalidRequest, OperatorError
 from schemas.rows.catalog import TensorSpec
@@ -113,3 +113,27 @@ def test_read_samples_refuses_invalid_and_missing_files(tmp_path: Path) -> None:
 def test_save_arrays_reports_write_failure(tmp_path: Path) -> None:
     with pytest.raises(OperatorError, match="cannot write"):
         save_arrays(tmp_path / "nowhere" / "x.npz", {"x": np.zeros(1)})
+
+
+RATE = TensorSpec(name="rate", datatype="INT64", shape=(-1,), parameter=True)
+WITH_RATE = Signature(inputs=(*MODEL.inputs, RATE), outputs=MODEL.outputs)
+
+
+def test_read_samples_takes_parameters_default(make_samples: Callable[..., Path]) -> None:
+    file = make_samples(rate=np.array(16000))
+    samples = read_samples(WITH_RATE, file, None, SCORES, 1000)
+    assert samples.inputs["rate"].tolist() == [16000] * samples.count
+    assert [spec.default for spec in WITH_RATE.with_defaults(samples.inputs).inputs] == [None, 16000]
+
+
+def test_read_samples_refuses_two_values_of_parameter(make_samples: Callable[..., Path]) -> None:
+    with pytest.raises(InvalidRequest, match="'rate' must have one value"):
+        read_samples(WITH_RATE, make_samples(rate=np.arange(200)), None, SCORES, 1000)
+    with pytest.raises(InvalidRequest, match="'rate' is a scalar without a default value: give inputs"):
+        synthetic_inputs(WITH_RATE.inputs)
+
+
+def test_most_rows_bounds_outputs_of_sequences() -> None:
+    logits = TensorSpec(name="logits", datatype="FP32", shape=(-1, -1, 50257))
+    assert most_rows((logits,)) == 20
+    assert most_rows((SCORES,)) > 1_000_000

@@ -94,3 +94,47 @@ def test_agreement_tolerates_five_percent_of_range() -> None:
     reference = np.linspace(0, 10, 100)
     assert agreement(reference + 0.4, reference) == 1.0
     assert agreement(reference + 0.6, reference) == 0.0
+
+
+# -- sequences ---------------------------------------------------------------------------------------------------------
+HIDDEN = TensorSpec(name="hidden", datatype="FP32", shape=(-1, -1, 3), axes=("", "sequence", ""))
+REAL = np.arange(6) < np.arange(1, 7)[:, None]
+STATES = np.where(REAL[:, :, None], np.random.default_rng(1).normal(size=(6, 6, 3)), 0).astype(np.float32)
+TEXTS = Samples({"text": np.array([b"text"] * 6, object)}, None, None)
+
+
+def _of_texts(states: np.ndarray[Any, Any]) -> dict[str, np.ndarray[Any, Any]]:
+    return {"hidden": states, "lengths": REAL.sum(axis=1)}
+
+
+def _of_tokens(states: np.ndarray[Any, Any]) -> dict[str, np.ndarray[Any, Any]]:
+    return {"hidden": states}
+
+
+MASKED = Samples({"ids": REAL.astype(np.int64), "attention_mask": REAL.astype(np.int64)}, None, None)
+
+
+@pytest.mark.parametrize(("samples", "outputs"), [(TEXTS, _of_texts), (MASKED, _of_tokens)])
+def test_verify_variant_compares_only_real_positions(samples: Samples, outputs: Any) -> None:
+    judgement = Judgement("agreement", "hidden")
+    reference = verify_reference(samples, (HIDDEN,), judgement, outputs(STATES), {})
+    garbage = np.where(REAL[:, :, None], STATES, np.float32(9))
+    assert verify_variant(reference, outputs(garbage)).accuracy.value == 1.0
+    wrong = STATES.copy()
+    wrong[5, :6] = -wrong[5, :6]
+    found = verify_variant(reference, outputs(wrong))
+    assert found.accuracy.value == pytest.approx(15 / 21), "one text of six, but six of 21 tokens"
+
+
+def test_verify_reference_cuts_padding_of_batch() -> None:
+    alone = {"hidden": STATES[:4, :4], "lengths": REAL.sum(axis=1)[:4]}
+    judgement = Judgement("agreement", "hidden")
+    assert verify_reference(TEXTS, (HIDDEN,), judgement, _of_texts(STATES), alone).accuracy.value == 1.0
+    with pytest.raises(InvalidRequest, match="depends on the other inputs"):
+        verify_reference(TEXTS, (HIDDEN,), judgement, _of_texts(STATES), alone | {"hidden": STATES[1:5, :4]})
+
+
+def test_verify_reference_refuses_reference_with_other_tokens() -> None:
+    others = {"hidden": STATES[:, :3], "lengths": np.full(6, 3)}
+    with pytest.raises(InvalidRequest, match="divide texts into different tokens"):
+        verify_reference(TEXTS, (HIDDEN,), Judgement("cosine", "hidden"), _of_texts(STATES), {}, None, others)

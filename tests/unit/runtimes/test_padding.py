@@ -1,10 +1,22 @@
 """Tests of grouping inputs by size and of padding them."""
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runtimes.padding import FACTOR, pad_to, row_size, size_bucket, size_groups, stack_padded
+from runtimes.padding import (
+    FACTOR,
+    axis_sizes,
+    cut_to,
+    join_rows,
+    pad_to,
+    row_size,
+    size_bucket,
+    size_groups,
+    stack_padded,
+)
+from schemas.signature import TensorSpec
 
 SIZES = st.lists(st.integers(1, 600), min_size=1, max_size=40)
 
@@ -53,3 +65,26 @@ def test_pad_to_pads_only_given_axes() -> None:
     padded = pad_to({"ids": np.array([[3, 4]]), "other": np.array([[1, 2]])}, 2, {"ids": [1]}, {"ids": 7})
     assert padded["ids"].tolist() == [[3, 4, 7, 7]]
     assert padded["other"].tolist() == [[1, 2]]
+
+
+TOKENS = TensorSpec(name="ids", datatype="INT64", shape=(-1, -1), axes=("", "tokens"))
+HIDDEN = TensorSpec(name="hidden", datatype="FP32", shape=(-1, 2, -1), axes=("", "", "tokens"))
+
+
+@given(st.lists(st.integers(1, 9), min_size=1, max_size=6))
+def test_join_rows_then_cut_to_restores_each_part(lengths: list[int]) -> None:
+    parts = [{"hidden": np.full((2, 2, length), length)} for length in lengths]
+    joined = join_rows(parts, [HIDDEN])
+    for index, length in enumerate(lengths):
+        rows = {"hidden": joined["hidden"][2 * index : 2 * index + 2]}
+        sizes = axis_sizes([TOKENS], {"ids": np.ones((2, length))})
+        assert sizes == {"tokens": length}
+        assert np.array_equal(cut_to(rows, [HIDDEN], sizes)["hidden"], parts[index]["hidden"])
+        assert not rows["hidden"][:, :, length:].any()
+
+
+def test_join_rows_pads_texts_and_refuses_other_axes() -> None:
+    texts = [{"hidden": np.full((1, 2, length), b"x", object)} for length in (1, 2)]
+    assert join_rows(texts, [HIDDEN])["hidden"].tolist() == [[[b"x", b""]] * 2, [[b"x", b"x"]] * 2]
+    with pytest.raises(ValueError, match=r"shape of output 'hidden' depends on the input \(\[2, 1\] and \[3, 1\]\)"):
+        join_rows([{"hidden": np.ones((1, width, 1))} for width in (2, 3)], [HIDDEN])

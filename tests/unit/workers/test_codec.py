@@ -39,7 +39,8 @@ from workers.serving.model import ServableModel
 from workers.serving.pending_query import QueryPart
 from workers.slots.batch_queue import NO_DEADLINE
 
-MODEL = ServableModel(a_variant(), (INPUT,), ("y",), LatencyModel(a_profile().latency, 8), 0)
+OUTPUT = TensorSpec(name="y", datatype="FP32", shape=(-1, 4))
+MODEL = ServableModel(a_variant(), (INPUT,), (OUTPUT,), LatencyModel(a_profile().latency, 8), 0)
 T, OFFSET_MS = 1_764_000_000_000, 1_763_900_000_000.0
 ROWS = np.arange(80, dtype=np.float32).reshape(20, 4)
 
@@ -60,7 +61,7 @@ def test_codec_reassembles_outputs_by_query() -> None:
     queries = [identify(request(rows), "digits") for rows in (1, 3, 20)]
     parts = [part for query in queries for part in decode_query(query, MODEL)]
     assert [part.inputs for part in parts] == [1, 3, 8, 8, 4]
-    outputs = unstack(parts, {"y": stack(parts)["x"] * 2})
+    outputs = unstack(parts, {"y": stack(parts)["x"] * 2}, MODEL)
     done = [part.query.add(part.number, output, 1, 1) for part, output in zip(parts, outputs, strict=True)]
     assert done == [True, True, False, False, True]
     for query, rows in zip(queries, (1, 3, 20), strict=True):
@@ -76,7 +77,7 @@ def test_codec_returns_correlation_and_trace_headers() -> None:
     refusal = error_result("", query.id, Unsatisfiable(), query.fields).headers
     error = encode_error(query, ModelFailed(), "v", "w").headers
     (part,) = decode_query(query, MODEL)
-    (output,) = unstack([part], {"y": stack([part])["x"]})
+    (output,) = unstack([part], {"y": stack([part])["x"]}, MODEL)
     assert not isinstance(output, ModelFailed)
     query.add(part.number, output, 1, 1)
     for headers in (refusal, error, encode_result(query, "v", "w").headers):
@@ -228,7 +229,7 @@ def test_identify_refuses_record_without_id() -> None:
 def test_unstack_refuses_outputs_of_wrong_count() -> None:
     parts = decode_query(identify(request(), "digits"), MODEL)
     with pytest.raises(ValueError, match="batch of 2"):
-        unstack(parts, {"y": ROWS})
+        unstack(parts, {"y": ROWS}, MODEL)
 
 
 def test_encode_result_reports_inconsistent_outputs() -> None:
@@ -273,7 +274,7 @@ def test_batch_key_of_images_is_independent_of_file_size() -> None:
 LENGTHS = ServableModel(
     msgspec.structs.replace(a_variant(), mixes_lengths=True),
     (TensorSpec(name="x", datatype="FP32", shape=(-1, -1)),),
-    ("y",),
+    (OUTPUT,),
     LatencyModel(a_profile().latency, 8),
     0,
 )
@@ -354,3 +355,61 @@ def test_decode_query_refuses_unknown_and_duplicate_outputs() -> None:
         query = identify(record(b'{"outputs": [' + outputs + b"], " + inputs, **{h.ID: "q"}), "digits")
         with pytest.raises(InvalidRequest, match=message):
             decode_query(query, MODEL)
+
+
+SEQUENCE = ServableModel(
+    msgspec.structs.replace(a_variant(), mixes_lengths=True),
+    (TensorSpec(name="x", datatype="FP32", shape=(-1, -1), axes=("", "T")),),
+    (TensorSpec(name="y", datatype="FP32", shape=(-1, -1), axes=("", "T")),),
+    LatencyModel(a_profile().latency, 8),
+    0,
+)
+
+
+def test_unstack_cuts_sequences_to_each_query() -> None:
+    parts = [of_length(length, SEQUENCE) for length in (3, 1, 5)]
+    batch = stack(parts)["x"]
+    assert batch.shape == (3, 5)
+    found = unstack(parts, {"y": batch * 2, "z": batch}, SEQUENCE)
+    assert [output["y"].tolist() for output in found] == [[[6.0] * 3], [[2.0]], [[10.0] * 5]]
+    assert {output["z"].shape for output in found} == {(1, 5)}, "not along the sequence"
+
+
+RATE = TensorSpec(name="rate", datatype="INT64", shape=(-1,), parameter=True, default=16000)
+WITH_RATE = msgspec.structs.replace(MODEL, inputs=(INPUT, RATE))
+
+
+def with_rate(**change: object) -> QueryPart:
+    """Decode a query of two rows, in which `change` replaces fields of the JSON."""
+    rows = {"name": "x", "shape": [2, 4], "datatype": "FP32", "data": ROWS[:2].ravel().tolist()}
+    value = msgspec.json.encode({"inputs": [rows]} | change)
+    (part,) = decode_query(identify(record(value, **{h.ID: "q", h.BATCH: "2"}), "digits"), WITH_RATE)
+    return part
+
+
+def test_decode_query_fills_parameters_of_model() -> None:
+    tensor = {"name": "rate", "shape": [], "datatype": "INT64", "data": [8000]}
+    rows = {"name": "x", "shape": [2, 4], "datatype": "FP32", "data": [0.0] * 8}
+    default, named = with_rate(), with_rate(parameters={"rate": 8000})
+    assert default.tensors["rate"].tolist() == [16000, 16000]
+    assert named.tensors["rate"].tolist() == with_rate(inputs=[tensor, rows]).tensors["rate"].tolist() == [8000, 8000]
+    assert default.shape == with_rate().shape != named.shape, "queries of one value share a batch"
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"parameters": {"rate": "fast"}}, "parameter rate must be a number, not 'fast'"),
+        ({"parameters": {"rate": 1.5}}, "input rate must be INT64, not FP64"),
+    ],
+)
+def test_decode_query_refuses_wrong_parameters(change: dict[str, object], said: str) -> None:
+    with pytest.raises(InvalidRequest, match=said):
+        with_rate(**change)
+
+
+def test_decode_query_refuses_parameter_of_two_values() -> None:
+    rows = {"name": "x", "shape": [2, 4], "datatype": "FP32", "data": [0.0] * 8}
+    rate = {"name": "rate", "shape": [2], "datatype": "INT64", "data": [8000, 16000]}
+    with pytest.raises(InvalidRequest, match="input rate must have one value"):
+        with_rate(inputs=[rows, rate])

@@ -20,7 +20,8 @@ from workers.serving.model import ServableModel, check_inputs, find_model
 from workers.settings import WorkerSettings
 from workers.slots.footprint import Footprint
 
-MODEL = ServableModel(a_variant(), (INPUT,), ("y",), LatencyModel(a_profile().latency, 8), 1000)
+OUTPUT = TensorSpec(name="y", datatype="FP32", shape=(-1, 4))
+MODEL = ServableModel(a_variant(), (INPUT,), (OUTPUT,), LatencyModel(a_profile().latency, 8), 1000)
 
 
 class Runtime:

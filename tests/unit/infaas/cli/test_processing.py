@@ -6,7 +6,7 @@ import pytest
 
 from infaas.cli.processing import declared_processing, plain_inputs, read_processing
 from schemas.errors import InvalidRequest
-from schemas.rows.catalog import DecodeImage, Processing, Softmax, Tokenise, TopClasses
+from schemas.rows.catalog import DecodeImage, PoolTokens, Processing, Softmax, Tokenise, TopClasses
 from schemas.signature import TensorSpec
 
 TEXT = (TensorSpec(name="text", datatype="BYTES", shape=(-1,)),)
@@ -33,6 +33,20 @@ def test_declared_processing_refuses_contradicting_flags(tmp_path: Path) -> None
         declared_processing(None, "28", None, None, None)
     with pytest.raises(InvalidRequest, match="--top needs"):
         declared_processing(None, None, None, 1, None)
+    with pytest.raises(InvalidRequest, match="--pool needs --tokenizer"):
+        declared_processing(None, None, None, None, None, "mean")
+    with pytest.raises(InvalidRequest, match=r"--pool must be mean, cls or last, .* not 'max'"):
+        declared_processing(tmp_path, None, None, None, None, "max")
+
+
+@pytest.mark.parametrize(
+    ("flag", "pool"),
+    [("mean", PoolTokens()), ("cls:l2", PoolTokens(mode="cls", normalise=True)), ("last", PoolTokens(mode="last"))],
+)
+def test_declared_processing_reads_pooling(tmp_path: Path, flag: str, pool: PoolTokens) -> None:
+    found = declared_processing(tmp_path, None, None, None, None, flag)
+    assert found is not None
+    assert found.after == (pool,)
 
 
 def test_read_processing_resolves_files_beside_it(tmp_path: Path) -> None:

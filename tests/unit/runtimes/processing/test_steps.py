@@ -1,15 +1,22 @@
 """Tests of the single steps before and after a model."""
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pytest
 from msgspec.structs import replace
 
-from runtimes.processing.steps import BestClasses, ImageDecoder, SoftmaxScores, TextTokeniser, read_class_names
+from runtimes.processing.steps import (
+    BestClasses,
+    ImageDecoder,
+    PooledTokens,
+    SoftmaxScores,
+    TextTokeniser,
+    read_class_names,
+)
 from schemas.errors import InvalidRequest, OperatorError
-from schemas.rows.catalog import DecodeImage, Tokenise, TopClasses
+from schemas.rows.catalog import DecodeImage, PoolTokens, Tokenise, TopClasses
 from schemas.signature import TensorSpec
 from tests.processing_files import encoded_image, write_tokenizer
 
@@ -133,18 +140,47 @@ def test_image_decoder_refuses_unsuitable_inputs() -> None:
         ImageDecoder(DecodeImage(width=2, height=2, mean=(1, 2)), (RGB,))
 
 
+ONE_TOKEN = np.ones(2, np.int64)
+
+
 def test_softmax_and_best_classes_convert_scores(tmp_path: Path) -> None:
     labels = tmp_path / "labels.txt"
     labels.write_text("bad\nfair\ngood\n")
     scores = {"scores": np.array([[0.0, 1.0, 3.0], [1000.0, 0.0, 0.0]], np.float32)}
-    likely = SoftmaxScores()(scores, "scores")["scores"]
+    likely = SoftmaxScores()(scores, "scores", ONE_TOKEN)["scores"]
     np.testing.assert_allclose(likely.sum(axis=1), 1.0, rtol=1e-6)
     assert likely.argmax(axis=1).tolist() == [2, 0]
-    assert BestClasses(TopClasses(count=2))(scores, "scores")["class"].tolist() == [[2, 1], [0, 1]]
-    named = BestClasses(TopClasses(labels=str(labels)))(scores, "scores")
+    assert BestClasses(TopClasses(count=2))(scores, "scores", ONE_TOKEN)["class"].tolist() == [[2, 1], [0, 1]]
+    named = BestClasses(TopClasses(labels=str(labels)))(scores, "scores", ONE_TOKEN)
     assert named["label"].tolist() == [[b"good"], [b"bad"]]
     with pytest.raises(InvalidRequest, match="3 labels for 2 scores"):
-        BestClasses(TopClasses(labels=str(labels)))({"scores": np.zeros((1, 2))}, "scores")
+        BestClasses(TopClasses(labels=str(labels)))({"scores": np.zeros((1, 2))}, "scores", ONE_TOKEN)
+
+
+@pytest.mark.parametrize(
+    ("mode", "wanted"),
+    [("mean", [[2.0, 3.0], [5.0, 6.0]]), ("cls", [[1.0, 2.0], [5.0, 6.0]]), ("last", [[3, 4], [5, 6]])],
+)
+def test_pooled_tokens_ignore_padding(mode: Literal["mean", "cls", "last"], wanted: list[list[float]]) -> None:
+    tokens = np.array([[[1, 2], [3, 4]], [[5, 6], [1e9, 1e9]]], np.float32)
+    found = PooledTokens(PoolTokens(mode=mode))({"hidden": tokens, "other": tokens}, "hidden", np.array([2, 1]))
+    assert set(found) == {"sentence_embedding", "other"}
+    assert found["sentence_embedding"].tolist() == wanted
+    scaled = PooledTokens(PoolTokens(mode=mode, normalise=True))({"hidden": tokens}, "hidden", np.array([2, 1]))
+    np.testing.assert_allclose(np.linalg.norm(scaled["sentence_embedding"], axis=1), 1.0, rtol=1e-6)
+
+
+def test_text_tokeniser_gives_positions_and_refuses_no_tokens(tmp_path: Path) -> None:
+    positions = replace(IDS, name="position_ids")
+    assert tokeniser(tmp_path, IDS, positions)(b"a good film")["position_ids"].tolist() == [[0, 1, 2]]
+    with pytest.raises(InvalidRequest, match="has no tokens"):
+        tokeniser(tmp_path)(b" ")
+
+
+def test_text_tokeniser_explains_inputs_of_generators(tmp_path: Path) -> None:
+    past = TensorSpec(name="past_key_values.0.key", datatype="FP32", shape=(-1, 2, -1, 8))
+    with pytest.raises(InvalidRequest, match="generates step by step, export it without past key values"):
+        tokeniser(tmp_path, IDS, MASK, past)
 
 
 def test_read_class_names_keeps_empty_lines(tmp_path: Path) -> None:
