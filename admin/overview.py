@@ -107,7 +107,9 @@ async def overview(context: RequestContext, request: OverviewRequest) -> Overvie
     )
 
 
-def summarize_tasks(loads: Iterable[TaskAnswers], variants: Iterable[VariantAnswers], seconds: float) -> list[TaskOverview]:
+def summarize_tasks(
+    loads: Iterable[TaskAnswers], variants: Iterable[VariantAnswers], seconds: float
+) -> list[TaskOverview]:
     """Return the tasks with load or answers, by name. Pure."""
     by_task = defaultdict[str, list[VariantAnswers]](list)
     for variant in variants:
