@@ -249,7 +249,7 @@ class ClusterState:
                 task.use_prices()
 
     def _reconcile(self, worker: Worker, status: WorkerStatus, news: Sequence[InstanceStatus]) -> None:
-        """Add the instances that serve now, and remove those that do not; `news` are the changed ones of the status."""
+        """Add the instances that serve now, and remove the others; `news` are the changed ones of the status."""
         serving = {one.variant: one for one in news if one.state in SERVING and one.partitions}
         ended = {one.variant for one in news} - serving.keys()
         unchanged = len(status.instances) - len(news)

@@ -275,7 +275,7 @@ class Instance:
         return worker.busy - self.busy + self.width > worker.slots
 
     def is_at_rest(self) -> bool:
-        """Return true if it has no work, as far as statuses, sends and acknowledgements show."""
+        """Return true if statuses, sends and acknowledgements show no work of it."""
         if self.level or self.offline_inputs or self.large_inputs:
             return False
         for partition in self.partitions:  # noqa: SIM110 - runs for each instance of each status
