@@ -114,7 +114,7 @@ async def serve(settings: WorkerSettings, kafka: KafkaSettings, store: StoreSett
             catalog=catalog,
             online=online,
             offline=offline,
-            committers=await stack.enter_async_context(_open_committers(settings, kafka, online, leases)),
+            committers=await stack.enter_async_context(open_committers(settings, kafka, online, leases)),
             record_memory=RecordMemory(kafka.max_in_flight_bytes),
             producer=producer,
             streams=streams,
@@ -135,9 +135,10 @@ async def serve(settings: WorkerSettings, kafka: KafkaSettings, store: StoreSett
         await _retire(pool, settings.worker, epoch)
 
 
-def _open_committers(
+def open_committers(
     settings: WorkerSettings, kafka: KafkaSettings, over: ReadConnection, leases: Leases
 ) -> SharedCommitters:
+    """Return the committers of a worker, which commit while its leases are current."""
     return SharedCommitters(over.client, settings.worker, kafka.request_timeout_ms / 1000, leases.are_current)
 
 

@@ -43,7 +43,7 @@ from workers.instance_controller import InstanceController
 from workers.lease import Leases
 from workers.placement import PlacementFollower
 from workers.replacement import Replacement
-from workers.service import worker_row
+from workers.service import open_committers, worker_row
 from workers.serving.loading import DeviceMemory
 from workers.serving.model import LoadedModel, ServableModel
 from workers.settings import WorkerSettings
@@ -142,6 +142,7 @@ async def _work(number: int, folder: Path, shared: _Shared, ready: asyncio.Event
             executor=_SleepingExecutor(SLOTS, _fail, spare=0),
             journal=journal,
             leases=leases,
+            committers=await stack.enter_async_context(open_committers(settings, shared.kafka, online, leases)),
             loader=shared.loader,
             memory=DeviceMemory(settings),
             replacement=Replacement(),

@@ -35,6 +35,8 @@ from tests.chaos.resources import SHORT_RETENTION
 from tests.chaos.site import Site
 from tests.chaos.traffic import TASK
 
+# Handlers of gRPC, whose clients send queries here, crash some of the processes that this one forks.
+os.environ["GRPC_ENABLE_FORK_SUPPORT"] = "0"
 _DISK: Final = "6g"
 """Size of the file system that faults may fill."""
 _WIDTH: Final = 150
