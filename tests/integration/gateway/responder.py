@@ -98,6 +98,7 @@ class Responder:
 
     async def _answer(self, record: Record, producer: Producer) -> None:
         fields = as_text(record.headers)
+        h.expand_choice(fields)
         self.seen.append(fields)
         self.topics.append(record.topic)
         self._news.set()

@@ -243,7 +243,7 @@ async def test_query_too_large_to_forward_is_answered(stage: Stage, client: Prod
         await stage.wait(variant_topic(stage.cheap))
 
 
-@pytest.mark.parametrize("spare", [400, 250])
+@pytest.mark.parametrize("spare", [300, 250])
 async def test_query_that_kafka_refuses_blocks_no_watermark(stage: Stage, client: Producer, spare: int) -> None:
     """Here Kafka itself refuses the record. The end of the context waits until every record is done."""
     async with selecting(stage):
