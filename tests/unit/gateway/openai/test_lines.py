@@ -76,8 +76,8 @@ def test_read_query_reads_model_form_and_needs() -> None:
 
 @pytest.mark.parametrize("need", ["latency_ms", "mode", "tenant", "allow_late"])
 def test_read_query_refuses_needs_of_the_batch(need: str) -> None:
+    fields: dict[str, Any] = {need: 1}
     with pytest.raises(InvalidRequest, match=rf"\$\.{need}: lines of a batch have none"):
-        fields: dict[str, Any] = {need: 1}
         read_query(MODELS, read_line(a_line(**fields), ENDPOINT))
 
 
