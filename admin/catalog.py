@@ -105,7 +105,7 @@ async def tasks(context: RequestContext, _request: Empty) -> list[ListedTask]:
     return [ListedTask(**asdict(row), access=sight.access_of(row.name)) for row in rows]
 
 
-@endpoint("models.list", "GET", "/v1/models", Role.QUERY)
+@endpoint("models.list", "GET", "/v1/architectures", Role.QUERY)
 async def models(context: RequestContext, request: CatalogRequest) -> list[ListedModel]:
     """List the versions of models that were registered, of all tasks or of one."""
     async with context.pool.snapshot() as session:

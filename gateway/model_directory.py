@@ -61,6 +61,10 @@ class ServedModel(msgspec.Struct, frozen=True):
     """Topic for its queries."""
     measure: str = ACCURACY
     """Quality measure of its task, which `accuracy` refers to."""
+    measured_output: str = ""
+    """Output that is measured; empty: unknown."""
+    created: int = 0
+    """Time of its task's registration, in seconds since the epoch."""
     classes: tuple[str, ...] = ()
     """Names of the classes in the order of the scores, if it has any."""
     version: str = VERSION
@@ -285,6 +289,8 @@ def _model(
         ready=largest > 0,
         topic=task_topic(task.name),
         measure=task.measure,
+        measured_output=task.measured_output,
+        created=int(task.created_at.timestamp()) if task.created_at is not None else 0,
         classes=task.classes,
     )
 

@@ -7,9 +7,9 @@ the reply topic and the producer that these requests wait for.
 import asyncio
 import logging
 import os
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from typing import Final
+from typing import Final, Protocol
 
 from aiohttp import web
 
@@ -28,6 +28,9 @@ from gateway.jobs.submission import JobQuota, JobWriter
 from gateway.limits.arrivals import LARGE_SHARE, BodyBudget
 from gateway.limits.quotas import QuotaMeters
 from gateway.model_directory import ModelDirectory
+from gateway.openai.batch_keeper import keeping_batches
+from gateway.openai.errors import openai_errors
+from gateway.openai.routes import OpenAiRoutes
 from gateway.query_client import QueryClient
 from gateway.settings import GatewaySettings
 from gateway.statistics import ModelStatisticsTable
@@ -50,6 +53,14 @@ _RECORD_OVERHEAD_BYTES: Final = 64 * 1024
 """Bytes reserved for the headers of a record besides its value."""
 _OWN_FILES: Final = 256
 """Open files reserved for uses other than client connections, such as Kafka and Postgres."""
+
+
+class RouteGroup(Protocol):
+    """Handlers of some paths."""
+
+    def routes(self) -> list[web.RouteDef]:
+        """Return the routes to add to the application."""
+        ...
 
 
 async def serve(settings: GatewaySettings, kafka: KafkaSettings, dsn: str, stop: asyncio.Event) -> None:
@@ -104,16 +115,7 @@ async def open_gateway(
     ):
         await query_client.prefetch_metadata(models.topics)
         statistics = ModelStatisticsTable(query_client.owner)
-        reachability = KafkaReachability(kafka)
-
-        async def reason() -> str:  # shown without authentication, so it must not name Kafka's address
-            if stop.is_set():
-                return "it is stopping"
-            return "Kafka accepts no queries" if await reachability.problem() or not query_client.up else ""
-
-        async def problem() -> str:
-            return ("" if stop.is_set() else await reachability.problem()) or await reason()
-
+        reason, problem = _readiness(stop, KafkaReachability(kafka), query_client)
         quotas = QuotaMeters()
         bodies = RequestBodies(settings, budget := BodyBudget(settings.max_bodies_bytes))
         asking = Inference(query_client, statistics, budget, quotas)
@@ -121,8 +123,9 @@ async def open_gateway(
         jobs = JobRoutes(models, query_client, bodies, writer, pool, quotas, settings)
         admin = AdminRoutes(settings, kafka, bodies, admin_pool, artifacts := os.environ.get(ARTIFACTS_ENV, ""))
         uploads = UploadRoutes(settings, admin_pool, admin.turn, artifacts)
-        routes = all_routes(inference, jobs, admin, uploads, models, statistics, bodies, reason)
-        app = make_app(settings, routes, authenticator)
+        openai = OpenAiRoutes(settings, models, asking, query_client, bodies, budget, writer, quotas, pool, artifacts)
+        routes = all_routes((inference, jobs, admin, uploads, openai), models, statistics, bodies, reason)
+        app = make_app(settings, routes, authenticator, [openai_errors])
         listeners: list[AbstractAsyncContextManager[str]] = [http_listening(app, inference, settings, tls)]
         if settings.grpc_port is not None:
             grpc_parts = (models, asking, authenticator, statistics, budget, reason, stop, tls)
@@ -132,10 +135,27 @@ async def open_gateway(
             async with (
                 open_listeners(*listeners) as addresses,
                 health_server(settings.metrics_host, settings.metrics_port, problem),
+                keeping_batches(openai.keeper),
             ):
                 yield addresses[0], query_client
         finally:
             statistics.unregister()
+
+
+def _readiness(
+    stop: asyncio.Event, reachability: KafkaReachability, query_client: QueryClient
+) -> tuple[Callable[[], Awaitable[str]], Callable[[], Awaitable[str]]]:
+    """Return two functions that return why the gateway is not ready: for clients, and for its operator."""
+
+    async def reason() -> str:  # shown without authentication, so it must not name Kafka's address
+        if stop.is_set():
+            return "it is stopping"
+        return "Kafka accepts no queries" if await reachability.problem() or not query_client.up else ""
+
+    async def problem() -> str:
+        return ("" if stop.is_set() else await reachability.problem()) or await reason()
+
+    return reason, problem
 
 
 def _connections_each(settings: GatewaySettings) -> int:
@@ -163,10 +183,7 @@ def _check_sizes(settings: GatewaySettings, kafka: KafkaSettings) -> None:
 
 
 def all_routes(
-    inference: InferenceRoutes,
-    jobs: JobRoutes,
-    admin: AdminRoutes,
-    uploads: UploadRoutes,
+    parts: Sequence[RouteGroup],
     models: ModelDirectory,
     statistics: ModelStatisticsTable,
     bodies: RequestBodies,
@@ -174,8 +191,8 @@ def all_routes(
 ) -> list[web.RouteDef]:
     """Return the routes of all paths; `problem` returns the reason why the gateway is not ready."""
     metadata = MetadataRoutes(models, statistics, bodies, version())
-    own = (inference, jobs, metadata, admin, uploads)
-    return [*(route for part in own for route in part.routes()), *HealthRoutes(problem).routes("/v2/health")]
+    own = [route for part in (*parts, metadata) for route in part.routes()]
+    return [*own, *HealthRoutes(problem).routes("/v2/health")]
 
 
 @asynccontextmanager

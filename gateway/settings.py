@@ -72,6 +72,10 @@ class GatewaySettings(WebhookSettings):
     max_uploads: int = Field(default=16, ge=1)
     """Maximum concurrent uploads, half of them of one tenant; more are answered 503. Each MiB must arrive within the
     receive timeout."""
+    max_file_bytes: int = Field(default=200 * 1024**2, ge=1024)
+    """Maximum bytes of a file of OpenAI's API; larger ones are answered 413. It counts as an upload."""
+    file_retention_s: float = Field(default=30 * 86_400.0, gt=0)
+    """Seconds for which a file of OpenAI's API and an ended batch are kept, unless the file's owner wants less."""
     receive_timeout_s: float = Field(default=20.0, gt=0)
     """Timeout in seconds for the head of a request, then for its body, and for a gRPC message; answered 408 or
     INVALID_ARGUMENT. An HTTP client that takes longer to read a response is disconnected."""

@@ -18,6 +18,7 @@ from uuid import UUID
 import msgspec
 
 from schemas.query import Mode
+from schemas.rows.batches import LineReply
 from schemas.topics import query_topic
 
 KEY: Final = "Idempotency-Key"
@@ -116,6 +117,8 @@ class NewJob(msgspec.Struct, frozen=True, kw_only=True):
     """Hash of the request, which detects a different request under the same idempotency key."""
     webhook: str | None = None
     reply_to: str | None = None
+    line: LineReply | None = None
+    """Of a line of an OpenAI batch: its name and the form of its answer."""
 
 
 class EarlierJob(msgspec.Struct, frozen=True):

@@ -7,8 +7,8 @@ Reading order: settings (the DSN hides its password) -> errors -> pool (runs sta
 (tasks, models, variants, profiles and their corrections), tenants (tenants with their own topics, owners and
 visibility), rollouts (serving versions), claims (rows that one process executes), builds (steps that workers execute),
 uploads, registrations (requests through the admin API), audit (administrators' actions) -> shared_connection (one
-connection per process, notifications) -> watcher (snapshot in memory) -> catalog (the registry in memory) ->
-placement, scaling (wanted and actual scale) -> jobs (stored queries) -> api_keys (credentials) -> samples
-(observations) -> removals (unregistering, and its requests) -> leader (advisory locks: leadership, process names) ->
-embedded (embedded server).
+connection per process, notifications) -> watcher (snapshot in memory) -> catalog (the registry in memory) -> placement,
+scaling (wanted and actual scale) -> jobs (stored queries), batches (files and batches of OpenAI's API) -> api_keys
+(credentials) -> samples (observations) -> removals (unregistering, and its requests) -> leader (advisory locks:
+leadership, process names) -> embedded (embedded server).
 """

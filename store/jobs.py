@@ -37,7 +37,7 @@ _SQL: Final = load_queries("jobs")
 
 _NEW: Final = (
     *("id", "model", "task", "offline", "headers", "request", "deadline_s"),
-    *("batch", "idempotency_key", "fingerprint", "webhook", "reply_to"),
+    *("batch", "idempotency_key", "fingerprint", "webhook", "reply_to", "line"),
 )
 _END: Final = ("id", "state", "headers", "value", "correlation")
 """Fields in the order of the statements' array parameters."""

@@ -34,6 +34,9 @@ _ROLES: Final[Mapping[str, Role]] = {
     **{f"{path}{_REGION}/{of}": Role.QUERY for path in _MEMORY for of in ("status", "register", "unregister")},
     **dict.fromkeys((_JOBS, f"{_JOBS}/{{id}}", f"{_JOBS}/{{id}}/result"), Role.QUERY),
     **{f"/v2/repository/models/{{name}}/{act}": Role.PUBLISH for act in ("load", "unload")},
+    **dict.fromkeys(("/v1/embeddings", "/v1/rerank", "/v1/models", "/v1/models/{model}"), Role.QUERY),
+    **{f"/v1/files{of}": Role.QUERY for of in ("", "/{id}", "/{id}/content")},
+    **{f"/v1/batches{of}": Role.QUERY for of in ("", "/{id}", "/{id}/cancel")},
     "/metrics": Role.ADMIN,  # of all tenants
 }
 _ADMIN_ROLES: Final = {(one.method, one.path): one.role for one in (*ENDPOINTS, SEND)}

@@ -13,13 +13,13 @@ Malformed or endless requests are answered in JSON, too, and a client that does 
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, Iterable
+from collections.abc import AsyncGenerator, Iterable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, Final
 
 from aiohttp import HttpVersion11, StreamReader, web
 from aiohttp.http import RawRequestMessage
-from aiohttp.typedefs import Handler
+from aiohttp.typedefs import Handler, Middleware
 
 from gateway.auth.authenticator import Authenticator
 from gateway.http.answers import HttpAnswer, answer_to, error_answer, packed, query_error_answer
@@ -253,11 +253,15 @@ async def _drop(body: StreamReader) -> None:
 
 
 def make_app(
-    settings: GatewaySettings, routes: Iterable[web.RouteDef], authenticator: Authenticator
+    settings: GatewaySettings,
+    routes: Iterable[web.RouteDef],
+    authenticator: Authenticator,
+    converters: Sequence[Middleware] = (),
 ) -> web.Application:
-    """Return the HTTP application."""
+    """Return the HTTP application; `converters` change the form of answers of some paths."""
     app = web.Application(
-        middlewares=[encode_answers, json_errors, authorization(authenticator)], client_max_size=settings.max_body_bytes
+        middlewares=[encode_answers, *converters, json_errors, authorization(authenticator)],
+        client_max_size=settings.max_body_bytes,
     )
     app.add_routes(routes)
     return app

@@ -5,6 +5,8 @@ capacity. Its latency counts from the request.
 """
 
 import asyncio
+import os
+import time
 from collections.abc import Mapping, Sequence
 from hashlib import sha256
 from secrets import token_urlsafe
@@ -19,7 +21,7 @@ from gateway.translation import Envelope, make_envelope
 from schemas import headers as h
 from schemas.access import ANYONE, Principal
 from schemas.errors import InvalidRequest, QueryError
-from schemas.jobs import KEY, MAX_KEY, NewJob
+from schemas.jobs import KEY, MAX_KEY, NewJob, new_job_id
 from schemas.query import Mode
 from schemas.signature import BINARY, JSON
 from schemas.topics import JOB_RESULTS
@@ -45,7 +47,7 @@ class JobOptions(NamedTuple):
     reply_to: str | None
 
 
-class _Place(NamedTuple):
+class JobPlace(NamedTuple):
     """Position of a job in a body with several: `number`, from 0, `of` the total."""
 
     batch: str
@@ -101,16 +103,16 @@ async def read_jobs(
         InvalidRequest: a job is invalid; the message says which one and why.
     """
     if not many:
-        return [_read_job(model, http, bodies[0], ids[0], options, now_ns)]
+        return [read_job(model, http, bodies[0], ids[0], options, now_ns)]
     shared = CIMultiDict(http)
     shared[h.CONTENT_TYPE] = JSON
     shared.pop(h.JSON_LENGTH, None)
     key, jobs = _key_of(model, options, "batch"), list[NewJob]()
     batch = uuid4().hex if key is None else key.hex()[:32]
     for number, (body, job_id) in enumerate(zip(bodies, ids, strict=True)):
-        place = _Place(batch, number, len(bodies))
+        place = JobPlace(batch, number, len(bodies))
         try:
-            jobs.append(_read_job(model, shared, body, job_id, options, now_ns, place))
+            jobs.append(read_job(model, shared, body, job_id, options, now_ns, place))
         except QueryError as error:
             raise InvalidRequest(f"job {number + 1} of {len(bodies)}: {error}; no job was stored") from None
         if number % _AT_ONCE == _AT_ONCE - 1:
@@ -118,15 +120,20 @@ async def read_jobs(
     return jobs
 
 
-def _read_job(
+def read_job(
     model: ServedModel,
     http: Mapping[str, str],
     body: bytes,
     job_id: str,
     options: JobOptions,
     now_ns: int,
-    place: _Place | None = None,
+    place: JobPlace | None = None,
 ) -> NewJob:
+    """Return the job of one request; `place` is its position in a body with several.
+
+    Raises:
+        InvalidRequest: it is invalid.
+    """
     envelope = make_envelope(model, options.principal, http, body, JOB_RESULTS, job_id, now_ns)
     fields = h.as_text(envelope.headers)
     headers = {name: text for name, text in fields.items() if name not in _KNOWN_LATER}
@@ -151,6 +158,17 @@ def _read_job(
         webhook=options.webhook,
         reply_to=options.reply_to,
     )
+
+
+def new_job_ids(count: int) -> list[str]:
+    """Return ids for `count` jobs, in ascending order."""
+    now_ms, start = time.time_ns() // 1_000_000, int.from_bytes(os.urandom(10)) & ((1 << 73) - 1)
+    return [new_job_id(now_ms, start + number) for number in range(count)]
+
+
+def new_id(prefix: str) -> str:
+    """Return an id that begins with a prefix and then its time."""
+    return prefix + new_job_ids(1)[0].replace("-", "")
 
 
 def _deadline_s(envelope: Envelope) -> float | None:

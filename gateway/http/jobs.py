@@ -1,6 +1,5 @@
 """Routes of jobs: queries that outlive their request and are stored in Postgres, unlike other queries."""
 
-import os
 import time
 from collections.abc import Mapping, Sequence
 from typing import Final
@@ -13,7 +12,7 @@ from gateway.http.answers import HttpAnswer, error_answer, json_response, query_
 from gateway.http.authorization import models_for, principal_of
 from gateway.http.bodies import RequestBodies
 from gateway.http.inference import http_result_headers
-from gateway.http.job_requests import JobOptions, check_key, queries_in, read_jobs
+from gateway.http.job_requests import JobOptions, check_key, new_job_ids, queries_in, read_jobs
 from gateway.jobs.submission import JobWriter
 from gateway.jobs.webhooks import parse_webhook
 from gateway.limits.quotas import QuotaMeters
@@ -35,7 +34,6 @@ from schemas.jobs import (
     JobState,
     NewJob,
     job_path,
-    new_job_id,
     reuses_key,
 )
 from schemas.result import parse_result
@@ -93,7 +91,7 @@ class JobRoutes:
             async with self._bodies.reading(request.content, headers) as body:
                 many = queries_in(body, headers)
                 queries = [body] if many is None else many
-                ids = _new_ids(len(queries))
+                ids = new_job_ids(len(queries))
                 if meter is not None:
                     meter.charge(len(queries) - 1)
                 options, now_ns = self._options(principal, headers, request.query), self._clock.now_ns()
@@ -183,12 +181,6 @@ class JobRoutes:
         except UnknownTask:
             return False
         return True
-
-
-def _new_ids(count: int) -> list[str]:
-    """Return ids for `count` jobs, in ascending order."""
-    now_ms, start = time.time_ns() // 1_000_000, int.from_bytes(os.urandom(10)) & ((1 << 73) - 1)
-    return [new_job_id(now_ms, start + number) for number in range(count)]
 
 
 def _accepted(model: str, jobs: Sequence[NewJob], before: Mapping[bytes, EarlierJob]) -> web.Response:

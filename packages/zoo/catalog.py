@@ -8,6 +8,7 @@ import msgspec
 from schemas.errors import OperatorError
 from schemas.rows.catalog import Processing
 from zoo.samples import DATA, IMAGES, TEXTS
+from zoo.sentences import TASK as SENTENCES
 
 
 class ZooModel(msgspec.Struct, frozen=True):
@@ -16,7 +17,7 @@ class ZooModel(msgspec.Struct, frozen=True):
     architecture: str
     task: str
     file: Path | None
-    """Model file; None: it is built from the MiniLM pack."""
+    """Model file; None: it is built from the MiniLM pack, or from installed weights."""
     minilm_depth: int = 0
     """Number of layers of a model built from the MiniLM pack."""
     processing: Processing | None = None
@@ -27,6 +28,8 @@ class ZooModel(msgspec.Struct, frozen=True):
     The ResNet's dynamic INT8 variant is kept although it is slower and no more accurate: it is an example of a variant
     that is never chosen.
     """
+    on_demand: bool = False
+    """True if the model is registered only if its task is named, since it needs weights that are installed extra."""
 
 
 _STATIC: Final = ("onnx-int8static",)
@@ -52,11 +55,12 @@ MODELS: Final = (
     ZooModel("mnist-mlp-image", "mnist-image", DATA / "mnist_mlp.onnx", processing=IMAGES, variants=_STATIC),
     ZooModel("mnist-cnn-s-image", "mnist-image", DATA / "mnist_cnn_s.onnx", processing=IMAGES, variants=_STATIC),
     ZooModel("mnist-cnn-m-image", "mnist-image", DATA / "mnist_cnn_m.onnx", processing=IMAGES, variants=_STATIC),
+    ZooModel("all-minilm-l6", SENTENCES, None, variants=_DYNAMIC, on_demand=True),
 )
 
 
 def models_of(tasks: tuple[str, ...]) -> tuple[ZooModel, ...]:
-    """Return the models of the named tasks; all models if none is named.
+    """Return the models of the named tasks; if none is named, all models but those on demand.
 
     Raises:
         OperatorError: the zoo has no such task.
@@ -65,4 +69,4 @@ def models_of(tasks: tuple[str, ...]) -> tuple[ZooModel, ...]:
     for task in tasks:
         if task not in known:
             raise OperatorError(f"the zoo has no task {task!r}; it has {', '.join(known)}")
-    return tuple(model for model in MODELS if not tasks or model.task in tasks)
+    return tuple(model for model in MODELS if model.task in tasks or not (tasks or model.on_demand))

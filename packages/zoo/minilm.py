@@ -1,12 +1,13 @@
-"""Builds the two MiniLM sentiment classifiers as ONNX graphs from their packed weights, without torch.
+"""Builds MiniLM models as ONNX graphs without torch: two sentiment classifiers, and an encoder of sentences.
 
-The pack (`data/pack_l36.npz`, 26 MB instead of 160) holds one array per weight: two-dimensional ones as INT8 rows `|q`
-with an FP16 scale per row `|s`, all others as FP16. Both models share the word embeddings. The names are those of
-BERT's state dict, with the prefix `shared/` or `l<depth>/`.
+The weights of the classifiers are packed. The pack (`data/pack_l36.npz`, 26 MB instead of 160) holds one array per
+weight: two-dimensional ones as INT8 rows `|q` with an FP16 scale per row `|s`, all others as FP16. Both models share
+the word embeddings. The names are those of BERT's state dict, with the prefix `shared/` or `l<depth>/`.
 
-The graph is a BERT encoder of `depth` layers, the mean over the tokens without padding, and a linear head. Batch and
-length are dynamic. Positions are sliced from their table by the length, not gathered by a range: onnxruntime 1.32 fuses
-the gather into an operator that fails at run time.
+The graph is a BERT encoder of `depth` layers and the mean over the tokens without padding. A classifier adds a linear
+head; an encoder of sentences scales the mean to length 1, and counts the tokens. Batch and length are dynamic.
+Positions are sliced from their table by the length, not gathered by a range: onnxruntime 1.32 fuses the gather into an
+operator that fails at run time.
 """
 
 from pathlib import Path
@@ -39,9 +40,26 @@ def build_minilm(depth: int, target: Path) -> None:
         OperatorError: the file cannot be written.
     """
     graph = _Graph(unpack(depth))
-    graph.encoder(depth)
+    graph.classifier(depth)
+    _save(graph, f"minilm-l{depth}", target)
+
+
+def build_sentence_encoder(weights: Weights, depth: int, target: Path) -> None:
+    """Write an encoder of sentences to `target`, atomically, from weights named as in BERT's state dict; blocks.
+
+    Its outputs are `embedding` [batch, 384] of length 1, and `tokens` [batch, 1], the tokens of each text.
+
+    Raises:
+        OperatorError: the file cannot be written.
+    """
+    graph = _Graph(weights)
+    graph.sentence_encoder(depth)
+    _save(graph, f"sentence-minilm-l{depth}", target)
+
+
+def _save(graph: "_Graph", name: str, target: Path) -> None:
     with whole_file(target) as partial:
-        onnx.save(graph.model(f"minilm-l{depth}"), partial)
+        onnx.save(graph.model(name), partial)
 
 
 def unpack(depth: int) -> Weights:
@@ -66,15 +84,35 @@ class _Graph:
         self._weights = weights
         self._nodes: list[Any] = []
         self._constants: dict[str, Any] = {}
+        self._outputs: list[Any] = []
 
-    def encoder(self, depth: int) -> None:
-        """Add the whole model, from `input_ids` and `attention_mask` to `logits`."""
+    def classifier(self, depth: int) -> None:
+        """Add a whole classifier, from `input_ids` and `attention_mask` to `logits`."""
+        mean = self._encoded(depth)
+        self._node("Gemm", [mean, self._weight("head_w"), self._weight("head_b")], "logits")
+        self._output("logits", TensorProto.FLOAT, self._weights["head_b"].shape[0])
+
+    def sentence_encoder(self, depth: int) -> None:
+        """Add a whole encoder, from `input_ids` and `attention_mask` to `embedding` and `tokens`."""
+        mean = self._encoded(depth)
+        length = self._node("ReduceL2", [mean], "mean.length", axes=[-1], keepdims=1)
+        length = self._node("Max", [length, self._number("least", _EPSILON)], "mean.divisor")
+        self._node("Div", [mean, length], "embedding")
+        self._output("embedding", TensorProto.FLOAT, _WIDTH)
+        self._node("ReduceSum", ["attention_mask", self._integers("tokens.axis", [1])], "tokens", keepdims=1)
+        self._output("tokens", TensorProto.INT64, 1)
+
+    def _encoded(self, depth: int) -> str:
+        """Add the encoder and the mean over its tokens."""
         hidden = self._embedding()
         mask = self._node("Cast", ["attention_mask"], "mask", to=TensorProto.FLOAT)
         bias = self._attention_bias(mask)
         for layer in range(depth):
             hidden = self._layer(f"encoder.layer.{layer}", hidden, bias)
-        self._node("Gemm", [self._mean(hidden, mask), self._weight("head_w"), self._weight("head_b")], "logits")
+        return self._mean(hidden, mask)
+
+    def _output(self, name: str, datatype: int, width: int) -> None:
+        self._outputs.append(helper.make_tensor_value_info(name, datatype, ["batch", width]))
 
     def model(self, name: str) -> Any:
         """Return the finished model, checked."""
@@ -82,9 +120,7 @@ class _Graph:
             helper.make_tensor_value_info(text, TensorProto.INT64, ["batch", "tokens"])
             for text in ("input_ids", "attention_mask")
         )
-        classes = self._weights["head_b"].shape[0]
-        logits = helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["batch", classes])
-        graph = helper.make_graph(self._nodes, name, [ids, mask], [logits], list(self._constants.values()))
+        graph = helper.make_graph(self._nodes, name, [ids, mask], self._outputs, list(self._constants.values()))
         opset = [helper.make_opsetid("", _OPSET)]
         model = helper.make_model(graph, opset_imports=opset, ir_version=_IR_VERSION, producer_name="infaas")
         onnx.checker.check_model(model)
@@ -150,7 +186,7 @@ class _Graph:
 
     def _mean(self, hidden: str, mask: str) -> str:
         places = self._node("Unsqueeze", [mask, self._integers("last", [-1])], "mask.tokens")
-        axis = self._integers("tokens", [1])
+        axis = self._integers("tokens.axis", [1])
         kept = self._node("Mul", [hidden, places], "kept")
         total = self._node("ReduceSum", [kept, axis], "total", keepdims=0)
         count = self._node("ReduceSum", [places, axis], "count", keepdims=0)

@@ -18,6 +18,7 @@ from broker.kafka.settings import KafkaSettings
 from process.cpus import usable_cores
 from process.errors import leaves
 from registry.artifacts import ArtifactStore
+from registry.quality import COSINE
 from registry.register import register
 from registry.request import ProgressSink, Registration
 from registry.step_runner import LocalSteps, StepRunner
@@ -28,10 +29,15 @@ from store.pool import Pool
 from zoo.catalog import ZooModel, models_of
 from zoo.minilm import build_minilm
 from zoo.samples import Inputs, calibration, labelled
+from zoo.sentences import sentence_encoder_files
 from zoo.whole_file import whole_file
 
 _SCORES: Final = "logits"
-"""Output that is measured; every model of the zoo has it."""
+"""Output that is measured of classifiers."""
+_VECTORS: Final = "embedding"
+"""Output that is measured of encoders."""
+_TEXTS: Final = "sentiment-text"
+"""Task whose texts measure encoders."""
 _ALL_SAMPLES = 4000
 _FEW_SAMPLES = 1000
 _AT_ONCE: Final = 3
@@ -156,6 +162,8 @@ def _for_hardware(request: Registration, hardware: Hardware) -> Registration:
 
 
 def _request(model: ZooModel, cache: Path) -> Registration:
+    if model.on_demand:
+        return _sentence_encoder(model, cache)
     file = model.file
     if file is None:
         file = cache / f"minilm-l{model.minilm_depth}.onnx"
@@ -174,6 +182,21 @@ def _request(model: ZooModel, cache: Path) -> Registration:
         variants=model.variants,
         # The transformers take 10 ms and more per input; all models of a task are measured on the same rows.
         accuracy_samples=_FEW_SAMPLES if model.task.startswith("sentiment") else _ALL_SAMPLES,
+    )
+
+
+def _sentence_encoder(model: ZooModel, cache: Path) -> Registration:
+    """Return the request of an encoder, whose variants are measured by the vectors of the model as registered."""
+    file, processing = sentence_encoder_files(cache)
+    return Registration(
+        architecture=model.architecture,
+        task=model.task,
+        file=file,
+        processing=processing,
+        calibration=labelled_files(_TEXTS, cache).calibration,
+        measure=COSINE,
+        output=_VECTORS,
+        variants=model.variants,
     )
 
 

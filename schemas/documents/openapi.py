@@ -3,7 +3,7 @@
 from typing import Any, Final
 
 from schemas import headers as h
-from schemas.documents import admin, components, jobs
+from schemas.documents import admin, components, jobs, openai
 from schemas.documents.components import ref
 from schemas.query import MAX_BATCH, Mode
 from schemas.tensors import DTYPES
@@ -60,6 +60,7 @@ def document() -> dict[str, Any]:
     paths |= _repository()
     paths |= jobs.paths()
     paths |= _unsupported()
+    paths |= openai.paths()
     paths |= admin.paths()
     paths |= _get("/metrics", "metrics", "Prometheus metrics.", kind="text/plain")
     paths |= _get("/openapi.json", "document", "This document.", "Document")
@@ -80,7 +81,11 @@ def document() -> dict[str, Any]:
         "paths": {path: _guarded(path, methods) for path, methods in paths.items()},
         "components": {
             "securitySchemes": {"key": _KEY, "certificate": _CERTIFICATE},
-            "schemas": admin.schemas() | components.struct_schemas(components.REF) | _schemas() | jobs.schemas(),
+            "schemas": admin.schemas()
+            | components.struct_schemas(components.REF)
+            | _schemas()
+            | jobs.schemas()
+            | openai.schemas(),
             "responses": components.error_responses(),
         },
         "x-infaas-errors": components.error_table(),

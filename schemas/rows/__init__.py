@@ -2,5 +2,6 @@
 
 Reading order: catalog (registered tasks and models) -> registrations (requests through the admin API, and builds),
 removals (unregistering) -> cluster (workers, instances, scale) -> samples (observations) -> tenants (with their API
-keys) -> audit (administrators' actions). Rows of rollouts are in `schemas.versions`.
+keys) -> batches (files and batches of OpenAI's API) -> audit (administrators' actions). Rows of rollouts are in
+`schemas.versions`.
 """

@@ -2,18 +2,18 @@
 -- Store new jobs, except those whose idempotency key is stored already; return the stored ones.
 INSERT INTO jobs (
     id, model, task, offline, headers, request, request_bytes, deadline_at,
-    batch, idempotency_key, fingerprint, webhook, reply_to
+    batch, idempotency_key, fingerprint, webhook, reply_to, line
 )
 SELECT
     n.id, n.model, n.task, n.offline, n.headers, n.request, octet_length(n.request),
     clock_timestamp() + make_interval(secs => n.deadline_s),
-    n.batch, n.idempotency_key, n.fingerprint, n.webhook, n.reply_to
+    n.batch, n.idempotency_key, n.fingerprint, n.webhook, n.reply_to, n.line
 FROM unnest(
     $1::text[], $2::text[], $3::text[], $4::boolean[], $5::jsonb[], $6::bytea[], $7::float8[],
-    $8::text[], $9::bytea[], $10::bytea[], $11::text[], $12::text[]
+    $8::text[], $9::bytea[], $10::bytea[], $11::text[], $12::text[], $13::jsonb[]
 ) AS n (
     id, model, task, offline, headers, request, deadline_s,
-    batch, idempotency_key, fingerprint, webhook, reply_to
+    batch, idempotency_key, fingerprint, webhook, reply_to, line
 )
 ON CONFLICT (idempotency_key) DO NOTHING
 RETURNING id
@@ -152,16 +152,19 @@ WHERE state = 'running' AND task NOT IN (SELECT task FROM busy)
 LIMIT $2
 
 -- name: prune_results
--- Delete results whose retention time is over.
+-- Delete results whose retention time is over, and that no batch will write to a file.
 UPDATE jobs SET result = NULL WHERE id IN (
     SELECT id FROM jobs WHERE finished_at < clock_timestamp() - make_interval(secs => $1) AND result IS NOT NULL
+        AND NOT EXISTS (SELECT FROM batches WHERE id = jobs.batch AND ended_at IS NULL)
     LIMIT $2 FOR UPDATE SKIP LOCKED
 )
 
 -- name: prune_jobs
--- Delete jobs that ended long ago.
+-- Delete jobs that ended long ago, and that no batch will write to a file.
 DELETE FROM jobs WHERE id IN (
-    SELECT id FROM jobs WHERE finished_at < clock_timestamp() - make_interval(secs => $1) LIMIT $2 FOR UPDATE SKIP LOCKED
+    SELECT id FROM jobs WHERE finished_at < clock_timestamp() - make_interval(secs => $1)
+        AND NOT EXISTS (SELECT FROM batches WHERE id = jobs.batch AND ended_at IS NULL)
+    LIMIT $2 FOR UPDATE SKIP LOCKED
 )
 
 -- name: claim_notices

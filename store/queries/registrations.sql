@@ -125,7 +125,7 @@ SELECT coalesce(sum(bytes), 0)::bigint FROM uploads WHERE tenant = $1
 LOCK TABLE uploads IN SHARE ROW EXCLUSIVE MODE
 
 -- name: take_unused_uploads
--- Delete some uploads that were not used for some time and that no open registration needs.
+-- Delete some uploads that were not used for some time and that no open registration and no file needs.
 DELETE FROM uploads AS u WHERE (tenant, sha256) IN (
     SELECT tenant, sha256 FROM uploads AS o
     WHERE used_at < clock_timestamp() - make_interval(secs => $1)
@@ -133,6 +133,7 @@ DELETE FROM uploads AS u WHERE (tenant, sha256) IN (
             SELECT 1 FROM registrations AS r
             WHERE r.finished_at IS NULL AND r.tenant = o.tenant AND o.sha256 = ANY (r.uploads)
         )
+        AND NOT EXISTS (SELECT 1 FROM files AS f WHERE f.tenant = o.tenant AND f.sha256 = o.sha256)
     LIMIT $2
 )
 RETURNING sha256, bytes, arrived, created_at, used_at

@@ -81,8 +81,7 @@ def main() -> None:
 
 async def survive(count: int, of_each: int, console: Console) -> SurvivalReport:
     """Submit jobs, kill everything, start it again, and check each job."""
-    services = [f"--{name}={of_each}" for name in ("selectors", "gateways", "autoscalers", "workers")]
-    flags = ["--jobs=2", *services, "--cores-per-worker=1", "--oversubscribe"]
+    flags = services_of(of_each)
     with tempfile.TemporaryDirectory(prefix="infaas-jobs-") as folder:
         home = Path(folder) / "home"
         async with running_at(home, "apache", flags=flags) as system:
@@ -92,7 +91,7 @@ async def survive(count: int, of_each: int, console: Console) -> SurvivalReport:
             kept_s = time.monotonic() - began
             states = await _states_when(system, lambda states: states.get("succeeded", 0) > 0)
             console.log(f"{count} jobs kept in {kept_s:.1f} s; killing all processes with {states}")
-            await _kill_all(system)
+            await kill_all(system)
         killed = time.monotonic()
         async with running_at(home, "apache", flags=flags) as system:
             up_s = time.monotonic() - killed
@@ -102,8 +101,14 @@ async def survive(count: int, of_each: int, console: Console) -> SurvivalReport:
             answered_s = time.monotonic() - began
             console.log(f"all ended {answered_s:.1f} s later: {states}; reading the results")
             wrong = await _wrong(system, ids)
-            await _kill_all(system)  # a normal shutdown would only take time
+            await kill_all(system)  # a normal shutdown would only take time
     return SurvivalReport(count, in_flight, kept_s, up_s, answered_s, states, wrong)
+
+
+def services_of(of_each: int) -> list[str]:
+    """Return the flags of a system with `of_each` processes of each service, and two jobs services."""
+    services = [f"--{name}={of_each}" for name in ("selectors", "gateways", "autoscalers", "workers")]
+    return ["--jobs=2", *services, "--cores-per-worker=1", "--oversubscribe"]
 
 
 def _bodies(count: int) -> list[bytes]:
@@ -145,7 +150,7 @@ async def _states(pool: Pool) -> dict[str, int]:
     return {row.state: row.jobs for row in await pool.fetch(_Count, _BY_STATE)}
 
 
-async def _kill_all(system: SystemUnderTest) -> None:
+async def kill_all(system: SystemUnderTest) -> None:
     """SIGKILL `infaas up` and all its descendants, including the servers; only files remain."""
     processes = with_children([psutil.Process(system.pid)])
     send(processes, signal.SIGKILL)

@@ -589,6 +589,63 @@ CREATE TABLE uploads (
 
 CREATE INDEX uploads_used ON uploads (used_at);
 
+-- Files of OpenAI's API: names for uploads, which stay as long as a file refers to them.
+CREATE TABLE files (
+    -- Begins with the creation time, so that byte order is chronological order.
+    id text COLLATE "C" PRIMARY KEY,
+    tenant text NOT NULL,
+    name text NOT NULL,
+    purpose text NOT NULL CHECK (purpose IN ('batch', 'batch_output')),
+    bytes bigint NOT NULL,
+    sha256 text COLLATE "C" NOT NULL,
+    created_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+    expires_at timestamptz NOT NULL,
+    FOREIGN KEY (tenant, sha256) REFERENCES uploads (tenant, sha256)
+);
+
+CREATE INDEX files_of_tenant ON files (tenant, id);
+CREATE INDEX files_of_upload ON files (tenant, sha256);
+CREATE INDEX files_expiring ON files (expires_at);
+
+-- Batches of OpenAI's API: the lines of a file become jobs, and their results become files.
+CREATE TABLE batches (
+    id text COLLATE "C" PRIMARY KEY,
+    tenant text NOT NULL,
+    -- The principal with whose rights the lines are computed.
+    caller jsonb NOT NULL,
+    input_file text COLLATE "C" NOT NULL,
+    sha256 text COLLATE "C" NOT NULL,
+    endpoint text NOT NULL,
+    completion_window text NOT NULL,
+    metadata jsonb,
+    status text NOT NULL DEFAULT 'validating' CHECK (
+        status IN ('validating', 'failed', 'in_progress', 'completed', 'expired', 'cancelling', 'cancelled')
+    ),
+    -- Lines: of the file, stored as jobs, answered, failed.
+    total integer NOT NULL DEFAULT 0,
+    stored integer NOT NULL DEFAULT 0,
+    completed integer NOT NULL DEFAULT 0,
+    failed integer NOT NULL DEFAULT 0,
+    -- Byte of the file at which the first line begins that is not stored.
+    position bigint NOT NULL DEFAULT 0,
+    errors jsonb NOT NULL DEFAULT '[]',
+    output_file text,
+    error_file text,
+    created_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+    deadline_at timestamptz NOT NULL,
+    -- Last time at which a gateway worked on it.
+    served_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+    started_at timestamptz,
+    cancelled_at timestamptz,
+    finalized_at timestamptz,
+    ended_at timestamptz,
+    CHECK ((ended_at IS NULL) = (status IN ('validating', 'in_progress', 'cancelling')))
+);
+
+CREATE INDEX batches_of_tenant ON batches (tenant, id);
+CREATE INDEX batches_open ON batches (served_at) WHERE ended_at IS NULL;
+CREATE INDEX batches_reading ON batches (input_file) WHERE ended_at IS NULL;
+
 -- Steps of registrations that workers execute, keyed by content, so that a finished step is not repeated.
 CREATE TABLE builds (
     id text PRIMARY KEY,
@@ -658,6 +715,8 @@ CREATE TABLE jobs (
     -- Begins with the creation time, so that byte order is chronological order.
     id text COLLATE "C" PRIMARY KEY,
     batch text COLLATE "C",
+    -- Of a line of an OpenAI batch: its name and the form of its answer.
+    line jsonb,
     model text NOT NULL,
     task text NOT NULL,
     state text NOT NULL DEFAULT 'queued' CHECK (state IN ('queued', 'running', 'succeeded', 'failed', 'cancelled')),
@@ -695,6 +754,7 @@ CREATE TABLE jobs (
 CREATE INDEX jobs_of_model ON jobs (model, id);
 CREATE INDEX jobs_of_tenant ON jobs (tenant, model, id);
 CREATE INDEX jobs_of_batch ON jobs (batch, id) WHERE batch IS NOT NULL;
+CREATE INDEX jobs_unfinished_of_batch ON jobs (batch) WHERE state IN ('queued', 'running') AND batch IS NOT NULL;
 CREATE INDEX jobs_to_send ON jobs (send_at) WHERE state = 'queued';
 CREATE INDEX jobs_unfinished ON jobs (task) INCLUDE (request_bytes) WHERE state IN ('queued', 'running');
 CREATE INDEX jobs_with_deadline ON jobs (deadline_at) WHERE state IN ('queued', 'running') AND deadline_at IS NOT NULL;

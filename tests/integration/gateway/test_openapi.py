@@ -14,6 +14,7 @@ from gateway.jobs.submission import JobQuota, JobWriter
 from gateway.limits.arrivals import BodyBudget
 from gateway.limits.quotas import QuotaMeters
 from gateway.model_directory import ModelDirectory
+from gateway.openai.routes import OpenAiRoutes
 from gateway.service import all_routes
 from gateway.settings import GatewaySettings
 from gateway.statistics import ModelStatisticsTable
@@ -40,13 +41,14 @@ async def test_openapi_paths_equal_routes(gateway: Running) -> None:
         RequestBodies(GatewaySettings(), room := BodyBudget(1)),
     )
     quotas = QuotaMeters()
-    inference = InferenceRoutes(
-        models, Inference(gateway.query_client, statistics, room, quotas), bodies, Authenticator(None)
-    )
+    asking = Inference(gateway.query_client, statistics, room, quotas)
+    inference = InferenceRoutes(models, asking, bodies, Authenticator(None))
     async with open_pool(NOWHERE, min_size=0) as pool:
         settings = GatewaySettings()
         admin = AdminRoutes(settings, KafkaSettings(), bodies, pool, "")
         uploads = UploadRoutes(settings, pool, admin.turn, "")
-        jobs = JobRoutes(models, gateway.query_client, bodies, JobWriter(pool, JobQuota(1, 1)), pool, quotas, settings)
-    routes = all_routes(inference, jobs, admin, uploads, models, statistics, bodies, always_ready)
+        client, writer = gateway.query_client, JobWriter(pool, JobQuota(1, 1))
+        jobs = JobRoutes(models, client, bodies, writer, pool, quotas, settings)
+        openai = OpenAiRoutes(settings, models, asking, client, bodies, room, writer, quotas, pool, "")
+    routes = all_routes((inference, jobs, admin, uploads, openai), models, statistics, bodies, always_ready)
     assert {(route.method, route.path) for route in routes} == listed | UNLISTED

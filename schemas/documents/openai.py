@@ -1,0 +1,137 @@
+"""Routes of OpenAI's API in the OpenAPI document."""
+
+from typing import Any, Final
+
+import msgspec
+
+from schemas import headers as h
+from schemas import openai
+from schemas.documents import components
+from schemas.documents.components import ref
+from schemas.openai import EMBEDDINGS
+
+_JSON: Final = "application/json"
+_TEXT: Final = {"type": "string"}
+_NEEDS: Final = (
+    "Needs are fields beside these (`latency_ms`, `min_accuracy`, `max_cost`, `mode`, `target`, `tenant`, "
+    "`allow_late`), headers, or in the query string; the client library of OpenAI takes them as "
+    "`extra_body`."
+)
+_STRUCTS: Final = (
+    openai.OpenAiErrorBody,
+    openai.OpenAiModels,
+    openai.EmbeddingRequest,
+    openai.RerankRequest,
+    openai.RerankResponse,
+    openai.OpenAiFiles,
+    openai.DeletedFile,
+    openai.BatchRequest,
+    openai.OpenAiBatches,
+)
+_ANY_REQUEST: Final = (400, 401, 403, 408, 503)
+_QUERY: Final = (404, 413, 415, 422, 429, 500, 504)
+
+
+def paths() -> dict[str, Any]:
+    """Return the operations by path and method."""
+    embeddings = f"Compute vectors of texts or token ids by an embedding task, as one query. {_NEEDS}"
+    rerank = f"Order documents by the cosine similarity of their vectors to a query's. {_NEEDS}"
+    return {
+        EMBEDDINGS: {"post": _asking("createEmbeddings", embeddings, "EmbeddingRequest", "EmbeddingResponse")},
+        "/v1/rerank": {"post": _asking("rerank", rerank, "RerankRequest", "RerankResponse")},
+        "/v1/models": {"get": _operation("listOpenAiModels", "Names for `model` that are ready.", "OpenAiModels")},
+        "/v1/models/{model}": {"get": _of_one("showOpenAiModel", "A name for `model`.", "OpenAiModel", "model")},
+        **_files(),
+        **_batches(),
+    }
+
+
+def schemas() -> dict[str, Any]:
+    """Return the schemas that only these routes use."""
+    _, found = msgspec.json.schema_components(_STRUCTS, ref_template=components.REF)
+    for name in ("EmbeddingRequest", "RerankRequest"):
+        found[name]["properties"] |= {need: {"type": ["string", "number", "boolean"]} for need in openai.NEEDS}
+        found[name]["additionalProperties"] = False
+    ids = {"type": "array", "items": {"type": "integer", "minimum": 0}, "minItems": 1}
+    texts, many = {"type": "array", "items": _TEXT}, {"type": "array", "items": ids}
+    found["EmbeddingRequest"]["properties"]["input"] = {"anyOf": [_TEXT, texts, ids, many]}
+    count = {"type": "integer"}
+    usage = {"type": "object", "properties": {"prompt_tokens": count, "total_tokens": count}}
+    vector = {"anyOf": [_TEXT, {"type": "array", "items": {"type": "number"}}]}
+    data = {"type": "object", "properties": {"object": _TEXT, "index": {"type": "integer"}, "embedding": vector}}
+    found["EmbeddingResponse"] = {
+        "type": "object",
+        "properties": {"object": _TEXT, "data": {"type": "array", "items": data}, "model": _TEXT, "usage": usage},
+        "required": ["object", "data", "model", "usage"],
+    }
+    return found
+
+
+def _files() -> dict[str, Any]:
+    path = "/v1/files"
+    upload = _operation("uploadFile", "Upload the input file of a batch, as a form.", "OpenAiFile", 413, 415, 429)
+    form = {"type": "object", "properties": {"purpose": {"const": openai.BATCH}, "file": _TEXT}}
+    upload["requestBody"] = {"required": True, "content": {"multipart/form-data": {"schema": form}}}
+    listed = _operation("listFiles", "List files, the latest first.", "OpenAiFiles")
+    listed["parameters"] = [*_page(), _parameter("query", "purpose", _TEXT), _parameter("query", "order", _TEXT)]
+    content = _of_one("fileContent", "Content of a file.", "", "id")
+    content["responses"]["200"] = {"description": "OK", "content": {"application/octet-stream": {"schema": _TEXT}}}
+    return {
+        path: {"post": upload, "get": listed},
+        f"{path}/{{id}}": {
+            "get": _of_one("showFile", "Description of a file.", "OpenAiFile", "id"),
+            "delete": _of_one("deleteFile", "Delete a file that no open batch reads.", "DeletedFile", "id"),
+        },
+        f"{path}/{{id}}/content": {"get": content},
+    }
+
+
+def _batches() -> dict[str, Any]:
+    path = "/v1/batches"
+    create = _operation(
+        "createBatch",
+        "Compute the lines of a file in idle time, within a window of at most a day; each line is a job.",
+        "OpenAiBatch",
+        413,
+        415,
+    )
+    create["requestBody"] = {"required": True, "content": {_JSON: {"schema": ref("BatchRequest")}}}
+    listed = _operation("listBatches", "List batches, the latest first.", "OpenAiBatches") | {"parameters": _page()}
+    cancel = _of_one("cancelBatch", "Cancel a batch; its results so far stay.", "OpenAiBatch", "id", 409)
+    return {
+        path: {"post": create, "get": listed},
+        f"{path}/{{id}}": {"get": _of_one("showBatch", "Status of a batch.", "OpenAiBatch", "id")},
+        f"{path}/{{id}}/cancel": {"post": cancel},
+    }
+
+
+def _asking(operation: str, summary: str, request: str, response: str) -> dict[str, Any]:
+    described = _operation(operation, summary, response, *_QUERY)
+    described["requestBody"] = {"required": True, "content": {_JSON: {"schema": ref(request)}}}
+    passed = components.NEEDS | components.TRACE
+    described["parameters"] = [_parameter("header", name, schema) for name, schema in passed.items()]
+    described["parameters"] += [_parameter("query", name, components.NEEDS[header]) for name, header in h.NEEDS.items()]
+    return described
+
+
+def _of_one(operation: str, summary: str, response: str, name: str, *errors: int) -> dict[str, Any]:
+    described = _operation(operation, summary, response, 404, *errors)
+    described["parameters"] = [_parameter("path", name, _TEXT) | {"required": True}]
+    return described
+
+
+def _operation(operation: str, summary: str, response: str, *errors: int) -> dict[str, Any]:
+    refused = {"description": "The error, in OpenAI's form", "content": {_JSON: {"schema": ref("OpenAiErrorBody")}}}
+    answers: dict[str, Any] = {str(status): refused for status in sorted({*_ANY_REQUEST, *errors})}
+    if response:
+        answers["200"] = {"description": "OK", "content": {_JSON: {"schema": ref(response)}}}
+    return {"operationId": operation, "summary": summary, "responses": answers}
+
+
+def _page() -> list[dict[str, Any]]:
+    limit = {"type": "integer", "minimum": 1, "maximum": openai.MOST_LISTED}
+    return [_parameter("query", "limit", limit), _parameter("query", "after", _TEXT)]
+
+
+def _parameter(place: str, name: str, schema: dict[str, Any]) -> dict[str, Any]:
+    return {"name": name, "in": place, "schema": schema}

@@ -1,0 +1,131 @@
+"""Tests of the lines of a batch: their checks, and their answers."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gateway.jobs.outcomes import failed, too_late
+from gateway.model_directory import ModelDirectory
+from gateway.openai.batch_files import check_file, read_lines
+from gateway.openai.lines import AnsweredLine, answered_line, read_line, read_query
+from schemas import headers as h
+from schemas.errors import InvalidRequest, ModelFailed, QueryError
+from schemas.openai import MOST_LINES
+from schemas.rows.batches import LineReply, LineResult
+from tests.openai_tasks import catalog_of_encoder, encoded, vector_of
+
+ENDPOINT = "/v1/embeddings"
+MODELS = ModelDirectory(catalog_of_encoder("sentences")).seen_by(None)
+MOST = 1000
+
+
+def a_line(custom_id: str = "a", /, **body: Any) -> bytes:
+    content = {"model": "sentences", "input": "one two"} | body
+    return json.dumps({"custom_id": custom_id, "method": "POST", "url": ENDPOINT, "body": content}).encode()
+
+
+def written(folder: Path, content: bytes) -> Path:
+    (folder / "input.jsonl").write_bytes(content)
+    return folder / "input.jsonl"
+
+
+def content_of(line: AnsweredLine) -> Any:
+    assert line.text.endswith(b"\n")
+    return json.loads(line.text)
+
+
+def test_read_lines_continues_where_it_stopped(tmp_path: Path) -> None:
+    lines = [a_line(str(number)) for number in range(450)]
+    file = written(tmp_path, b"\n\n".join(lines))
+    found, position = list[bytes](), 0
+    while (part := read_lines(file, position, MOST)).lines:
+        assert len(part.lines) <= 200
+        found += [line.rstrip() for line in part.lines]
+        position = part.position
+    assert found == lines
+    assert position == file.stat().st_size
+
+
+@pytest.mark.parametrize(
+    ("content", "lines", "codes"),
+    [
+        (b"", 0, ["empty_file"]),
+        (b"\n \n", 0, ["empty_file"]),
+        (a_line("a") + b"\n" + a_line("b"), 2, []),
+        (a_line("a") + b"\n" + a_line("a"), 2, ["invalid_request"]),
+        (a_line("a", input="x" * MOST), 2, ["invalid_request", "invalid_request"]),
+        (b"\xff\n", 1, ["invalid_request"]),
+        (b"{}\n" * 150, 150, ["invalid_request"] * 100),
+        (b"\n".join(a_line(str(number)) for number in range(MOST_LINES + 1)), MOST_LINES + 1, ["too_many_lines"]),
+    ],
+    ids=["empty", "blank", "good", "repeated", "long", "binary", "many-errors", "many-lines"],
+)
+def test_check_file_reports_errors_of_lines(tmp_path: Path, content: bytes, lines: int, codes: list[str]) -> None:
+    found = check_file(written(tmp_path, content), ENDPOINT, MOST)
+    assert [error.code for error in found.errors] == codes
+    assert found.total == lines
+
+
+def test_read_query_reads_model_form_and_needs() -> None:
+    found = read_query(MODELS, read_line(a_line(encoding_format="base64", min_accuracy=0.5), ENDPOINT))
+    assert found.model.name == "sentences"
+    assert found.reply == LineReply(custom_id="a", model="sentences", encoding="base64", output="embedding")
+
+
+@pytest.mark.parametrize("need", ["latency_ms", "mode", "tenant", "allow_late"])
+def test_read_query_refuses_needs_of_the_batch(need: str) -> None:
+    fields: dict[str, Any] = {need: 1}
+    with pytest.raises(InvalidRequest, match=rf"\$\.{need}: lines of a batch have none"):
+        read_query(MODELS, read_line(a_line(**fields), ENDPOINT))
+
+
+def test_answered_line_has_the_vectors() -> None:
+    query = read_query(MODELS, read_line(a_line(), ENDPOINT))
+    value, headers = encoded({h.JSON_LENGTH: str(query.message.json_length)}, query.message.value)
+    line = answered_line(LineResult(id="j", state="succeeded", line=query.reply, result_headers=headers, result=value))
+    found = content_of(line)
+    assert (line.ok, line.expired, found["id"], found["custom_id"], found["error"]) == (
+        True,
+        False,
+        "batch_req_j",
+        "a",
+        None,
+    )
+    assert found["response"]["body"]["data"][0]["embedding"] == pytest.approx(vector_of("one two"))
+    assert found["response"]["body"]["usage"]["prompt_tokens"] == 2
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "code"),
+    [(ModelFailed("it failed"), 500, "model_failed"), (InvalidRequest("$.input: no"), 400, "invalid_request")],
+)
+def test_answered_line_has_the_error(error: QueryError, status: int, code: str) -> None:
+    end = failed("j", error)
+    reply = LineReply(custom_id="a")
+    line = answered_line(LineResult(id="j", state="failed", line=reply, result_headers=end.headers, result=end.value))
+    found = content_of(line)
+    assert not line.ok
+    assert found["response"]["status_code"] == status
+    assert found["response"]["body"]["error"]["code"] == code
+    assert found["response"]["body"]["error"]["message"] == str(error)
+
+
+@pytest.mark.parametrize(
+    ("state", "error", "code"),
+    [("failed", too_late(), "batch_expired"), ("cancelled", None, "batch_cancelled"), ("succeeded", None, "internal")],
+)
+def test_answered_line_without_answer_says_why(state: str, error: QueryError | None, code: str) -> None:
+    end = None if error is None else failed("j", error)
+    line = answered_line(
+        LineResult(
+            id="j",
+            state=state,
+            line=LineReply(custom_id="a"),
+            result_headers=end and end.headers,
+            result=end and end.value,
+        )
+    )
+    assert content_of(line)["error"]["code"] == code
+    assert (line.ok, line.expired) == (False, code == "batch_expired")
