@@ -31,6 +31,7 @@ autodoc_typehints_description_target = "documented"
 llms_txt_summary = "Model-less inference serving on Apache Kafka: a client names a task and its needs, never a model."
 _MARKDOWN_LITERAL: Final = re.compile(r"(?<!`)`([^`\n]+)`(?!`)")
 _COLON: Final = "\0"
+suppress_warnings = ["misc.highlighting_failure"]  # Pygments does not know CSV
 nitpicky = True
 nitpick_ignore_regex = [("py:.*", ".*")]  # types of other libraries
 

@@ -131,7 +131,10 @@ def answered_line(result: LineResult) -> AnsweredLine:
             return AnsweredLine(False, _error_line(result.id, result.line.custom_id, *_EXPIRED), expired=True)
         body = orjson.Fragment(_error_body(error, result.result))
         return AnsweredLine(False, _response_line(result, error.http_status, body))
-    vectors, tokens = decode_vectors(result.line.output, found)
+    try:
+        vectors, tokens = decode_vectors(result.line.output, found)
+    except QueryError as error:  # the other lines of the batch must not wait for it
+        return AnsweredLine(False, _error_line(result.id, result.line.custom_id, error.code, str(error)))
     tokens = result.line.tokens if tokens is None else tokens
     pieces = embedding_pieces(result.line.model, vectors, tokens, result.line.encoding)
     return AnsweredLine(True, _response_line(result, 200, orjson.Fragment(b"".join(pieces))))

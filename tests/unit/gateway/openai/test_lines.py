@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from gateway.jobs.outcomes import failed, too_late
@@ -129,3 +130,11 @@ def test_answered_line_without_answer_says_why(state: str, error: QueryError | N
     )
     assert content_of(line)["error"]["code"] == code
     assert (line.ok, line.expired) == (False, code == "batch_expired")
+
+
+def test_answered_line_of_a_useless_answer_is_an_error() -> None:
+    query = read_query(MODELS, read_line(a_line(), ENDPOINT))
+    value, headers = encoded({h.JSON_LENGTH: str(query.message.json_length)}, query.message.value)
+    other = msgspec.structs.replace(query.reply, output="another")
+    line = answered_line(LineResult(id="j", state="succeeded", line=other, result_headers=headers, result=value))
+    assert (line.ok, content_of(line)["error"]["code"]) == (False, "internal")
