@@ -8,12 +8,16 @@ from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 from pydantic_settings import BaseSettings
 
+from autoscaler.launchers.kubernetes import KubernetesSettings
+from autoscaler.launchers.ray.launcher import RaySettings
 from autoscaler.settings import AutoscalerSettings
 from broker.kafka.settings import KafkaSettings
 from gateway.jobs.settings import JobsSettings
 from gateway.settings import GatewaySettings
 from process.settings import ServiceSettings
+from process.signing import SigningSettings
 from reference.markdown import code, table
+from registry.artifact_settings import ArtifactSettings
 from registry.service.settings import RegistrarSettings
 from selector.settings import SelectorSettings
 from store.settings import StoreSettings
@@ -28,6 +32,10 @@ _CLASSES: Final[dict[str, type[BaseSettings]]] = {
     "Registrar": RegistrarSettings,
     "Kafka": KafkaSettings,
     "Postgres": StoreSettings,
+    "Artifacts": ArtifactSettings,
+    "Signatures": SigningSettings,
+    "Workers on Kubernetes": KubernetesSettings,
+    "Workers on Ray": RaySettings,
 }
 _HEAD: Final = ("variable", "type", "default", "meaning")
 _INTRO: Final = """# Settings

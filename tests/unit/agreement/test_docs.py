@@ -24,7 +24,12 @@ PACKAGES = [init.parent for init in ROOT.glob("*/__init__.py") if init.parent.na
 CODE = "\n".join(
     file.read_text() for folder in PACKAGES for kind in ("py", "sql") for file in folder.rglob(f"*.{kind}")
 )
-DOCUMENTS = [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("docker/*.md")]
+GENERATED = (ROOT / "docs/reference", ROOT / "docs/index.md", ROOT / "docs/tutorial.md")
+DOCUMENTS = [
+    document
+    for document in [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("docker/*.md")]
+    if not any(document.is_relative_to(path) for path in GENERATED)
+]
 SETTINGS: tuple[type[BaseSettings], ...] = (
     *(AutoscalerSettings, GatewaySettings, JobsSettings, RegistrarSettings, SelectorSettings, WorkerSettings),
     *(ArtifactSettings, KafkaSettings, ReplyStreamSettings, SigningSettings, StoreSettings),
