@@ -13,7 +13,6 @@ import msgspec
 import numpy as np
 from msgspec.structs import replace
 
-from registry.pipeline.sequence_axes import with_axes
 from registry.pipeline.source_format import SourceFormat, read_onnx
 from registry.signature import ALONE, VARIABLE, Signature, check_task, datatype_from
 from runtimes.onnx import is_pack, read_pack
@@ -73,6 +72,8 @@ class InspectModel(msgspec.Struct, frozen=True, tag=True):
 
     def run(self) -> Inspection:
         """Inspect the model; raises `InvalidRequest` if it cannot be served, or does not fulfil the task."""
+        from registry.pipeline.sequence_axes import with_axes
+
         file, adaptation = self.file, None
         if self.source_format is SourceFormat.ONNX:
             adaptation = read_onnx(self._adapt, file)
