@@ -16,7 +16,7 @@ from bench.core.system import SystemUnderTest, running_system
 from bench.latency import crash, end_to_end, offline, tail
 from bench.results import publish
 from bench.throughput import cost, fetch, gateway, gateway_options, runtimes, selector, worker
-from zoo.catalog import MODELS
+from zoo.catalog import models_of
 
 BROKERS = ("apache", "embedded")
 Measure = Callable[[SystemUnderTest, str, Console], Awaitable[list[Figure]]]
@@ -61,7 +61,7 @@ async def _run(broker: str, only: set[str], console: Console) -> list[Figure]:
     figures: list[Figure] = []
     wanted = [bench for name, bench in BENCHES.items() if name in only and broker in bench.brokers]
     if wanted:
-        async with running_system(broker, *sorted({model.task for model in MODELS})) as system:
+        async with running_system(broker, *sorted({model.task for model in models_of(())})) as system:
             for bench in wanted:
                 console.log(f"{broker}: {bench.title}")
                 figures += await bench.measure(system, broker, console)
