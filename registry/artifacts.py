@@ -141,7 +141,7 @@ class ArtifactStore:
         with self._writing(name) as partial:
             self._remove_abandoned()
             with partial.open("xb") as content:
-                yield IncomingArtifact(content, lambda sha256: self._keep(partial, sha256))
+                yield IncomingArtifact(content, lambda sha256: self._keep(partial, sha256), (name, self._directory))
 
     def copy_to(self, name: str, target: Path) -> bool:
         """Copy a file to `target` that a user stored under a name of their own; return false if there is none.
@@ -244,15 +244,18 @@ class ArtifactStore:
 class IncomingArtifact:
     """Artifact that arrives in chunks. Methods block."""
 
-    def __init__(self, content: BinaryIO, keep: Callable[[str], KeptArtifact]) -> None:
+    def __init__(self, content: BinaryIO, keep: Callable[[str], KeptArtifact], place: tuple[str, Path]) -> None:
+        """Keep the content by `keep`; `place` are its name and folder in errors."""
         self._content = content
         self._keep = keep
+        self._place = place
         self._digest = hashlib.sha256()
 
     def write(self, chunk: bytes) -> None:
-        """Append a chunk."""
+        """Append a chunk. Raises `OperatorError` if it cannot be written."""
         self._digest.update(chunk)
-        self._content.write(chunk)
+        with _explained(*self._place):
+            self._content.write(chunk)
 
     @property
     def sha256(self) -> str:
@@ -260,10 +263,11 @@ class IncomingArtifact:
         return self._digest.hexdigest()
 
     def keep(self) -> KeptArtifact:
-        """Store the data so far as the complete artifact."""
-        self._content.flush()
-        os.fsync(self._content.fileno())
-        return self._keep(self.sha256)
+        """Store the data so far as the complete artifact. Raises `OperatorError` if that fails."""
+        with _explained(*self._place):
+            self._content.flush()
+            os.fsync(self._content.fileno())
+            return self._keep(self.sha256)
 
 
 @contextmanager

@@ -19,7 +19,7 @@ import re
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, suppress
 from functools import cached_property, partial
-from typing import Final, ParamSpec, TypeVar
+from typing import Final, TypeVar
 
 import msgspec
 from aiohttp import StreamReader, web
@@ -30,6 +30,7 @@ from gateway.http.answers import HttpAnswer
 from gateway.http.authorization import principal_of
 from gateway.limits.connections import CallLimit
 from gateway.settings import GatewaySettings
+from process.threads import in_thread
 from registry.artifact_settings import open_uploads
 from registry.artifacts import ArtifactStore, IncomingArtifact
 from schemas.access import Principal
@@ -42,16 +43,11 @@ from store.uploads import MOST_FILES, give_up_upload, reserve_upload, upload_arr
 
 log = logging.getLogger(__name__)
 
-P = ParamSpec("P")
 R = TypeVar("R")
 
 _PIECE_BYTES: Final = 1 << 20
 _SHA256: Final = re.compile(SHA256)
 _GIB: Final = 1 << 30
-
-
-class _DiskError(Exception):
-    """Received bytes could not be written."""
 
 
 def upload_limit(most: int) -> CallLimit:
@@ -135,19 +131,15 @@ class UploadRoutes:
     ) -> Upload:
         """Write the body into the store, and keep it if its hash matches."""
         try:
-            receiving = self._store.receiving(sha256)
-            incoming = await asyncio.to_thread(receiving.__enter__)
-            try:
+            async with in_thread(self._store.receiving(sha256)) as incoming:
                 await self._write(content, incoming)
                 if incoming.sha256 != sha256:
                     raise InvalidRequest(f"the received content has the SHA-256 {incoming.sha256}, not {sha256}")
                 row = await arrived()
                 if row is None:
                     raise self._too_much(size)
-                await _on_disk(incoming.keep)
-            finally:
-                await asyncio.to_thread(receiving.__exit__, None, None, None)
-        except (OperatorError, _DiskError) as error:
+                await asyncio.to_thread(incoming.keep)
+        except OperatorError as error:
             log.warning("an upload of %d bytes cannot be kept: %s", size, error)
             message = "the artifact store accepts no files at the moment; try again later"
             raise Overloaded(message, reason=RefusalReason.ARTIFACTS_UNAVAILABLE) from error
@@ -155,7 +147,7 @@ class UploadRoutes:
 
     async def _write(self, content: StreamReader, incoming: IncomingArtifact) -> None:
         while piece := await self._piece(content):
-            await _on_disk(incoming.write, piece)
+            await asyncio.to_thread(incoming.write, piece)
 
     async def _piece(self, content: StreamReader) -> bytes:
         """Return the next MiB, or the rest."""
@@ -177,13 +169,6 @@ class UploadRoutes:
             f"{self._settings.max_uploads_bytes / _GIB:g} GiB or {MOST_FILES} files; unused uploads are deleted "
             "after a day"
         )
-
-
-async def _on_disk(write: Callable[P, object], *args: P.args, **kwargs: P.kwargs) -> None:
-    try:
-        await asyncio.to_thread(write, *args, **kwargs)
-    except OSError as error:
-        raise _DiskError(str(error)) from error
 
 
 def _answer(status: int, row: Upload) -> web.Response:

@@ -138,3 +138,9 @@ def test_copy_to_is_safe_against_link_race(
         store.copy_to("incoming/acme/model.onnx", tmp_path / "copy")
     assert opened == [b"what somebody else registered"]
     assert not (tmp_path / "copy").exists()
+
+
+@pytest.mark.usefixtures("small_files_only")
+def test_incoming_artifact_explains_a_failed_write(store: ArtifactStore) -> None:
+    with store.receiving("the model") as incoming, pytest.raises(OperatorError, match="cannot store the model in "):
+        incoming.write(bytes(1 << 20))
