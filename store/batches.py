@@ -165,6 +165,16 @@ async def put_failed_lines(session: DatabaseSession, batch: BatchRow, lines: Seq
     await session.execute(_SQL["put_failed_lines"], *columns, shared, batch.id)
 
 
+async def has_open_lines(session: DatabaseSession, batch_id: str) -> bool:
+    """Return true if a job of a batch has not ended."""
+    return bool(await session.fetch_value(bool, _SQL["has_open_lines"], batch_id))
+
+
+async def known_keys(session: DatabaseSession, batch_id: str, keys: Sequence[bytes]) -> set[bytes]:
+    """Return the idempotency keys, of those given, that jobs of a batch have."""
+    return set(await session.fetch_value(list[bytes], _SQL["known_keys"], batch_id, list(keys)) or ())
+
+
 async def line_results(session: DatabaseSession, batch_id: str, after: str) -> list[LineResult]:
     """List ended jobs of a batch by their ids, from the one after `after`; at least one if there is one."""
     return await session.fetch(LineResult, _SQL["line_results"], batch_id, after, _ROWS, _BYTES)

@@ -15,7 +15,8 @@ from admin.uploads import send as SEND
 from gateway.auth.authenticator import Authenticator, require_role, tenant_of_request
 from gateway.model_directory import ModelDirectory, ServedModels
 from process.tls import certificate_names
-from schemas.access import Principal, Role
+from schemas.access import EVERY_TENANT, Principal, Role
+from schemas.errors import InvalidRequest
 
 _OPEN: Final = frozenset(
     {"/health/live", "/health/ready", "/v2/health/live", "/v2/health/ready", "/openapi.json", "/docs"}
@@ -75,6 +76,14 @@ def _certified(request: web.Request) -> tuple[str, ...]:
 def principal_of(request: web.Request) -> Principal:
     """Return the authenticated caller of a route that requires a role."""
     return request[_PRINCIPAL]
+
+
+def owner_of(request: web.Request) -> str | None:
+    """Return the tenant whose jobs, files and batches the caller sees: empty for those without one, None for all."""
+    tenant = tenant_of_request(principal_of(request), request.headers)
+    if tenant is not None and not tenant.isprintable():  # Postgres could not search for it
+        raise InvalidRequest(f"{tenant[:80]!r} has characters that no name contains")
+    return None if tenant == EVERY_TENANT else tenant or ""
 
 
 def models_for(request: web.Request, models: ModelDirectory) -> ServedModels:

@@ -9,7 +9,7 @@ from multidict import CIMultiDict, MultiMapping
 
 from gateway.auth.authenticator import tenant_of_request
 from gateway.http.answers import HttpAnswer, error_answer, json_response, query_error_answer
-from gateway.http.authorization import models_for, principal_of
+from gateway.http.authorization import models_for, owner_of, principal_of
 from gateway.http.bodies import RequestBodies
 from gateway.http.inference import http_result_headers
 from gateway.http.job_requests import JobOptions, check_key, new_job_ids, queries_in, read_jobs
@@ -21,7 +21,7 @@ from gateway.query_client import QueryClient
 from gateway.settings import GatewaySettings
 from gateway.translation import needs_in
 from schemas import headers as h
-from schemas.access import ANYONE, EVERY_TENANT, Principal, Role
+from schemas.access import ANYONE, Principal, Role
 from schemas.errors import ErrorCode, Forbidden, InvalidRequest, UnknownTask
 from schemas.jobs import (
     ENDED,
@@ -132,7 +132,7 @@ class JobRoutes:
             state=_state(query.get("state")),
             batch=_text(query["batch"]) if "batch" in query else None,
             before=_text(query["before"]) if "before" in query else None,
-            tenant=_owner_of_request(request),
+            tenant=owner_of(request),
             limit=limit,
         )
         following = jobs[-1].id if len(jobs) == limit else None
@@ -159,14 +159,14 @@ class JobRoutes:
     async def result(self, request: web.Request) -> web.Response:
         """Answer as `/infer` would have, once the job has ended."""
         path = request.match_info
-        found = await get_job_result(self._pool, _text(path["id"]), _owner_of_request(request))
+        found = await get_job_result(self._pool, _text(path["id"]), owner_of(request))
         if found is None or found.model != path["name"] or not self._may_ask(request):
             return _unknown(request)
         return _result(found).response()
 
     async def _find(self, request: web.Request) -> Job | None:
         path = request.match_info
-        job = await get_job(self._pool, _text(path["id"]), _owner_of_request(request))
+        job = await get_job(self._pool, _text(path["id"]), owner_of(request))
         return job if job is not None and job.model == path["name"] and self._may_ask(request) else None
 
     def _may_ask(self, request: web.Request) -> bool:
@@ -228,12 +228,6 @@ def _check_reply_to(principal: Principal, topic: str) -> None:
         f"header {h.REPLY_TO} names {topic[:80]!r}: a tenant's results go to topics whose names begin with "
         f"{tenant_prefix(own or 'TENANT')}"
     )
-
-
-def _owner_of_request(request: web.Request) -> str | None:
-    """Return the tenant whose jobs the caller sees: empty for jobs without a tenant, None for all jobs."""
-    tenant = tenant_of_request(principal_of(request), request.headers)
-    return None if tenant == EVERY_TENANT else _text(tenant or "")
 
 
 def _text(text: str) -> str:

@@ -8,7 +8,7 @@ from typing import Final, NamedTuple
 
 from gateway.openai.lines import AnsweredLine, read_line
 from registry.artifacts import ArtifactStore
-from schemas.errors import InvalidRequest
+from schemas.errors import InvalidRequest, OperatorError
 from schemas.openai import MOST_LINES, BatchError
 
 _MOST_ERRORS: Final = 100
@@ -64,18 +64,25 @@ def check_file(file: Path, endpoint: str, most_line_bytes: int) -> CheckedFile:
 
 
 def read_lines(file: Path, position: int, most_line_bytes: int, most: int = LINES_AT_ONCE) -> InputLines:
-    """Read up to `most` lines from a byte on, without blank ones; a line of more than `most_line_bytes` is cut."""
+    """Read up to `most` lines from a byte on, without blank ones; a line of more than `most_line_bytes` is cut.
+
+    Raises:
+        OperatorError: the file cannot be read.
+    """
     lines, size = list[bytes](), 0
-    with file.open("rb") as content:
-        content.seek(position)
-        while len(lines) < most and size < _BYTES_AT_ONCE:
-            line = content.readline(most_line_bytes + 1)
-            if not line:
-                break
-            size += len(line)
-            if line.strip():
-                lines.append(line)
-        return InputLines(lines, content.tell())
+    try:
+        with file.open("rb") as content:
+            content.seek(position)
+            while len(lines) < most and size < _BYTES_AT_ONCE:
+                line = content.readline(most_line_bytes + 1)
+                if not line:
+                    break
+                size += len(line)
+                if line.strip():
+                    lines.append(line)
+            return InputLines(lines, content.tell())
+    except OSError as error:
+        raise OperatorError(f"cannot read {file}: {error.strerror or error}") from error
 
 
 def _line_error(line: bytes, endpoint: str, most_bytes: int, known: set[bytes]) -> str:

@@ -48,6 +48,7 @@ from gateway.openai.lines import (
 from process.outages import FailureLog
 from process.pauses import WakeUp
 from process.security.access import tenant_of
+from process.threads import in_thread
 from registry.artifacts import ArtifactStore
 from schemas import headers as h
 from schemas.access import ANYONE, Principal
@@ -127,6 +128,9 @@ class BatchKeeper:
         except (StoreUnavailable, OperatorError, QueryError) as error:
             self._failures.failed(error)
             return False
+        except Exception:  # a defect must end neither the gateway nor other batches
+            log.exception("a batch cannot proceed; others do")
+            return False
         self._failures.recovered()
         return found
 
@@ -138,23 +142,21 @@ class BatchKeeper:
             OperatorError: the store of uploads is unavailable.
             QueryError: too many jobs are unfinished.
         """
-        problem: OperatorError | QueryError | None = None
-        async with stored.claiming_batch(self._pool) as (session, batch):
-            if batch is None:
-                return False
-            try:
+        batch: BatchRow | None = None
+        try:
+            async with stored.claiming_batch(self._pool) as (session, batch):
+                if batch is None:
+                    return False
                 await self._advance(session, batch)
-            except StoreUnavailable:
+        except StoreUnavailable:
+            raise
+        except Exception as error:
+            if batch is not None:
+                await stored.pass_batch(self._pool, batch.id)  # others must not wait for it
+            if not isinstance(error, QuotaExceeded):
                 raise
-            except QuotaExceeded:
-                self._refused = True
-                await stored.pass_batch(session, batch.id)
-                return False
-            except (OperatorError, QueryError) as error:
-                problem = error
-                await stored.pass_batch(session, batch.id)  # others must not wait for it
-        if problem is not None:
-            raise problem
+            self._refused = True
+            return False
         return True
 
     async def _advance(self, session: DatabaseSession, batch: BatchRow) -> None:
@@ -192,10 +194,10 @@ class BatchKeeper:
         try:
             found = await asyncio.to_thread(self._read, batch, batch.position, lines_at_once(principal))
             jobs, failures = await self._jobs(batch, principal, found.lines)
-            if meter is not None:
-                meter.charge(sum(int(job.headers[h.BATCH]) for job in jobs) - 1)
             if jobs:
                 await self._writer.put(jobs)
+            if meter is not None:
+                meter.charge(sum(int(job.headers[h.BATCH]) for job in jobs) - 1)
         finally:
             if meter is not None:
                 meter.leave()
@@ -238,19 +240,17 @@ class BatchKeeper:
 
     # -- from results to files -----------------------------------------------------------------------------------------
     async def _finish(self, session: DatabaseSession, batch: BatchRow) -> None:
+        if await stored.has_open_lines(session, batch.id):
+            return  # another gateway stored them after this one had looked for the batch
         began, tenant = datetime.now(UTC), batch.tenant
-        context = writing_output(self._store(), batch.id)
-        output = await asyncio.to_thread(context.__enter__)
-        try:
+        async with in_thread(writing_output(self._store(), batch.id)) as output:
             await self._write_results(session, batch.id, output)
-            await self._write_unsent(batch, output)
+            await self._write_unsent(session, batch, output)
             files = output.files
             for file in files:
                 if file.lines:
                     await stored.keep_upload(self._pool, tenant, file.sha256, file.bytes)
             await asyncio.to_thread(output.keep)
-        finally:
-            await asyncio.to_thread(context.__exit__, None, None, None)
         ids = list[str | None]()
         for kind, file in zip(("output", "errors"), files, strict=True):
             ids.append(new_id("file-") if file.lines else None)
@@ -269,12 +269,21 @@ class BatchKeeper:
             await asyncio.to_thread(output.write, map(answered_line, results))
             after = results[-1].id
 
-    async def _write_unsent(self, batch: BatchRow, output: BatchOutput) -> None:
-        """Write errors for the lines that never became jobs, because the window ended or the batch was cancelled."""
+    async def _write_unsent(self, session: DatabaseSession, batch: BatchRow, output: BatchOutput) -> None:
+        """Write errors for the lines that never became jobs, because the window ended or the batch was cancelled.
+
+        The first of them may be jobs: a gateway that was killed did not record that.
+        """
         number, position = batch.stored, batch.position
         while number < batch.total:
             found = await asyncio.to_thread(self._read, batch, position)
-            lines = [unsent_line(batch, number + place, line) for place, line in enumerate(found.lines)]
+            keys = [line_key(batch.id, number + place) for place in range(len(found.lines))]
+            known = await stored.known_keys(session, batch.id, keys)
+            lines = [
+                unsent_line(batch, number + place, line)
+                for place, (key, line) in enumerate(zip(keys, found.lines, strict=True))
+                if key not in known
+            ]
             await asyncio.to_thread(output.write, iter(lines))
             number, position = number + len(found.lines), found.position
 

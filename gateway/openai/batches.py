@@ -8,12 +8,11 @@ import msgspec
 from aiohttp import web
 
 from gateway.http.answers import error_answer, json_response
-from gateway.http.authorization import principal_of
+from gateway.http.authorization import owner_of, principal_of
 from gateway.http.bodies import RequestBodies
 from gateway.http.job_requests import new_id
 from gateway.openai.batch_keeper import BatchKeeper
 from gateway.openai.embeddings import read_json
-from gateway.openai.files import owner_of
 from gateway.openai.pages import epoch_s, page_of
 from schemas.errors import ErrorCode, InvalidRequest
 from schemas.openai import BatchErrors, BatchRequest, BatchStatus, OpenAiBatch, OpenAiBatches, RequestCounts

@@ -49,11 +49,11 @@ def read_needs(body: bytes, known: tuple[str, ...]) -> dict[str, Parameter]:
         InvalidRequest: a field is neither known nor a need, or a need is no plain value.
     """
     needs: dict[str, Parameter] = {}
-    for name, raw in _fields.decode(body).items():
+    for name, raw in read_json(body, _fields).items():
         if name in NEEDS:
             try:
                 needs[name] = _need.decode(raw)
-            except msgspec.MsgspecError as error:
+            except (msgspec.MsgspecError, UnicodeError) as error:
                 raise InvalidRequest(f"$.{name}: {error}") from None
         elif name not in known:
             names = (*known, *NEEDS)

@@ -14,13 +14,13 @@ from aiohttp import BodyPartReader, web
 
 from gateway.auth.authenticator import tenant_of_request
 from gateway.http.answers import json_response
-from gateway.http.authorization import principal_of
+from gateway.http.authorization import owner_of, principal_of
 from gateway.http.job_requests import new_id
 from gateway.http.uploads import upload_limit
 from gateway.openai.pages import epoch_s, page_of
 from gateway.settings import GatewaySettings
+from process.threads import in_thread
 from registry.artifacts import ArtifactStore, IncomingArtifact
-from schemas.access import EVERY_TENANT
 from schemas.errors import InvalidRequest, OperatorError, Overloaded, QuotaExceeded, RefusalReason
 from schemas.openai import BATCH, DeletedFile, OpenAiFile, OpenAiFiles
 from schemas.rows.batches import FileRow
@@ -116,18 +116,11 @@ class FileRoutes:
         row = await self._find(request)
         response = web.StreamResponse(headers={"Content-Type": "application/octet-stream"})
         response.content_length = row.bytes
-        holding = self._store().held(row.sha256)
-        file = await asyncio.to_thread(holding.__enter__)
-        try:
-            content = await asyncio.to_thread(file.open, "rb")
-            try:
+        async with in_thread(self._store().held(row.sha256)) as file:
+            with await asyncio.to_thread(file.open, "rb") as content:
                 await response.prepare(request)
                 while piece := await asyncio.to_thread(content.read, _PIECE_BYTES):
                     await response.write(piece)
-            finally:
-                content.close()
-        finally:
-            await asyncio.to_thread(holding.__exit__, None, None, None)
         await response.write_eof()
         return response
 
@@ -141,16 +134,12 @@ class FileRoutes:
     async def _take(self, request: web.Request, tenant: str) -> FileRow:
         """Write the file of a form into the store, and store its row."""
         try:
-            receiving = self._store().receiving("an upload")
-            incoming = await asyncio.to_thread(receiving.__enter__)
-            try:
+            async with in_thread(self._store().receiving("an upload")) as incoming:
                 form = await self._read_form(request, incoming)
                 most = self._settings.max_uploads_bytes
                 if await upload_arrived(self._pool, tenant, form.sha256, form.size, most) is None:
                     raise QuotaExceeded("the file would exceed the limit of your tenant's uploads; delete others")
                 await asyncio.to_thread(incoming.keep)
-            finally:
-                await asyncio.to_thread(receiving.__exit__, None, None, None)
         except OperatorError as error:
             log.warning("a file cannot be kept: %s", error)
             message = "the artifact store accepts no files at the moment; try again later"
@@ -169,6 +158,8 @@ class FileRoutes:
             while (part := await reader.next()) is not None:
                 if not isinstance(part, BodyPartReader):
                     raise InvalidRequest("a form within the form is not supported")
+                if part.name == "file" and name:
+                    raise InvalidRequest("$.file: a form has one file")
                 if part.name == "file":
                     name, size = (part.filename or "file")[:_NAME], await self._write(part, incoming)
                 elif part.name in _FIELDS:
@@ -206,22 +197,21 @@ class FileRoutes:
         return size
 
     async def _piece(self, part: BodyPartReader, size: int) -> bytes:
+        """Return the next `size` bytes of a part or more, or the rest; a part yields what has arrived."""
+        pieces, got = list[bytes](), 0
         try:
             async with asyncio.timeout(self._settings.receive_timeout_s):
-                return await part.read_chunk(size)
+                while got < size and (some := await part.read_chunk(size)):
+                    pieces.append(some)
+                    got += len(some)
         except TimeoutError:
             reason = f"less than a MiB has arrived within {self._settings.receive_timeout_s:g} s"
             raise web.HTTPRequestTimeout(reason=reason) from None
+        return b"".join(pieces)
 
     def _check_size(self, size: int) -> None:
         if size > self._settings.max_file_bytes:
             raise web.HTTPRequestEntityTooLarge(self._settings.max_file_bytes, size)
-
-
-def owner_of(request: web.Request) -> str | None:
-    """Return the tenant whose files and batches the caller sees: empty for those without one, None for all."""
-    tenant = tenant_of_request(principal_of(request), request.headers)
-    return None if tenant == EVERY_TENANT else tenant or ""
 
 
 def openai_file(row: FileRow) -> OpenAiFile:

@@ -14,7 +14,7 @@ import orjson
 from gateway.jobs.outcomes import failed
 from gateway.model_directory import ServedModel, ServedModels
 from gateway.openai.embeddings import embedding_pieces, read_embedding_request, read_json, read_needs
-from gateway.openai.errors import openai_error
+from gateway.openai.errors import error_body
 from gateway.openai.vectors import (
     check_dimensions,
     decode_vectors,
@@ -66,7 +66,9 @@ def read_line(line: bytes, endpoint: str) -> BatchLine:
     """
     found: BatchLine = read_json(line, _lines)
     if found.url != endpoint:
-        raise InvalidRequest(f"$.url: the endpoint of the batch is {endpoint}, not {found.url[:80]}")
+        raise InvalidRequest(f"$.url: the endpoint of the batch is {endpoint}, not {found.url[:80]!r}")
+    if "\0" in found.custom_id:
+        raise InvalidRequest("$.custom_id: it contains NUL, which no database stores")
     return found
 
 
@@ -129,8 +131,8 @@ def answered_line(result: LineResult) -> AnsweredLine:
     if isinstance(error, QueryError):
         if error.code is ErrorCode.DEADLINE_EXCEEDED:
             return AnsweredLine(False, _error_line(result.id, result.line.custom_id, *_EXPIRED), expired=True)
-        body = orjson.Fragment(_error_body(error, result.result))
-        return AnsweredLine(False, _response_line(result, error.http_status, body))
+        body = error_body(error.http_status, error_message(result.result), error.reason or error.code)
+        return AnsweredLine(False, _response_line(result, error.http_status, orjson.Fragment(body)))
     try:
         vectors, tokens = decode_vectors(result.line.output, found)
     except QueryError as error:  # the other lines of the batch must not wait for it
@@ -147,11 +149,6 @@ def unsent_line(batch: BatchRow, number: int, text: bytes) -> AnsweredLine:
     return AnsweredLine(
         False, _error_line(f"{batch.id}-{number}", custom_id, *(_EXPIRED if expired else _CANCELLED)), expired
     )
-
-
-def _error_body(error: QueryError, value: bytes) -> bytes:
-    told = openai_error(error.http_status, error_message(value), error.reason or error.code)
-    return msgspec.json.encode({"error": told})
 
 
 def _response_line(result: LineResult, status: int, body: orjson.Fragment) -> bytes:

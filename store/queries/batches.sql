@@ -29,7 +29,12 @@ DELETE FROM files WHERE expires_at < clock_timestamp()
     AND NOT EXISTS (SELECT FROM batches WHERE input_file = files.id AND ended_at IS NULL)
 
 -- name: put_batch
--- Store a batch of an existing file; no row: there is no such file of this tenant.
+-- Store a batch of an existing file; no row: there is no such file of this tenant. The file's content is kept for a day,
+-- the longest window, even if its row expires at the same time.
+WITH used AS (
+    UPDATE uploads AS u SET used_at = clock_timestamp() FROM files AS f
+    WHERE f.id = $4 AND u.tenant = f.tenant AND u.sha256 = f.sha256
+)
 INSERT INTO batches (id, tenant, caller, input_file, sha256, endpoint, completion_window, deadline_at, metadata)
 SELECT $1, f.tenant, $3, f.id, f.sha256, $5, $6, clock_timestamp() + make_interval(secs => $7), $8
 FROM files AS f WHERE f.id = $4 AND ($2::text IS NULL OR f.tenant = $2) AND f.expires_at > clock_timestamp() FOR SHARE
@@ -109,6 +114,14 @@ SELECT n.id, n.model, n.model, 'failed', true, $7, 0, clock_timestamp(), n.heade
 FROM unnest($1::text[], $2::text[], $3::jsonb[], $4::bytea[], $5::bytea[], $6::jsonb[])
     AS n (id, model, headers, result, key, line)
 ON CONFLICT (idempotency_key) DO NOTHING
+
+-- name: has_open_lines
+-- True if a job of a batch has not ended. `claim_batch` may have seen fewer jobs than its locked row states.
+SELECT EXISTS (SELECT FROM jobs WHERE batch = $1 AND state IN ('queued', 'running'))
+
+-- name: known_keys
+-- Idempotency keys of a batch's jobs, of those given.
+SELECT array_agg(idempotency_key) FROM jobs WHERE batch = $1 AND idempotency_key = ANY ($2::bytea[])
 
 -- name: line_results
 -- Ended jobs of a batch after an id: at least one, and more while their results stay within some bytes.

@@ -41,7 +41,8 @@ def a_line(number: int) -> str:
 
 
 async def test_killed_processes_lose_no_line_of_a_batch(cli: Cli, tmp_path: Path) -> None:
-    async with cli.up("--kafka=apache", "--jobs=1"):
+    """There are two of each process, and one of each is killed."""
+    async with cli.up("--kafka=apache", "--gateways=2", "--jobs=2", "--selectors=2", "--workers=2"):
         state = await cli.state()
         services: dict[str, Any] = state["services"]
         processes = [next(found for key, found in services.items() if key.startswith(name)) for name in KILLED]

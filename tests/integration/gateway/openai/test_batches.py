@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import Sequence
+from collections.abc import AsyncGenerator, Sequence
 from typing import Any
 
 import aiohttp
@@ -11,9 +11,12 @@ import openai
 import pytest
 from openai.types import Batch
 
+from gateway.openai import batch_keeper
 from gateway.service import open_gateway
 from schemas.openai import BatchStatus
 from schemas.topics import offline_topic
+from store import batches as stored
+from store.errors import StoreUnavailable
 from tests.integration.gateway.openai.conftest import OpenAiSystem, openai_client
 from tests.openai_tasks import REFUSED, vector_of
 from tests.waiting import read_until, until
@@ -26,12 +29,12 @@ def a_line(system: OpenAiSystem, custom_id: str, text: Any, **fields: Any) -> st
     return json.dumps({"custom_id": custom_id, "method": "POST", "url": "/v1/embeddings", "body": body})
 
 
-async def upload(system: OpenAiSystem, lines: Sequence[str]) -> str:
-    file = ("input.jsonl", "\n".join(lines).encode())
+async def upload(system: OpenAiSystem, lines: Sequence[str | bytes]) -> str:
+    file = ("input.jsonl", b"\n".join(line if isinstance(line, bytes) else line.encode() for line in lines))
     return (await system.client.files.create(file=file, purpose="batch")).id
 
 
-async def begin(system: OpenAiSystem, lines: Sequence[str], window: Any = "24h") -> Batch:
+async def begin(system: OpenAiSystem, lines: Sequence[str | bytes], window: Any = "24h") -> Batch:
     file_id = await upload(system, lines)
     return await system.client.batches.create(
         input_file_id=file_id, endpoint="/v1/embeddings", completion_window=window, metadata={"run": "7"}
@@ -106,6 +109,35 @@ async def test_malformed_forms_are_refused(encoder: OpenAiSystem, headers: dict[
         assert (await answer.json())["error"]["type"] == "invalid_request_error"
 
 
+async def posted(encoder: OpenAiSystem, parts: Sequence[str], pieces: int) -> tuple[int, str]:
+    """Send a form in pieces, each in a segment of its own; return the status and the answer."""
+    form = "".join(f"--x\r\nContent-Disposition: form-data; name={part}" for part in parts) + "--x--\r\n"
+
+    async def content() -> AsyncGenerator[bytes]:
+        for at in range(0, len(form), max(len(form) // pieces, 1)):
+            yield form[at : at + max(len(form) // pieces, 1)].encode()
+            await asyncio.sleep(0.01)
+
+    headers = {"Content-Type": "multipart/form-data; boundary=x"}
+    async with aiohttp.request("POST", f"{encoder.url}/v1/files", headers=headers, data=content()) as answer:
+        return answer.status, await answer.text()
+
+
+FILE = 'file; filename="a.jsonl"\r\n\r\n{}\r\n'
+PURPOSE = "purpose\r\n\r\nbatch\r\n"
+
+
+async def test_form_arrives_in_any_pieces(encoder: OpenAiSystem) -> None:
+    for pieces in (1, 7, 150):
+        status, text = await posted(encoder, [PURPOSE, FILE], pieces)
+        assert (status, json.loads(text).get("bytes")) == (200, 2), text
+
+
+async def test_form_with_two_files_is_refused(encoder: OpenAiSystem) -> None:
+    status, text = await posted(encoder, [PURPOSE, FILE, FILE], 1)
+    assert (status, json.loads(text)["error"]["param"]) == (400, "file"), text
+
+
 async def test_batch_answers_every_line_once(system: OpenAiSystem) -> None:
     lines = [a_line(system, f"line-{number}", f"text {number}") for number in range(450)]
     lines[7] = a_line(system, "two", ["one", "two"], encoding_format="base64")
@@ -130,6 +162,48 @@ async def test_batch_answers_every_line_once(system: OpenAiSystem) -> None:
     assert [file.id async for file in system.client.files.list(purpose="batch_output")]
 
 
+async def test_line_that_is_no_utf_8_fails_alone(system: OpenAiSystem) -> None:
+    bad = a_line(system, "bad", "x").encode().replace(b'"model"', b'"mode": "\xff", "model"')
+    batch = await ended(system, await begin(system, [a_line(system, "good", "x"), bad]))
+    assert (await lines_of(system, batch.output_file_id)).keys() == {"good"}
+    error = (await lines_of(system, batch.error_file_id))["bad"]["response"]["body"]["error"]
+    assert (error["code"], error["param"]) == ("invalid_request", "mode")
+
+
+async def test_batch_with_a_defect_stops_no_other(system: OpenAiSystem, monkeypatch: pytest.MonkeyPatch) -> None:
+    read = batch_keeper.read_query
+
+    def defective(models: Any, line: Any) -> Any:
+        if line.custom_id == "defect":
+            raise ZeroDivisionError
+        return read(models, line)
+
+    monkeypatch.setattr(batch_keeper, "read_query", defective)
+    stuck = await begin(system, [a_line(system, "defect", "x")])
+    batch = await ended(system, await begin(system, [a_line(system, "good", "x")]))
+    assert (await lines_of(system, batch.output_file_id)).keys() == {"good"}
+    assert (await system.client.batches.retrieve(stuck.id)).status == BatchStatus.IN_PROGRESS
+    monkeypatch.setattr(batch_keeper, "read_query", read)
+    assert (await ended(system, stuck)).status == BatchStatus.COMPLETED
+
+
+async def test_lines_of_unrecorded_jobs_are_written_once(
+    encoder: OpenAiSystem, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Lines have become jobs, and the batch is cancelled before that is recorded."""
+
+    async def killed(*_: object) -> None:
+        raise StoreUnavailable("the gateway is killed here")
+
+    monkeypatch.setattr(stored, "advance_batch", killed)
+    batch = await begin(encoder, [a_line(encoder, f"line-{number}", "x") for number in range(3)])
+    count = "SELECT count(*) FROM jobs WHERE batch = $1"
+    await read_until(lambda: encoder.pool.fetch_value(int, count, batch.id), lambda found: found == 3)
+    await encoder.client.batches.cancel(batch.id)
+    errors = await lines_of(encoder, (await ended(encoder, batch)).error_file_id)
+    assert errors.keys() == {f"line-{number}" for number in range(3)}
+
+
 async def test_batches_are_listed_latest_first(encoder: OpenAiSystem) -> None:
     made = [(await begin(encoder, [a_line(encoder, "a", "x")])).id for _ in range(3)]
     assert [batch.id async for batch in encoder.client.batches.list(limit=2)] == made[::-1]
@@ -144,6 +218,8 @@ async def test_batches_are_listed_latest_first(encoder: OpenAiSystem) -> None:
         ('{"custom_id": "a"}', "missing required field"),
         ('{"custom_id": "b", "method": "GET", "url": "/v1/embeddings", "body": {}}', "$.method"),
         ('{"custom_id": "b", "method": "POST", "url": "/v1/responses", "body": {}}', "$.url"),
+        (r'{"custom_id": "b", "method": "POST", "url": "\u0000", "body": {}}', "$.url"),
+        (r'{"custom_id": "\u0000", "method": "POST", "url": "/v1/embeddings", "body": {}}', "$.custom_id"),
         ('{"custom_id": "first", "method": "POST", "url": "/v1/embeddings", "body": {}}', "more than once"),
     ],
 )

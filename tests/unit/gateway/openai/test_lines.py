@@ -82,6 +82,23 @@ def test_read_query_refuses_needs_of_the_batch(need: str) -> None:
         read_query(MODELS, read_line(a_line(**fields), ENDPOINT))
 
 
+def test_read_line_refuses_unprintable_ids() -> None:
+    """Postgres stores no NUL: a line with one would fail when it becomes a job, together with jobs of others."""
+    with pytest.raises(InvalidRequest, match=r"\$\.custom_id"):
+        read_line(a_line("a\0"), ENDPOINT)
+    line = a_line().replace(b"/v1/embeddings", b"/v1\\u0000")
+    with pytest.raises(InvalidRequest, match=r"\$\.url") as raised:
+        read_line(line, ENDPOINT)
+    assert str(raised.value).isprintable()
+
+
+@pytest.mark.parametrize("field", [b'"mode": "\xff"', b'"\xff": 1', b'"user": "\xff"'])
+def test_read_query_refuses_what_is_no_utf_8(field: bytes) -> None:
+    line = a_line().replace(b'"model"', field + b', "model"')
+    with pytest.raises(InvalidRequest):
+        read_query(MODELS, read_line(line, ENDPOINT))
+
+
 def test_answered_line_has_the_vectors() -> None:
     query = read_query(MODELS, read_line(a_line(), ENDPOINT))
     value, headers = encoded({h.JSON_LENGTH: str(query.message.json_length)}, query.message.value)
