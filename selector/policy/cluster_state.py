@@ -167,7 +167,7 @@ class ClusterState:
             instance.use_model(variant.model_of(instance.model.max_batch, instance.model.correction))
             instance.use_variant(variant)
             instance.reported = None
-        self._put_replica(instance, instance.level_at)
+        self._put_replica(instance, instance.worker.status_at)
 
     # -- what the workers say ------------------------------------------------------------------------------------------
 
