@@ -145,10 +145,11 @@ class InFlightLimit:
 
     def acknowledge(self, records: Sequence[PendingRecord], first: Ack) -> None:
         """End the records of a written batch, unless they have ended; the first one was written at `first`."""
+        topic, partition, offset, timestamp = first
         place = 0
         while place < len(records):
             on_ack = records[place].on_ack
-            here = first._replace(offset=first.offset + place) if place and first.offset >= 0 else first
+            here = Ack(topic, partition, offset + place, timestamp) if place and offset >= 0 else first
             if isinstance(on_ack, BatchedAck):
                 place += self._acknowledge_together(records, place, on_ack.sink, here)
             else:
