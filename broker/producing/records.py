@@ -43,18 +43,14 @@ class BatchedAck:
 
     def __call__(self, outcome: Ack | KafkaError) -> None:
         """Take the outcome of this record alone."""
-        if isinstance(outcome, Ack):
-            self.sink((self,), outcome)
-        else:
-            self.failed(outcome)
-
-    def failed(self, error: KafkaError) -> None:
-        """Take the outcome of a record that was not acknowledged."""
-        raise NotImplementedError
+        self.sink((self,), outcome)
 
 
-AckSink: TypeAlias = Callable[[Sequence[Any], Ack], None]
-"""Function that takes the `BatchedAck`s of records that follow one another in the log, and the place of the first."""
+AckSink: TypeAlias = Callable[[Sequence[Any], Ack | KafkaError], None]
+"""Function that takes the `BatchedAck`s of records that follow one another in the log, and the place of the first.
+
+A record that is not acknowledged comes alone, with the error.
+"""
 
 
 class PendingRecord:
