@@ -35,6 +35,7 @@ def _set_hop_by_record(worker: Worker, hop_s: float) -> None:
 
 def _give_to(_state: ClusterState, instance: Instance, now: float) -> Worker:
     instance.turn += 1
+    instance.refresh_share(now)
     instance.worker.sends.count(now, 1.0)
     return instance.worker
 

@@ -61,30 +61,37 @@ class Committer:
         self._trackers.remove(tracker)
 
     async def commit(self, timeout_s: float | None = None) -> bool:
-        """Commit the watermarks now; return true if all are committed. Errors of Kafka are logged, not raised."""
-        async with self._lock:
-            moved = [(tracker, offsets) for tracker in self._trackers if (offsets := tracker.to_commit())]
-            if not moved:
-                return True
-            epoch, done = self.coordinator.epoch, False
-            try:
-                if not self._may_commit():
-                    return False
-                async with asyncio.timeout(self._timeout_s if timeout_s is None else timeout_s):
-                    await self.coordinator.commit(_merged(offsets for _, offsets in moved), self._note)
-                done = True
-            except (KafkaError, OSError, TimeoutError) as error:
-                FAILED.labels(self.coordinator.name).inc()
-                log.warning("group %s: commit failed, will try again: %r", self.coordinator.name, error)
-                return False
-            finally:
-                if not done:  # also if cancelled
-                    for tracker, _ in moved:
-                        tracker.not_committed()
-            if epoch == self.coordinator.epoch:
-                for tracker, offsets in moved:
-                    tracker.committed(offsets)
+        """Commit the watermarks now; return true if all are committed. Errors of Kafka are logged, not raised.
+
+        `timeout_s` bounds the wait for other commits, too.
+        """
+        try:
+            async with asyncio.timeout(self._timeout_s if timeout_s is None else timeout_s), self._lock:
+                return await self._commit()
+        except (KafkaError, OSError, TimeoutError) as error:
+            self._changed.set()  # its caller may have cleared it, and `to_commit` was not called after a vain wait
+            FAILED.labels(self.coordinator.name).inc()
+            log.warning("group %s: commit failed, will try again: %r", self.coordinator.name, error)
+            return False
+
+    async def _commit(self) -> bool:
+        moved = [(tracker, offsets) for tracker in self._trackers if (offsets := tracker.to_commit())]
+        if not moved:
             return True
+        epoch, done = self.coordinator.epoch, False
+        try:
+            if not self._may_commit():
+                return False
+            await self.coordinator.commit(_merged(offsets for _, offsets in moved), self._note)
+            done = True
+        finally:
+            if not done:  # also if cancelled
+                for tracker, _ in moved:
+                    tracker.not_committed()
+        if epoch == self.coordinator.epoch:
+            for tracker, offsets in moved:
+                tracker.committed(offsets)
+        return True
 
     async def run(self) -> None:
         """Commit watermarks a moment after they moved, until cancelled."""

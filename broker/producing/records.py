@@ -43,18 +43,14 @@ class BatchedAck:
 
     def __call__(self, outcome: Ack | KafkaError) -> None:
         """Take the outcome of this record alone."""
-        if isinstance(outcome, Ack):
-            self.sink((self,), outcome)
-        else:
-            self.failed(outcome)
-
-    def failed(self, error: KafkaError) -> None:
-        """Take the outcome of a record that was not acknowledged."""
-        raise NotImplementedError
+        self.sink((self,), outcome)
 
 
-AckSink: TypeAlias = Callable[[Sequence[Any], Ack], None]
-"""Function that takes the `BatchedAck`s of records that follow one another in the log, and the place of the first."""
+AckSink: TypeAlias = Callable[[Sequence[Any], Ack | KafkaError], None]
+"""Function that takes the `BatchedAck`s of records that follow one another in the log, and the place of the first.
+
+A record that is not acknowledged comes alone, with the error.
+"""
 
 
 class PendingRecord:
@@ -145,10 +141,11 @@ class InFlightLimit:
 
     def acknowledge(self, records: Sequence[PendingRecord], first: Ack) -> None:
         """End the records of a written batch, unless they have ended; the first one was written at `first`."""
+        topic, partition, offset, timestamp = first
         place = 0
         while place < len(records):
             on_ack = records[place].on_ack
-            here = first._replace(offset=first.offset + place) if place and first.offset >= 0 else first
+            here = Ack(topic, partition, offset + place, timestamp) if place and offset >= 0 else first
             if isinstance(on_ack, BatchedAck):
                 place += self._acknowledge_together(records, place, on_ack.sink, here)
             else:

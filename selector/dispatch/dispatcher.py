@@ -189,22 +189,17 @@ class DispatchContext:
 class _Forwarding(BatchedAck):
     """Query on its way to a partition of its variant."""
 
-    __slots__ = ("_dispatcher", "choice", "headers", "large", "received")
+    __slots__ = ("choice", "headers", "large", "received")
 
     def __init__(
         self, dispatcher: "DispatcherBase", received: ReceivedQuery, choice: Choice, headers: RawHeaders, large: int
     ) -> None:
         """Set `large` to the inputs of a large query, else to 0."""
         self.sink = dispatcher.on_forwarded
-        self._dispatcher = dispatcher
         self.received = received
         self.choice = choice
         self.headers = headers
         self.large = large
-
-    def failed(self, error: KafkaError) -> None:
-        """Have the query sent again, or decided on again."""
-        self._dispatcher.on_not_forwarded(self, error)
 
 
 class DispatcherBase(ABC):
@@ -234,7 +229,7 @@ class DispatcherBase(ABC):
             places=consumer.max_in_flight,
         )
         self.on_forwarded = self._on_forwarded
-        """Sink of the acknowledgements of forwarded queries; one object, by which the producer tells sinks apart."""
+        """Sink of the outcomes of forwarded queries; one object, by which the producer tells sinks apart."""
         self.retry_failed = self._outbox.retry_failed
         """Repeats unacknowledged sends; runs in the background until cancelled."""
 
@@ -289,10 +284,17 @@ class DispatcherBase(ABC):
             topic, received.value, on_ack, key=key, headers=sent_headers, partition=choice.partition.number
         )
 
-    def _on_forwarded(self, forwardings: Sequence["_Forwarding"], first: Ack) -> None:
-        """Count queries that were written in one batch, the first of them at `first`, and mark them as done."""
+    def _on_forwarded(self, forwardings: Sequence["_Forwarding"], outcome: Ack | KafkaError) -> None:
+        """Count queries that were written in one batch, and mark them as done; have others sent again.
+
+        `outcome` is the place of the first one, or why the only one was not written.
+        """
+        if isinstance(outcome, KafkaError):
+            for forwarding in forwardings:
+                self._on_not_forwarded(forwarding, outcome)
+            return
         try:
-            self._count_forwarded(forwardings, first.offset)
+            self._count_forwarded(forwardings, outcome.offset)
         finally:  # a defect in the accounts must not hold the records for ever
             self._consumer.done(*[forwarding.received.record for forwarding in forwardings])
 
@@ -308,7 +310,7 @@ class DispatcherBase(ABC):
             offset, first, queries = offset + queries if offset >= 0 else -1, forwarding, 1
         self._state.acknowledged(first.choice.instance, first.choice.partition, offset, now, first.large, queries)
 
-    def on_not_forwarded(self, forwarding: "_Forwarding", error: KafkaError) -> None:
+    def _on_not_forwarded(self, forwarding: "_Forwarding", error: KafkaError) -> None:
         """Have a query that was not forwarded sent again, or decided on again."""
         received, choice = forwarding.received, forwarding.choice
         topic = choice.variant.offline_topic if choice.partition.offline else choice.variant.topic

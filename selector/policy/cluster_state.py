@@ -167,7 +167,7 @@ class ClusterState:
             instance.use_model(variant.model_of(instance.model.max_batch, instance.model.correction))
             instance.use_variant(variant)
             instance.reported = None
-        self._put_replica(instance, instance.level_at)
+        self._put_replica(instance, instance.worker.status_at)
 
     # -- what the workers say ------------------------------------------------------------------------------------------
 
@@ -338,12 +338,13 @@ class ClusterState:
     ) -> None:  # fmt: skip
         """Count `queries` as written from `offset` on; other selectors have filled any gap before them.
 
-        `large_inputs` are the inputs of a single query if it was large when sent, else 0.
+        `offset` is -1 if the broker only knows that it has them. `large_inputs` are the inputs of a single query if it
+        was large when sent, else 0.
         """
         partition.count_ack(offset, large_inputs, queries)
         partition.acked_at = now
         others = offset - partition.end
-        if offset + queries > max(partition.end, 0):
+        if offset >= 0 and offset + queries > partition.end:
             if partition.position < 0:
                 partition.position = offset
             elif instance is not None and others > 0 and partition.end >= 0:

@@ -64,13 +64,6 @@ async def test_in_flight_limit_keeps_room_of_cancelled_waiter() -> None:
     assert limit.try_take(1)
 
 
-class Batched(BatchedAck):
-    """Callback that notes its failure."""
-
-    def failed(self, error: KafkaError) -> None:
-        self.error = error
-
-
 def pending(limit: InFlightLimit, on_ack: OnAck) -> PendingRecord:
     record = PendingRecord(b"v", None, [], 0, 1.0, on_ack)
     assert limit.try_take(record.size)
@@ -79,28 +72,31 @@ def pending(limit: InFlightLimit, on_ack: OnAck) -> PendingRecord:
 
 def test_in_flight_limit_acknowledges_batch_by_sink() -> None:
     limit = InFlightLimit(100, 100_000)
-    taken: list[tuple[str, list[object], int]] = []
+    taken: list[tuple[str, list[object], int | str]] = []
 
-    def ours(batched: Sequence[BatchedAck], first: Ack) -> None:
-        taken.append(("ours", [*batched], first.offset))
+    def place(outcome: Ack | KafkaError) -> int | str:
+        return outcome.offset if isinstance(outcome, Ack) else str(outcome)
+
+    def ours(batched: Sequence[BatchedAck], outcome: Ack | KafkaError) -> None:
+        taken.append(("ours", [*batched], place(outcome)))
         raise ValueError("a defect of a caller must not affect others")
 
-    def theirs(batched: Sequence[BatchedAck], first: Ack) -> None:
-        taken.append(("theirs", [*batched], first.offset))
+    def theirs(batched: Sequence[BatchedAck], outcome: Ack | KafkaError) -> None:
+        taken.append(("theirs", [*batched], place(outcome)))
 
     def alone(outcome: Ack | KafkaError) -> None:
-        assert isinstance(outcome, Ack)
-        taken.append(("alone", [], outcome.offset))
+        taken.append(("alone", [], place(outcome)))
 
-    a, b, c, d, late = Batched(ours), Batched(ours), Batched(theirs), Batched(ours), Batched(ours)
+    a, b, c, d, late = BatchedAck(ours), BatchedAck(ours), BatchedAck(theirs), BatchedAck(ours), BatchedAck(ours)
     records = [pending(limit, on_ack) for on_ack in (a, b, alone, c, late, d)]
     limit.settle(records[4], KafkaError("late"))
+    assert taken == [("ours", [late], "KafkaError: late")]
+    taken.clear()
     limit.acknowledge(records, Ack("t", 0, 7))
     assert taken == [("ours", [a, b], 7), ("alone", [], 9), ("theirs", [c], 10), ("ours", [d], 12)]
-    assert isinstance(late.error, KafkaError)
     assert (limit.records, limit.bytes) == (0, 0)
     limit.acknowledge(records, Ack("t", 0, 7))
     assert len(taken) == 4, "each record ends once"
-    known_only = pending(limit, Batched(theirs))
+    known_only = pending(limit, BatchedAck(theirs))
     limit.acknowledge([known_only], Ack("t", 0, -1))
     assert taken[-1][2] == -1

@@ -15,6 +15,7 @@ from selector.dispatch.explanation import explain
 from selector.policy.choice import Choice, Refusal
 from selector.policy.cluster_state import ClusterState
 from selector.policy.late_binding import bind
+from selector.policy.replicas import FEW
 from selector.policy.selection import choose
 from tests.unit.selector.story import (
     BEST,
@@ -164,6 +165,22 @@ def test_register_leaves_replicas_of_unchanged_tasks() -> None:
     assert state.tasks[TASK].serving[FAST] is before
     (running,) = state.tasks["texts"].serving[OTHER]
     assert (running.model.batch_s(1), running.waiting(NOW)) == (pytest.approx(0.009), 8.0)
+
+
+def test_register_leaves_idle_replicas_idle() -> None:
+    """They have waited for another instance of their worker, whose work has ended."""
+    catalog: Catalog = {name: registered(name) for name in (FAST, GOOD)}
+    state = state_of(*catalog.values())
+    for second, queued in enumerate((0, 4, 0)):
+        for number in range(FEW + 1):
+            waiting, beside = (instance(name, partitions=(number,)) for name in (FAST, GOOD))
+            beside = replace(beside, queued=queued, queued_inputs=queued)
+            backlogs_s = (0.3, 0.3) if queued else ()
+            said = status(waiting, beside, worker=f"cpu-{number}", backlogs_s=backlogs_s)
+            state.apply_status(said, NOW + second)
+    assert len(state.tasks[TASK].serving[FAST].group.idle) == FEW + 1
+    _register(state, {**catalog, BEST: registered(BEST)})
+    assert len(state.tasks[TASK].serving[FAST].group.idle) == FEW + 1
 
 
 def test_variant_registered_again_begins_with_new_partitions() -> None:

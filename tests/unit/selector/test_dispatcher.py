@@ -103,7 +103,7 @@ async def test_dispatcher_decides_again_on_query_that_failed() -> None:
     scene = Scene()
     retrying = asyncio.create_task(scene.dispatcher.retry_failed())
     await scene.forward()
-    scene.kafka.held[1].failed(KafkaError("not now"))
+    scene.kafka.held[1](KafkaError("not now"))
     assert scene.unacked() == 2
     await until(lambda: len(scene.kafka.held) == 4)
     assert scene.unacked() == 3

@@ -15,6 +15,7 @@ from selector.policy.cluster_state import ClusterState
 from selector.policy.entities import Instance
 from selector.policy.prediction import finish_s
 from tests.unit.selector.story import (
+    BEST,
     FAST,
     GOOD,
     NO_UPGRADES,
@@ -220,3 +221,15 @@ def test_acknowledgements_of_a_batch_count_each_query(offset: int) -> None:
         state = [partition.end, partition.position, partition.unacked, round(served.level, 6), served.worker.free_at]
         accounts.append(state)
     assert accounts[0] == accounts[1]
+
+
+@pytest.mark.parametrize("end", [-1, 0])
+def test_acknowledgement_without_offset_leaves_end(end: int) -> None:
+    """The broker only knows that it has the batch."""
+    where = three()
+    (partition, *_) = where.partitions(chosen(query(target=BEST), where).variant)
+    partition.end = end
+    for _ in range(3):
+        where.sent(None, partition, 1, NOW, NOW)
+    where.acknowledged(None, partition, -1, NOW, queries=3)
+    assert (partition.end, partition.position, partition.unacked) == (end, -1, 0)
