@@ -15,6 +15,7 @@ from registry.pipeline.input_bounds import id_bounds
 from registry.pipeline.inspection import read_signature
 from registry.pipeline.source_format import SourceFormat
 from registry.signature import Signature, check_task
+from runtimes.onnx import OnnxSession
 from schemas.errors import InvalidRequest
 from schemas.rows.catalog import Task, TensorSpec
 from schemas.tensors import DTYPES
@@ -118,6 +119,18 @@ def test_read_signature_bounds_length_by_position_table(tmp_path: Path) -> None:
     build_minilm(3, tmp_path / "minilm.onnx")
     ids, mask = read_signature(tmp_path / "minilm.onnx", SourceFormat.ONNX).inputs
     assert (ids.below, ids.longest, mask.longest) == (30522, 512, 512)
+
+
+def test_read_signature_closes_session_of_tried_lengths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    closed: list[OnnxSession] = []
+
+    def close(session: OnnxSession) -> None:
+        closed.append(session)
+
+    monkeypatch.setattr(OnnxSession, "close", close)
+    build_minilm(3, tmp_path / "minilm.onnx")
+    read_signature(tmp_path / "minilm.onnx", SourceFormat.ONNX)
+    assert len(closed) == 1
 
 
 def test_id_bounds_follows_casts_and_reshapes() -> None:
