@@ -13,7 +13,7 @@ import msgspec
 from admin.api import Empty, RequestContext, endpoint, param
 from admin.system import cluster_problems, lag
 from schemas.access import Role
-from schemas.rows.cluster import ClusterRows, DecisionRow, InstanceRow, WorkerRow
+from schemas.rows.cluster import ClusterRows, DecisionRow, WorkerRow
 from schemas.rows.samples import WorkerSample
 from schemas.status import SERVING
 from store.samples import TaskAnswers, VariantAnswers, latest_worker_samples, list_decisions, task_loads, variant_loads
@@ -67,7 +67,7 @@ class WorkerOverview(msgspec.Struct, frozen=True, kw_only=True):
     worker: str
     hardware: str
     state: str
-    """`running`, `draining`, or `silent`: its last heartbeat is too old."""
+    """`alive`, `draining`, or `silent`: its last heartbeat is too old."""
     slots: int
     busy: float | None
     """Share of the slots' time spent computing, 0..1; null: no sample."""
@@ -122,8 +122,8 @@ def _task(load: TaskAnswers, variants: Sequence[VariantAnswers], seconds: float)
     given = sum(variant.answered * variant.accuracy for variant in variants)
     return TaskOverview(
         task=load.task,
-        queries_per_s=(load.queries or 0) / seconds,
-        offline_per_s=(load.offline_queries or 0) / seconds,
+        queries_per_s=load.queries / seconds,
+        offline_per_s=load.offline_queries / seconds,
         attainment=1.0 - (load.refused + load.late + load.failed) / ended if ended else None,
         refused=load.refused,
         late=load.late,
@@ -140,19 +140,23 @@ def _task(load: TaskAnswers, variants: Sequence[VariantAnswers], seconds: float)
 def summarize_workers(cluster: ClusterRows, samples: Iterable[WorkerSample]) -> list[WorkerOverview]:
     """Return the workers that have not retired. Pure."""
     found = {sample.worker: sample for sample in samples}
-    return [_worker(worker, found.get(worker.name), cluster.instances) for worker in cluster.workers]
+    loaded = defaultdict[str, list[str]](list)
+    for row in cluster.instances:
+        if row.state in SERVING:
+            loaded[row.worker].append(row.variant)
+    return [_worker(worker, found.get(worker.name), loaded[worker.name]) for worker in cluster.workers]
 
 
-def _worker(worker: WorkerRow, sample: WorkerSample | None, instances: Sequence[InstanceRow]) -> WorkerOverview:
+def _worker(worker: WorkerRow, sample: WorkerSample | None, loaded: Iterable[str]) -> WorkerOverview:
     return WorkerOverview(
         worker=worker.name,
         hardware=worker.hardware,
-        state="silent" if not worker.alive else "draining" if worker.draining else "running",
+        state="silent" if not worker.alive else "draining" if worker.draining else "alive",
         slots=worker.slots,
         busy=sample and sample.utilisation,
         memory_used=sample and sample.memory_used,
         memory_total=worker.memory_bytes,
-        loaded=sorted(row.variant for row in instances if row.worker == worker.name and row.state in SERVING),
+        loaded=sorted(loaded),
     )
 
 

@@ -14,6 +14,7 @@ from textwrap import fill
 from typing import Any, Final, Generic, NamedTuple, TypeVar
 
 from pydantic import BaseModel, ValidationError
+from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, CliApp, CliSettingsSource
 
 from process.logs import configure_logging, said_format
@@ -89,18 +90,19 @@ def run_command(
 
 def _described(part: Dependency[Any]) -> str:
     """Return the name of a dependency and the environment variables that configure it."""
-    names = ", ".join(_variables(part.settings))
+    names = ", ".join(name for name, _ in settings_variables(part.settings))
     return fill(f"{part.name}: {names}", _WIDTH, subsequent_indent="  ", break_on_hyphens=False)
 
 
-def _variables(settings: type[BaseSettings]) -> Iterator[str]:
-    prefix = settings.model_config.get("env_prefix", "")
-    for name, field in settings.model_fields.items():
-        kind = field.annotation
-        if isinstance(kind, type) and issubclass(kind, BaseSettings):
-            yield from _variables(kind)
+def settings_variables(kind: type[BaseSettings]) -> Iterator[tuple[str, FieldInfo]]:
+    """Yield the environment variables that set the fields of a settings class, and of classes within it."""
+    prefix = kind.model_config.get("env_prefix", "")
+    for name, field in kind.model_fields.items():
+        inner = field.annotation
+        if isinstance(inner, type) and issubclass(inner, BaseSettings):
+            yield from settings_variables(inner)
         else:
-            yield str(field.validation_alias or f"{prefix}{name}".upper())
+            yield str(field.validation_alias or f"{prefix}{name}".upper()), field
 
 
 def read_command(kind: type[_Settings], prog: str, argv: Sequence[str], about: str = "") -> tuple[_Settings, bool]:

@@ -52,7 +52,14 @@ class Signature(msgspec.Struct, frozen=True, kw_only=True):
         return replace(self, inputs=inputs, outputs=outputs)
 
     def with_parameters(self, names: Sequence[str]) -> "Signature":
-        """Return the signature with the inputs `names` as parameters, which have one value for a query."""
+        """Return the signature with the inputs `names` as parameters, which have one value for a query.
+
+        Raises:
+            InvalidRequest: one of them is a text, since parameters are numbers.
+        """
+        for spec in self.inputs:
+            if spec.name in names and spec.datatype == "BYTES":
+                raise InvalidRequest(f"input {spec.name!r} is a scalar text, which no query can set")
         return replace(self, inputs=tuple(replace(spec, parameter=spec.name in names) for spec in self.inputs))
 
     def with_defaults(self, rows: Mapping[str, NDArray[Any]]) -> "Signature":

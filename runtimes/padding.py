@@ -75,13 +75,15 @@ def join_rows(parts: Sequence[Tensors], specs: Sequence[TensorSpec]) -> Arrays:
 
 
 def axis_sizes(specs: Sequence[TensorSpec], tensors: Tensors) -> dict[str, int]:
-    """Return the sizes of the named axes of some tensors."""
-    return {
-        name: tensors[spec.name].shape[axis]
-        for spec in specs
-        if spec.name in tensors
-        for name, axis in spec.sequences.items()
-    }
+    """Return the sizes of the named axes of some tensors; of axes with one name the largest, so that no output is cut.
+
+    Registration gives one name to the unnamed axes of several inputs, whose sizes may differ.
+    """
+    sizes: dict[str, int] = {}
+    for spec in specs:
+        for name, axis in spec.sequences.items() if spec.name in tensors else ():
+            sizes[name] = max(sizes.get(name, 0), tensors[spec.name].shape[axis])
+    return sizes
 
 
 def cut_to(outputs: Tensors, specs: Sequence[TensorSpec], sizes: Mapping[str, int]) -> Arrays:

@@ -30,7 +30,7 @@ class TensorSpec(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     the size is fixed, or unlike any other. Empty: all names are."""
     parameter: bool = False
     """True for an input with one value for a whole query, e.g. a sampling rate; within the system it has one a row."""
-    default: int | float | None = None
+    default: bool | int | float | None = None
     """Value of a parameter that a query leaves out."""
 
     @property

@@ -114,9 +114,9 @@ class TaskAnswers(msgspec.Struct, frozen=True, kw_only=True):
     """Load of a task in a time range, and its answers in that range, which may be to earlier queries."""
 
     task: str
-    queries: int | None
-    """Online queries; None: none."""
-    offline_queries: int | None
+    queries: int
+    """Online queries."""
+    offline_queries: int
     refused: int
     answered: int
     """Answers of workers, including errors."""

@@ -49,27 +49,20 @@ def parameter_values(specs: Sequence[TensorSpec], request: InferRequest) -> dict
         return {}
     others = [request.inputs[spec.name] for spec in specs if not spec.parameter and spec.name in request.inputs]
     rows = max((len(array) for array in others if array.ndim), default=1)
-    return {spec.name: np.full(rows, _one_value(spec, request), _dtype_of_value(spec, request)) for spec in parameters}
+    return {spec.name: np.full(rows, _one_value(spec, request)) for spec in parameters}
 
 
 def _one_value(spec: TensorSpec, request: InferRequest) -> Any:
+    """Return the value in the type in which it came, which is cast as any input is."""
     given = request.inputs.get(spec.name)
     if given is None:
         value = request.parameters.get(spec.name, spec.default)
         if not isinstance(value, (int, float)):
             raise InvalidRequest(f"parameter {spec.name} must be a number, not {str(value)[:40]!r}")
-        return value
+        return int(value) if isinstance(value, bool) and spec.datatype != "BOOL" else value
     if not given.size or (given != given.flat[0]).any():
         raise InvalidRequest(f"input {spec.name} must have one value, since a query has one: send it with shape []")
-    return given.flat[0]
-
-
-def _dtype_of_value(spec: TensorSpec, request: InferRequest) -> np.dtype[Any]:
-    """Return the type in which a value came, which is cast as any input is."""
-    given, value = request.inputs.get(spec.name), request.parameters.get(spec.name, spec.default)
-    if given is not None:
-        return given.dtype
-    return np.dtype(np.float64 if isinstance(value, float) else np.int64)
+    return given.reshape(-1)[:1]
 
 
 def _cast(spec: TensorSpec, array: Array) -> Array:

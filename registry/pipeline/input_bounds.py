@@ -16,8 +16,10 @@ import numpy as np
 from msgspec.structs import replace
 
 from registry.pipeline.adaptation.graph import constants_of
+from registry.pipeline.source_format import SourceFormat
+from registry.recipes import RECIPES
 from registry.signature import Signature
-from runtimes.onnx import OnnxRuntime
+from runtimes.catalog import find_runtime
 from runtimes.protocol import LoadOptions, Session
 from schemas.hardware import Hardware
 from schemas.signature import TensorSpec
@@ -61,11 +63,14 @@ def with_longest(file: Path, signature: Signature, graph: Any) -> Signature:
     candidates = _table_sizes(graph, {spec.below for spec in signature.inputs})[:_MOST_TRIED]
     if not candidates or not variable or any(_variable_axes(spec) > 1 for spec in variable):
         return signature
-    session = _session(file)
-    if session is None or not _takes(session, signature.inputs, _SHORT):
+    session = cpu_session(file, SourceFormat.ONNX)
+    if session is None:
         return signature
-    longest = next((length for length in candidates if not _takes(session, signature.inputs, length + 1)), None)
-    if longest is None or not _takes(session, signature.inputs, longest):
+    try:
+        longest = _longest(session, signature.inputs, candidates)
+    finally:
+        session.close()
+    if longest is None:
         return signature
     inputs = tuple(replace(spec, longest=longest) if spec in variable else spec for spec in signature.inputs)
     return replace(signature, inputs=inputs)
@@ -83,8 +88,17 @@ def _table_sizes(graph: Any, known: set[int | None]) -> list[int]:
     return sorted(size for size in sizes - known if _SHORT < size <= _LONGEST_TRIED)
 
 
-def _session(file: Path) -> Session | None:
-    runtime = OnnxRuntime("onnx", {Hardware.CPU: "CPUExecutionProvider"}, concurrent=True)
+def _longest(session: Session, specs: Sequence[TensorSpec], candidates: Sequence[int]) -> int | None:
+    """Return the first candidate that the model takes as a length if it takes no more; None: there is none."""
+    if not _takes(session, specs, _SHORT):
+        return None
+    longest = next((length for length in candidates if not _takes(session, specs, length + 1)), None)
+    return longest if longest is not None and _takes(session, specs, longest) else None
+
+
+def cpu_session(file: Path, source_format: str) -> Session | None:
+    """Load a registered file on the CPU, to try inputs; None: it cannot be loaded."""
+    runtime = find_runtime(RECIPES[source_format][0].runtime)
     try:
         return runtime.load(file, Hardware.CPU, LoadOptions(precision="fp32", threads=1, max_batch=1))
     except Exception:  # noqa: BLE001 - if it fails, the measurement reports a better error

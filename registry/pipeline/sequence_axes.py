@@ -12,12 +12,8 @@ import numpy as np
 from msgspec.structs import replace
 from numpy.typing import NDArray
 
-from registry.pipeline.input_bounds import made_up
-from registry.recipes import RECIPES
+from registry.pipeline.input_bounds import cpu_session, made_up
 from registry.signature import VARIABLE, Signature
-from runtimes.catalog import find_runtime
-from runtimes.protocol import LoadOptions, Session
-from schemas.hardware import Hardware
 from schemas.signature import TensorSpec
 
 _UNNAMED: Final = "sequence"
@@ -33,7 +29,7 @@ def with_axes(signature: Signature, file: Path, source_format: str) -> Signature
     found = replace(signature, inputs=inputs, outputs=declared)
     if not names or not any(VARIABLE in spec.shape[1:] for spec in declared):
         return found
-    session = _session(file, source_format)
+    session = cpu_session(file, source_format)
     if session is None:
         return found
     try:
@@ -93,11 +89,3 @@ def _shapes(
             continue
         return runs
     return []
-
-
-def _session(file: Path, source_format: str) -> Session | None:
-    runtime = find_runtime(RECIPES[source_format][0].runtime)
-    try:
-        return runtime.load(file, Hardware.CPU, LoadOptions(precision="fp32", threads=1, max_batch=1))
-    except Exception:  # noqa: BLE001 - if it fails, the measurement reports a better error
-        return None

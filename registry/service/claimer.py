@@ -34,7 +34,9 @@ INTERRUPTED: Final = os.EX_TEMPFAIL
 """Exit code of a process that must be started again, because a dependency is unavailable."""
 REFUSED: Final = os.EX_DATAERR
 """Exit code of a process whose registration failed, with a reason for its user."""
-_OUTCOMES: Final = {os.EX_OK: "registered", REFUSED: "refused", INTERRUPTED: "interrupted"}
+CANCELLED: Final = os.EX_NOINPUT
+"""Exit code of a process whose registration was cancelled, or claimed by another registrar."""
+_OUTCOMES: Final = {os.EX_OK: "registered", REFUSED: "refused", CANCELLED: "cancelled", INTERRUPTED: "interrupted"}
 _CRASHED: Final = "crashed"
 _ENDED: Final = Counter("infaas_registrar_processes_total", "Registration processes that ended.", ["outcome"])
 for _outcome in (*_OUTCOMES.values(), _CRASHED):

@@ -25,7 +25,7 @@ from process.pauses import retry_until_reachable
 from process.secrets import forget_secrets
 from registry.artifact_settings import open_artifacts, open_exchange, open_uploads
 from registry.builds.open_executor import RegistryServices
-from registry.service.claimer import INTERRUPTED, REFUSED
+from registry.service.claimer import CANCELLED, INTERRUPTED, REFUSED
 from registry.service.execute import execute_registration
 from registry.service.progress import ClaimLost, ProgressWriter
 from registry.service.settings import RegistrarSettings
@@ -56,7 +56,7 @@ def limit_process(settings: RegistrarSettings) -> None:
 
 async def run(claim: ClaimKey, folder: Path) -> int:
     """Execute a claimed registration; return the exit code."""
-    settings, kafka, code = RegistrarSettings(), KafkaSettings(), os.EX_OK
+    settings, kafka, code = RegistrarSettings(), KafkaSettings(), CANCELLED
     try:
         async with open_pool(StoreSettings().dsn) as pool:
             row = await registration_to_do(pool, claim.id)

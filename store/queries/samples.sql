@@ -56,8 +56,8 @@ GROUP BY t.task
 
 -- name: task_loads
 -- Load of each task in the last seconds.
-SELECT task, (sum(queries) FILTER (WHERE NOT offline))::bigint AS queries,
-    (sum(queries) FILTER (WHERE offline))::bigint AS offline_queries, sum(refused)::bigint AS refused,
+SELECT task, coalesce(sum(queries) FILTER (WHERE NOT offline), 0)::bigint AS queries,
+    coalesce(sum(queries) FILTER (WHERE offline), 0)::bigint AS offline_queries, sum(refused)::bigint AS refused,
     sum(answered)::bigint AS answered, sum(late)::bigint AS late, sum(failed)::bigint AS failed,
     (sum(min_accuracy * queries) / nullif(sum(queries), 0))::float8 AS wanted_accuracy
 FROM load_samples WHERE at > clock_timestamp() - make_interval(secs => $1)

@@ -59,6 +59,8 @@ def _content(one: Any) -> str:
 def _type(schema: Any) -> str:
     if "$ref" in schema:
         return code(schema["$ref"].rpartition("/")[2])
+    if "anyOf" in schema:
+        return " or ".join(map(_type, schema["anyOf"]))
     kinds = schema.get("type", "")
     if kinds == "array":
         return f"list of {_type(schema.get('items', {})) or 'any'}"

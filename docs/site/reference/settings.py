@@ -1,6 +1,5 @@
 """Page of the settings of all services and programs, made from their classes."""
 
-from collections.abc import Iterator
 from enum import Enum
 from typing import Any, Final, get_args, get_origin
 
@@ -14,6 +13,7 @@ from autoscaler.settings import AutoscalerSettings
 from broker.kafka.settings import KafkaSettings
 from gateway.jobs.settings import JobsSettings
 from gateway.settings import GatewaySettings
+from process.command_line import settings_variables
 from process.settings import ServiceSettings
 from process.signing import SigningSettings
 from reference.markdown import code, table
@@ -49,25 +49,16 @@ connections.
 
 def page() -> str:
     """Return the page."""
-    common = dict(_variables(ServiceSettings))
-    sections = ["## Common to all services\n\n" + table(_HEAD, common.values())]
+    common = dict(settings_variables(ServiceSettings))
+    sections = ["## Common to all services\n\n" + table(_HEAD, map(_row, common, common.values()))]
     for title, kind in _CLASSES.items():
-        rows = [row for name, row in _variables(kind) if name not in common]
+        rows = [_row(name, field) for name, field in settings_variables(kind) if name not in common]
         sections.append(f"## {title}\n\n" + table(_HEAD, rows))
     return _INTRO + "\n".join(sections)
 
 
-def _variables(kind: type[BaseSettings]) -> Iterator[tuple[str, tuple[str, str, str, str]]]:
-    prefix = kind.model_config.get("env_prefix", "")
-    for name, field in kind.model_fields.items():
-        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseSettings):
-            yield from _variables(field.annotation)
-        else:
-            variable = str(field.validation_alias or f"{prefix}{name}").upper()
-            yield (
-                variable,
-                (code(variable), code(_type(field.annotation)), code(_default(field)), field.description or ""),
-            )
+def _row(variable: str, field: FieldInfo) -> tuple[str, str, str, str]:
+    return code(variable), code(_type(field.annotation)), code(_default(field)), field.description or ""
 
 
 def _type(annotation: Any) -> str:

@@ -76,7 +76,7 @@ def adapt(file: Path, target: Path, batch_axes: Sequence[str] = ()) -> Adaptatio
         notes.append(f"{', '.join(parameters)} has one value for a whole query, by default that of the samples")
     if notes:
         _write(model, file, target, left)
-    alone = _free(model, target if notes else file, file, target, left, notes)
+    alone = _free(model, target if notes else file, file, target, left, notes, parameters)
     return Adaptation(target if notes and target.exists() else file, tuple(notes), classes, alone, parameters)
 
 
@@ -120,7 +120,9 @@ def _take_in_weights(model: Any, file: Path, notes: list[str]) -> int:
     return left
 
 
-def _free(model: Any, present: Path, file: Path, target: Path, left: int, notes: list[str]) -> bool:
+def _free(
+    model: Any, present: Path, file: Path, target: Path, left: int, notes: list[str], parameters: Sequence[str]
+) -> bool:
     """Make a fixed batch variable; return true if the model must stay one of a single input."""
     size = fixed_batch(model.graph)
     if size is None:
@@ -129,7 +131,7 @@ def _free(model: Any, present: Path, file: Path, target: Path, left: int, notes:
     if not left:
         free_batch(model, size)
         _write(model, file, freed, left)
-        if computes_alike(present, freed, size):
+        if computes_alike(present, freed, size, parameters):
             freed.replace(target)
             notes.append(f"it was exported for batches of {size}; its batch is variable now, with the same outputs")
             return False

@@ -159,14 +159,18 @@ def _values(graph: Any) -> list[Any]:
 
 
 # -- the test ----------------------------------------------------------------------------------------------------------
-def computes_alike(original: Path, freed: Path, size: int) -> bool:
-    """Return true if several batches at once give the outputs of the original for each; blocks, and loads both."""
+def computes_alike(original: Path, freed: Path, size: int, parameters: Sequence[str] = ()) -> bool:
+    """Return true if several batches at once give the outputs of the original for each; blocks, and loads both.
+
+    `parameters` are the inputs that have one value for all rows.
+    """
     import onnxruntime
 
     model: Any = onnx.load(original, load_external_data=False)
     weights = {tensor.name for tensor in model.graph.initializer}
     random = np.random.default_rng(_SEED)
     inputs = {value.name: _made_up(value, random) for value in model.graph.input if value.name not in weights}
+    inputs |= {name: np.repeat(inputs[name][:1], size * _TRIED) for name in parameters}
     quiet = onnxruntime.SessionOptions()
     quiet.log_severity_level = 4
     try:

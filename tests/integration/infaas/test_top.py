@@ -52,12 +52,13 @@ async def test_top_adds_up_the_last_seconds(registered: Shell, store_pool: Pool)
     found = json.loads((await asyncio.to_thread(registered, "top", "--json")).stdout)
     [task] = found["tasks"]
     assert (task["task"], task["queries_per_s"], task["refused"], task["late"], task["failed"]) == (TASK, 2.0, 10, 5, 2)
+    assert task["offline_per_s"] == 0.0
     assert task["attainment"] == 1 - 17 / 100
     assert task["wanted_accuracy"] == 0.5
     assert [one["variant"] for one in task["variants"]] == [VARIANT]
     assert task["given_accuracy"] == task["variants"][0]["accuracy"]
     [worker] = found["workers"]
-    assert (worker["state"], worker["busy"], worker["loaded"]) == ("running", 0.25, [VARIANT])
+    assert (worker["state"], worker["busy"], worker["loaded"]) == ("alive", 0.25, [VARIANT])
     assert [one["reason"] for one in found["decisions"]] == ["load"]
 
     shown = (await asyncio.to_thread(registered, "top", "--seconds=3600")).stdout

@@ -12,6 +12,7 @@ from autoscaler.settings import AutoscalerSettings
 from broker.kafka.settings import KafkaSettings, ReplyStreamSettings
 from gateway.jobs.settings import JobsSettings
 from gateway.settings import GatewaySettings
+from process.command_line import settings_variables
 from process.signing import SigningSettings
 from registry.artifact_settings import ArtifactSettings
 from registry.service.settings import RegistrarSettings
@@ -57,15 +58,9 @@ def links_of(document: str) -> set[str]:
     return {target.partition("#")[0] for target in targets if not re.match(r"#|[a-z]+:", target)}
 
 
-def variables_of(settings: type[BaseSettings]) -> set[str]:
-    """Return the environment variables that set the fields of a settings class."""
-    prefix = settings.model_config.get("env_prefix", "")
-    return {str(field.validation_alias or f"{prefix}{n}".upper()) for n, field in settings.model_fields.items()}
-
-
 WORDS = words_of(CODE)
 TERMS = terms_of((ROOT / "docs/glossary.md").read_text())
-VARIABLES = {name for settings in SETTINGS for name in variables_of(settings)} | set(
+VARIABLES = {name for settings in SETTINGS for name, _ in settings_variables(settings)} | set(
     re.findall(r'"(INFAAS_\w+)"', CODE)
 )
 

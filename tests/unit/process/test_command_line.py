@@ -4,10 +4,10 @@ import asyncio
 import sys
 
 import pytest
-from pydantic import SecretStr
+from pydantic import Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from process.command_line import Dependency, check_service, read_command, run_command
+from process.command_line import Dependency, check_service, read_command, run_command, settings_variables
 from process.settings import ServiceSettings
 from schemas.errors import OperatorError
 
@@ -49,6 +49,20 @@ class _PartSettings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix="INFAAS_PART_")
 
     place: str = "here"
+
+
+class _WholeSettings(BaseSettings):
+    model_config = SettingsConfigDict(env_prefix="INFAAS_WHOLE_")
+
+    part: _PartSettings = Field(default_factory=_PartSettings)
+    other: int = Field(default=1, validation_alias="INFAAS_OTHER")
+    last: bool = False
+
+
+def test_settings_variables_names_those_of_parts() -> None:
+    found = dict(settings_variables(_WholeSettings))
+    assert list(found) == ["INFAAS_PART_PLACE", "INFAAS_OTHER", "INFAAS_WHOLE_LAST"]
+    assert [field.default for field in found.values()] == ["here", 1, False]
 
 
 async def _there(settings: _PartSettings) -> None:

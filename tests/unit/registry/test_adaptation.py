@@ -275,6 +275,16 @@ def test_adapt_serves_scalars_and_state_of_recurrent_model(tmp_path: Path, batch
     )
 
 
+def test_adapt_makes_batch_of_one_with_scalar_dynamic(tmp_path: Path) -> None:
+    nodes = [helper.make_node("Mul", ["x", "rate"], ["z"])]
+    inputs = [_value("x", [1, 4]), _value("rate", [])]
+    adapted = adapt(_save(tmp_path / "one.onnx", nodes, inputs, [_value("z", [1, 4])], {}), tmp_path / "adapted")
+    assert adapted.parameters == ("rate",)
+    assert not adapted.alone
+    assert _shapes(adapted.file) == [(-1, 4), (-1,), (-1, 4)]
+    assert np.allclose(_infer(adapted.file, x=X, rate=np.full(5, 3, np.float32))["z"], X * 3, rtol=1e-5)
+
+
 def test_adapt_gives_model_without_batch_one(tmp_path: Path) -> None:
     nodes = [helper.make_node("ReduceMax", ["x"], ["z"], keepdims=0)]
     samples = _save(tmp_path / "one.onnx", nodes, [_value("x", ["samples"])], [_value("z", [])], {})

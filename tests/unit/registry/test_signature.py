@@ -4,6 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import onnx
 import pytest
@@ -14,8 +15,10 @@ from registry.pipeline.input_bounds import id_bounds
 from registry.pipeline.inspection import read_signature
 from registry.pipeline.source_format import SourceFormat
 from registry.signature import Signature, check_task
+from runtimes.onnx import OnnxSession
 from schemas.errors import InvalidRequest
 from schemas.rows.catalog import Task, TensorSpec
+from schemas.tensors import DTYPES
 from zoo.minilm import build_minilm
 from zoo.samples import DATA
 
@@ -118,6 +121,18 @@ def test_read_signature_bounds_length_by_position_table(tmp_path: Path) -> None:
     assert (ids.below, ids.longest, mask.longest) == (30522, 512, 512)
 
 
+def test_read_signature_closes_session_of_tried_lengths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    closed: list[OnnxSession] = []
+
+    def close(session: OnnxSession) -> None:
+        closed.append(session)
+
+    monkeypatch.setattr(OnnxSession, "close", close)
+    build_minilm(3, tmp_path / "minilm.onnx")
+    read_signature(tmp_path / "minilm.onnx", SourceFormat.ONNX)
+    assert len(closed) == 1
+
+
 def test_id_bounds_follows_casts_and_reshapes() -> None:
     nodes = [
         helper.make_node("Cast", ["ids"], ["whole"], to=TensorProto.INT64),
@@ -140,3 +155,20 @@ def test_check_task_requires_rows_for_all_allowed_ids() -> None:
         check_task(task, Signature(inputs=(replace(ids, below=rows),), outputs=(SCORES,)))
     with pytest.raises(InvalidRequest, match="goes up to 9, the model's table has 9 rows"):
         check_task(task, Signature(inputs=(replace(ids, below=9),), outputs=(SCORES,)))
+
+
+@pytest.mark.parametrize(("datatype", "value"), [("BOOL", True), ("UINT64", 2**64 - 1), ("FP16", 0.5)])
+def test_task_with_default_of_parameter_is_readable(datatype: str, value: float) -> None:
+    """The catalogue holds tasks as JSON: one that cannot be read would make all of them unreadable."""
+    signature = Signature(inputs=(X, _spec("p", datatype, -1)), outputs=(SCORES,)).with_parameters(["p"])
+    inputs = signature.with_defaults({"p": np.full(3, value, DTYPES[datatype])}).inputs
+    task = Task(name="t", inputs=inputs, outputs=(SCORES,))
+    read = msgspec.json.decode(msgspec.json.encode(task), type=Task)
+    assert read == task
+    assert read.inputs[1].default == value
+    assert type(read.inputs[1].default) is type(value)
+
+
+def test_with_parameters_refuses_scalar_text() -> None:
+    with pytest.raises(InvalidRequest, match="input 'text' is a scalar text, which no query can set"):
+        Signature(inputs=(X, _spec("text", "BYTES", -1)), outputs=(SCORES,)).with_parameters(["text"])

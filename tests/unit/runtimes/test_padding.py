@@ -88,3 +88,10 @@ def test_join_rows_pads_texts_and_refuses_other_axes() -> None:
     assert join_rows(texts, [HIDDEN])["hidden"].tolist() == [[[b"x", b""]] * 2, [[b"x", b"x"]] * 2]
     with pytest.raises(ValueError, match=r"shape of output 'hidden' depends on the input \(\[2, 1\] and \[3, 1\]\)"):
         join_rows([{"hidden": np.ones((1, width, 1))} for width in (2, 3)], [HIDDEN])
+
+
+def test_cut_to_keeps_longest_of_axes_with_one_name() -> None:
+    """Unnamed axes of several inputs get one name, though their sizes may differ."""
+    other = TensorSpec(name="other", datatype="INT64", shape=(-1, -1), axes=("", "tokens"))
+    row = {"ids": np.ones((1, 5)), "other": np.ones((1, 3))}
+    assert axis_sizes([TOKENS, other], row) == axis_sizes([other, TOKENS], row) == {"tokens": 5}

@@ -401,6 +401,9 @@ def test_decode_query_fills_parameters_of_model() -> None:
     [
         ({"parameters": {"rate": "fast"}}, "parameter rate must be a number, not 'fast'"),
         ({"parameters": {"rate": 1.5}}, "input rate must be INT64, not FP64"),
+        ({"parameters": {"rate": 2**63}}, "input rate must be INT64; UINT64 is cast .* but 9223372036854775808 does"),
+        ({"parameters": {"rate": -(2**63) - 1}}, "rate must be"),
+        ({"parameters": {"rate": 2**64}}, "rate must be"),
     ],
 )
 def test_decode_query_refuses_wrong_parameters(change: dict[str, object], said: str) -> None:

@@ -7,9 +7,11 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
 from schemas.errors import InvalidRequest
+from schemas.oip import InferRequest
+from schemas.query_names import Parameter
 from schemas.signature import TensorSpec
-from schemas.tensors import BF16, Array, bf16_of, bytes_array, float32_of
-from workers.conversion import best_classes, cast_inputs
+from schemas.tensors import BF16, DTYPES, Array, bf16_of, bytes_array, float32_of
+from workers.conversion import best_classes, cast_inputs, parameter_values
 
 
 def cast(datatype: str, values: Array) -> Array | None:
@@ -75,6 +77,67 @@ def test_cast_inputs_casts_from_and_to_bf16() -> None:
 def test_cast_inputs_refuses_lossy_casts(datatype: str, values: Array, said: str) -> None:
     with pytest.raises(InvalidRequest, match=f"input x must be {datatype}.*{said}" if "cast" in said else said):
         cast(datatype, values)
+
+
+def value_of(datatype: str, named: Parameter | None = None, tensor: Array | None = None) -> Array:
+    """Return the two rows of a parameter that a query names, or gives as a tensor."""
+    spec = TensorSpec(name="p", datatype=datatype, shape=(-1,), parameter=True)
+    inputs = {"x": np.zeros((2, 4))} | ({} if tensor is None else {"p": tensor})
+    request = InferRequest("q", {} if named is None else {"p": named}, inputs, (), False)
+    found = parameter_values([TensorSpec(name="x", datatype="FP64", shape=(-1, 4)), spec], request)
+    return (found | cast_inputs([spec], found))["p"]
+
+
+@pytest.mark.parametrize(
+    ("datatype", "named", "expected"),
+    [
+        ("INT64", 8000, 8000),
+        ("INT64", -(2**63), -(2**63)),
+        ("INT64", True, 1),
+        ("UINT64", 2**64 - 1, 2**64 - 1),
+        ("FP32", 0.5, 0.5),
+        ("FP32", 3, 3.0),
+        ("FP32", True, 1.0),
+        ("BOOL", True, True),
+    ],
+)
+def test_parameter_values_reads_named_numbers(datatype: str, named: Parameter, expected: float) -> None:
+    found = value_of(datatype, named)
+    assert found.dtype == DTYPES[datatype]
+    assert found.tolist() == [expected, expected]
+
+
+@pytest.mark.parametrize(
+    ("datatype", "tensor"),
+    [
+        ("BOOL", np.array([True])),
+        ("INT64", np.array(7)),
+        ("FP64", np.array([[0.5]])),
+        ("FP16", np.array([0.5, 0.5], np.float16)),
+        ("BF16", bf16_of(np.array([1.5], np.float32))),
+        ("BYTES", bytes_array(["a"])),
+    ],
+)
+def test_parameter_values_reads_tensors_of_all_types(datatype: str, tensor: Array) -> None:
+    found = value_of(datatype, tensor=tensor)
+    assert found.dtype == DTYPES[datatype]
+    assert found.tolist() == tensor.reshape(-1)[:1].tolist() * 2
+
+
+@pytest.mark.parametrize(
+    ("datatype", "named", "said"),
+    [
+        ("INT64", 2**63, "9223372036854775808 does not fit"),
+        ("FP16", 2**63, "does not fit"),
+        ("INT64", 2**64, "must be INT64"),
+        ("FP32", -(2**70), "must be FP32"),
+        ("BOOL", 1, "must be BOOL, not INT64"),
+        ("INT64", "1", "parameter p must be a number"),
+    ],
+)
+def test_parameter_values_refuses_other_values(datatype: str, named: Parameter, said: str) -> None:
+    with pytest.raises(InvalidRequest, match=said):
+        value_of(datatype, named)
 
 
 SCORES = np.array([[0.1, 0.7, 0.2], [0.5, 0.25, 0.5]], np.float32)

@@ -6,15 +6,19 @@ import signal
 from pathlib import Path
 
 import psutil
+import pytest
+from prometheus_client import REGISTRY
 
 from registry.artifact_settings import open_exchange
+from registry.service.claimer import CANCELLED
 from schemas.access import Access, Visibility
 from schemas.registrations import RegistrationState
 from schemas.rows.audit import AuditOutcome, AuditVerb
 from store.audit import list_acts
-from store.registrations import cancel_registration
+from store.registrations import cancel_registration, claim_registration
 from store.tenants import get_access
 from tests.integration.registry.service.conftest import Bureau
+from tests.processes import output_of
 from tests.waiting import read_until, until
 
 
@@ -80,6 +84,21 @@ async def test_registrar_reports_failures_and_ends_cancelled_ones(bureau: Bureau
     assert {await get_access(bureau.pool, name) for name in ("mine", "ours")} == {own}
     assert refused.error == "the name mine is used by another tenant: choose another one"
     assert (await bureau.status(cancelled)).state is RegistrationState.CANCELLED
+
+
+@pytest.mark.parametrize("cancelled", [True, False])
+async def test_process_whose_claim_is_lost_has_an_outcome_of_its_own(
+    bureau: Bureau, tmp_path: Path, cancelled: bool
+) -> None:
+    """A registration that was cancelled, or that another registrar has claimed, does not count as registered."""
+    asked = await bureau.ask(await bureau.linear())
+    claim = await claim_registration(bureau.pool, "other-registrar", 60.0, 1)
+    assert claim is not None
+    assert not cancelled or await cancel_registration(bureau.pool, asked)
+    command = ("-m", "registry.service.registration_process", asked, str(claim.epoch - 1), tmp_path)
+    code, output = await output_of(*command, env=bureau.environment)
+    assert code == CANCELLED, output
+    assert REGISTRY.get_sample_value("infaas_registrar_processes_total", {"outcome": "cancelled"}) == 0
 
 
 async def test_registration_over_the_cpu_limit_is_not_retried(bureau: Bureau) -> None:
