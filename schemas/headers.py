@@ -17,6 +17,10 @@ DEADLINE_MS: Final = "infaas-deadline-ms"  # absolute, ms since the epoch, by th
 LATENCY_MS: Final = "infaas-latency-ms"  # counted from the send time, or from the append time if that is unknown
 MIN_ACCURACY: Final = "infaas-min-accuracy"  # 0..1
 MAX_COST: Final = "infaas-max-cost"  # USD per 1000 queries
+TTFT_MS: Final = "infaas-ttft-ms"  # of a generative query: from its send to the first token
+TPOT_MS: Final = "infaas-tpot-ms"  # of a generative query: mean time of each token after the first
+MAX_TOKENS: Final = "infaas-max-tokens"  # of a generative query: maximum tokens of its answer
+STREAM: Final = "infaas-stream"  # `true`: the answer is wanted in parts, as it is made
 MODE: Final = "infaas-mode"  # `online` or `offline`
 TARGET: Final = "infaas-target"  # an architecture, a version of it (`name@2`) or a variant; absent: any
 TENANT: Final = "infaas-tenant"
@@ -44,6 +48,9 @@ COST: Final = "infaas-cost"  # USD per 1000 such queries, as charged
 EXPLANATION: Final = "infaas-explanation"  # JSON
 COPIED: Final = "infaas-copied"  # `true`: a shadow version computes a copy, and the two results are compared
 ATTEMPTS: Final = "infaas-attempts"  # number of earlier attempts to process the query
+
+# -- of a part of a result ---------------------------------------------------------------------------------------------
+PART: Final = "infaas-part"  # name of the attempt and number of the part, separated by a blank
 
 # -- of a result -------------------------------------------------------------------------------------------------------
 STATUS: Final = "infaas-status"  # `ok` or an error code
