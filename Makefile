@@ -165,7 +165,7 @@ images: ## build the container images without an engine, and start what they hol
 
 lock: $(VENV)/dev.stamp ## resolve the locks anew, Kafka's jars by Maven; dev first, for the others must agree with it
 	$(LOCK) --extra embedded --group dev --output-file tools/locks/dev.txt
-	$(LOCK) --extra embedded --extra s3 --group build --constraint tools/locks/dev.txt --output-file tools/locks/run.txt
+	$(LOCK) --extra embedded --extra s3 --extra tracing --group build --constraint tools/locks/dev.txt --output-file tools/locks/run.txt
 	$(LOCK) --extra embedded --group dev --extra huggingface --constraint tools/locks/dev.txt --output-file tools/locks/torch.txt
 	$(LOCK) --extra cpu --extra kubernetes --constraint tools/locks/dev.txt --output-file tools/locks/kubernetes.txt
 	$(LOCK) --extra cpu --extra ray --constraint tools/locks/dev.txt --output-file tools/locks/ray.txt
