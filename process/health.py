@@ -1,8 +1,8 @@
 """Health of a service: its HTTP server for metrics and health, and detection of a hung process from outside.
 
-`/metrics` is in the Prometheus text format. `/health/live` returns 503 if the service cannot recover. `/health/ready`
-returns 503 with a reason while the service cannot work: before its start is complete, and while a dependency is
-unavailable.
+`/metrics` is in the Prometheus text format, or in that of OpenMetrics, which has exemplars, if the scraper accepts it.
+`/health/live` returns 503 if the service cannot recover. `/health/ready` returns 503 with a reason while the service
+cannot work: before its start is complete, and while a dependency is unavailable.
 
 A process that is stopped or whose event loop is blocked cannot report that itself; its liveness URL stops answering.
 The limit is counted in unanswered requests rather than by the clock, since the observer may have been stopped, too.
@@ -16,7 +16,8 @@ from typing import Final
 
 import aiohttp
 from aiohttp import web
-from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from prometheus_client import REGISTRY
+from prometheus_client.exposition import choose_encoder
 
 from process.errors import listen_words
 from schemas.errors import OperatorError
@@ -86,10 +87,11 @@ class HealthRoutes:
         problem = await self._problem()
         return web.json_response({"ready": not problem, "reason": problem}, status=503 if problem else 200)
 
-    async def metrics(self, _request: web.Request) -> web.Response:
-        """Answer with the metrics in the Prometheus text format."""
-        text = await asyncio.to_thread(generate_latest)
-        return web.Response(body=text, headers={"Content-Type": CONTENT_TYPE_LATEST})
+    async def metrics(self, request: web.Request) -> web.Response:
+        """Answer with the metrics in a format that the scraper accepts."""
+        encode, content_type = choose_encoder(request.headers.get("Accept", ""))
+        text = await asyncio.to_thread(encode, REGISTRY)
+        return web.Response(body=text, headers={"Content-Type": content_type})
 
 
 async def wait_until_hung(url: str, limit_s: float) -> None:
