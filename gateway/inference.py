@@ -18,8 +18,10 @@ from gateway.limits.backoff import RefusalBackoff
 from gateway.limits.quotas import QuotaMeters
 from gateway.model_directory import ServedModel
 from gateway.query_client import QueryClient
+from gateway.spans import begin_spans, mark_unsampled
 from gateway.statistics import ModelStatisticsTable
 from gateway.translation import make_envelope
+from process.tracing.tracer import Tracer
 from schemas import headers as h
 from schemas.access import Principal, QuotaUse
 from schemas.errors import Overloaded, QueryError, QuotaExceeded, Unauthenticated
@@ -44,8 +46,14 @@ class Inference:
     """Executor of all queries of one gateway."""
 
     def __init__(
-        self, query_client: QueryClient, statistics: ModelStatisticsTable, bodies: BodyBudget, quotas: QuotaMeters
+        self,
+        query_client: QueryClient,
+        statistics: ModelStatisticsTable,
+        bodies: BodyBudget,
+        quotas: QuotaMeters,
+        tracer: Tracer | None = None,
     ) -> None:
+        self._tracer = tracer
         self._quotas = quotas
         self._query_client = query_client
         self._statistics = statistics
@@ -73,30 +81,38 @@ class Inference:
         started = time.monotonic_ns()
         statistics = self._statistics.of(model)
         held = 0
-        meter = None
+        meter = spans = None
         try:
             meter = self._quotas.enter(principal, time.monotonic())
             headers, body = await arrive()
             held = len(body)
+            spans = None if self._tracer is None else begin_spans(self._tracer, model, headers, started)
             query_client = self._query_client
             reply_to, new_id, now_ns = query_client.reply_topic, query_client.new_id(), query_client.clock.now_ns()
             envelope = make_envelope(model, principal, headers, body, reply_to, new_id, now_ns)
             if meter is not None:
                 meter.charge(envelope.query.batch - 1)
             sending = time.monotonic_ns()
+            if spans is not None:
+                envelope = spans.send(envelope, sending)
+            elif self._tracer is not None:
+                mark_unsampled(envelope, headers)
             result = await query_client.ask(envelope)
             if result.status != OK:
                 raise result.failure(msgspec.Raw(result.explanation.encode()) if result.explanation else None)
+            exemplar = None if spans is None else spans.succeeded(result)
         except QueryError as error:
-            statistics.failed(error, time.monotonic_ns() - started)
+            statistics.failed(error, time.monotonic_ns() - started, None if spans is None else spans.failed(error))
             await self._hold(client, started / 1e9, error)
             raise
         finally:
             self._bodies.release(held)
             if meter is not None:
                 meter.leave()
+            if spans is not None:
+                spans.end()
         total_ns = time.monotonic_ns() - started
-        statistics.succeeded(result, envelope.query.batch, sending - started, total_ns)
+        statistics.succeeded(result, envelope.query.batch, sending - started, total_ns, exemplar)
         return result
 
     async def _hold(self, client: Hashable, asked_s: float, error: QueryError) -> None:

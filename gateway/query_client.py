@@ -4,9 +4,11 @@ Performance: `QueryClient.ask` runs for each request. It creates no task; beside
 timer and a few dictionary operations. bench/throughput/gateway.py compares it with a handler that does nothing else.
 """
 
+import asyncio
 import itertools
 import logging
 import time
+from functools import partial
 from types import TracebackType
 from typing import Final, Self
 from uuid import uuid4
@@ -15,7 +17,8 @@ import msgspec
 from prometheus_client import Gauge
 
 from broker.kafka.settings import KafkaSettings
-from broker.replies.request_reply import RequestReply
+from broker.producing.producer import Ack
+from broker.replies.request_reply import Reply, RequestReply
 from gateway.limits.admission import Admission
 from gateway.limits.concurrency import ConcurrencyLimit, ConcurrencyLimits
 from gateway.limits.kafka_health import KafkaHealth
@@ -128,10 +131,15 @@ class QueryClient:
                 envelope.headers,
                 left_s=left_s,
                 timeout_s=self._wait_s(query, left_s),
-                on_sent=self._kafka_health.watch,
+                on_sent=self._kafka_health.watch if envelope.on_acknowledged is None else partial(self._sent, envelope),
             )
         except TimeoutError:
             return None
+
+    def _sent(self, envelope: Envelope, ack: asyncio.Future[Ack], reply: Reply) -> None:
+        self._kafka_health.watch(ack, reply)
+        if envelope.on_acknowledged is not None:
+            ack.add_done_callback(envelope.on_acknowledged)
 
     def _learn(self, query: Query, kind: ConcurrencyLimit | None, result: Result | None, began_s: float) -> Result:
         """Update the limits by a result or a timeout; return the result for the client.

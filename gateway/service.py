@@ -38,6 +38,7 @@ from process.collection import tune_gc
 from process.health import HealthRoutes, health_server
 from process.sockets import allow_open_files
 from process.tls import following_certificates
+from process.tracing.tracer import open_tracer
 from process.version import version
 from registry.artifact_settings import ENV as ARTIFACTS_ENV
 from registry.service.removals import Remover
@@ -111,6 +112,7 @@ async def open_gateway(
         open_authenticator(settings, connection or dsn) as authenticator,
         JobWriter(pool, JobQuota(settings.max_jobs, settings.max_jobs_bytes)) as writer,
         QueryClient(settings, kafka, system_secret) as query_client,
+        open_tracer("gateway", query_client.owner) as tracer,
         following_certificates(settings.tls_files) as tls,
     ):
         await query_client.prefetch_metadata(models.topics)
@@ -118,7 +120,7 @@ async def open_gateway(
         reason, problem = _readiness(stop, KafkaReachability(kafka), query_client)
         quotas = QuotaMeters()
         bodies = RequestBodies(settings, budget := BodyBudget(settings.max_bodies_bytes))
-        asking = Inference(query_client, statistics, budget, quotas)
+        asking = Inference(query_client, statistics, budget, quotas, tracer)
         inference = InferenceRoutes(models, asking, bodies, authenticator)
         jobs = JobRoutes(models, query_client, bodies, writer, pool, quotas, settings)
         admin = AdminRoutes(settings, kafka, bodies, admin_pool, artifacts := os.environ.get(ARTIFACTS_ENV, ""))

@@ -15,6 +15,7 @@ import msgspec
 from prometheus_client import REGISTRY
 from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily, InfoMetricFamily, Metric
 from prometheus_client.registry import Collector
+from prometheus_client.samples import Exemplar
 
 from gateway.model_directory import ServedModel
 from schemas.errors import ErrorCode, QueryError, RefusalReason
@@ -41,9 +42,16 @@ class ModelStatistics(msgspec.Struct):
     failures: dict[tuple[ErrorCode, RefusalReason | None], int] = {}
     buckets: list[int] = msgspec.field(default_factory=lambda: [0] * (len(BUCKETS_S) + 1))
     """Numbers of answers by duration; the last bucket holds those above all bounds."""
+    exemplars: dict[int, Exemplar] = {}
+    """Last traced answer of each bucket."""
 
-    def succeeded(self, result: Result, batch: int, input_ns: int, total_ns: int) -> None:
-        """Count a result: `total_ns` since the request arrived, of which `input_ns` until it was sent."""
+    def succeeded(
+        self, result: Result, batch: int, input_ns: int, total_ns: int, exemplar: dict[str, str] | None = None
+    ) -> None:
+        """Count a result: `total_ns` since the request arrived, of which `input_ns` until it was sent.
+
+        `exemplar` names the trace of a sampled query.
+        """
         queue_ns = result.task_queue_ns + result.variant_queue_ns
         self.success_count += 1
         self.inference_count += batch
@@ -54,14 +62,20 @@ class ModelStatistics(msgspec.Struct):
         # Times from clocks of several machines may sum to more than the total here.
         self.output_ns += max(total_ns - input_ns - queue_ns - result.compute_ns, 0)
         self.last_ms = time.time_ns() // 1_000_000
-        self.buckets[bisect_left(_BUCKETS_NS, total_ns)] += 1
+        self._count(total_ns, exemplar)
 
-    def failed(self, error: QueryError, total_ns: int) -> None:
+    def failed(self, error: QueryError, total_ns: int, exemplar: dict[str, str] | None = None) -> None:
         """Count an error."""
         key = error.code, error.reason
         self.failures[key] = self.failures.get(key, 0) + 1
         self.fail_ns += total_ns
-        self.buckets[bisect_left(_BUCKETS_NS, total_ns)] += 1
+        self._count(total_ns, exemplar)
+
+    def _count(self, total_ns: int, exemplar: dict[str, str] | None) -> None:
+        bucket = bisect_left(_BUCKETS_NS, total_ns)
+        self.buckets[bucket] += 1
+        if exemplar is not None:
+            self.exemplars[bucket] = Exemplar(exemplar, total_ns / 1e9, time.time())
 
     def as_triton(self) -> dict[str, object]:
         """Return the statistics as an element of Triton's `model_stats`."""
@@ -126,9 +140,7 @@ class ModelStatisticsTable(Collector):
             requests.add_metric([model.name, model.version, OK, ""], model.success_count)
             for (code, reason), count in list(model.failures.items()):
                 requests.add_metric([model.name, model.version, code.value, reason or ""], count)
-            seconds.add_metric(
-                [model.name, model.version], _cumulated(model.buckets), (model.success_ns + model.fail_ns) / 1e9
-            )
+            seconds.add_metric([model.name, model.version], _cumulated(model), (model.success_ns + model.fail_ns) / 1e9)
         yield InfoMetricFamily("infaas_gateway", "The gateway process", value={"process": self.owner})
         yield requests
         yield seconds
@@ -146,9 +158,10 @@ def _pair(count: int, ns: int) -> dict[str, int]:
     return {"count": count, "ns": ns}
 
 
-def _cumulated(buckets: list[int]) -> list[tuple[str, float]]:
-    total, found = 0, list[tuple[str, float]]()
-    for bound, count in zip((*map(str, BUCKETS_S), "+Inf"), buckets, strict=True):
+def _cumulated(model: ModelStatistics) -> list[tuple[str, float] | tuple[str, float, Exemplar]]:
+    total, found = 0, list[tuple[str, float] | tuple[str, float, Exemplar]]()
+    for index, (bound, count) in enumerate(zip((*map(str, BUCKETS_S), "+Inf"), model.buckets, strict=True)):
         total += count
-        found.append((bound, total))
+        exemplar = model.exemplars.get(index)
+        found.append((bound, total) if exemplar is None else (bound, total, exemplar))
     return found

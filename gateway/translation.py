@@ -6,12 +6,14 @@ A need is given in the request's `parameters`, in the query string (an image bod
 the request holds its sending time, else on the broker's. Misspelt names are refused (`schemas/query_names.py`).
 """
 
+import asyncio
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Final
 
 import msgspec
 
+from broker.producing.producer import Ack
 from gateway.auth.authenticator import check_named_tenant, tenant_of_request
 from gateway.model_directory import ServedModel
 from schemas import headers as h
@@ -35,6 +37,8 @@ class Envelope(msgspec.Struct, frozen=True, gc=False):
     value: bytes
     headers: h.RawHeaders
     query: Query
+    on_acknowledged: Callable[[asyncio.Future[Ack]], None] | None = None
+    """Callback with the acknowledgement of the record, of a traced query."""
 
 
 def make_envelope(
