@@ -38,6 +38,7 @@ from process.health import health_server
 from process.pauses import retry_until_reachable
 from process.security.access import users_by_name
 from process.signing import SigningSettings
+from process.tracing.tracer import Tracer, open_tracer
 from schemas.catalog import Catalog
 from schemas.errors import OperatorError
 from schemas.query import believed_ms
@@ -62,6 +63,7 @@ from selector.dispatch.load_meter import REPORT_INTERVAL_S, LoadMeter
 from selector.dispatch.metrics import SelectorMetrics
 from selector.dispatch.offline import OfflineDispatcher
 from selector.dispatch.online import Dispatcher
+from selector.dispatch.spans import DecisionSpans
 from selector.policy.cluster_state import HOUSEKEEPING_INTERVAL_S, ClusterState
 from selector.policy.replicas import TaskShare
 from selector.settings import SelectorSettings
@@ -99,6 +101,7 @@ class Selector:
         statuses: Tail,
         catalogs: CatalogWatcher,
         system_secret: bytes,
+        tracer: Tracer | None = None,
     ) -> None:
         self._settings = settings
         self._kafka = kafka
@@ -121,6 +124,7 @@ class Selector:
             load_meter=self._load_meter,
             demands=demands,
             streams=streams,
+            spans=None if tracer is None else DecisionSpans(tracer, self._state, config),
             attempts=settings.attempts,
             reader=self._reader,
         )
@@ -325,6 +329,7 @@ async def open_selector(settings: SelectorSettings, kafka: KafkaSettings, dsn: s
     client_id = f"infaas-{settings.instance_id}"
     late_ms = LONGEST_MS if (await broker_features(kafka)).wakes else _STATUS_WAIT_MS
     async with AsyncExitStack() as stack:
+        tracer = await stack.enter_async_context(open_tracer("selector", settings.instance_id))
 
         async def consumer(client: str, group: str, max_in_flight: int) -> Consumer:
             return await stack.enter_async_context(
@@ -354,4 +359,4 @@ async def open_selector(settings: SelectorSettings, kafka: KafkaSettings, dsn: s
         memory = RecordMemory(kafka.max_in_flight_bytes)
         online = await consumer(client_id, SELECTOR_GROUP, settings.max_in_flight)
         offline = await consumer(f"{client_id}-offline", OFFLINE_SELECTOR_GROUP, _OFFLINE_IN_FLIGHT)
-        yield Selector(settings, kafka, online, offline, producer, streams, statuses, catalogs, system_secret)
+        yield Selector(settings, kafka, online, offline, producer, streams, statuses, catalogs, system_secret, tracer)

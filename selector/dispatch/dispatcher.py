@@ -43,6 +43,7 @@ from selector.admission.signatures import Replayed, signed_digest
 from selector.dispatch.explanation import explain
 from selector.dispatch.load_meter import LoadMeter
 from selector.dispatch.metrics import SelectorMetrics
+from selector.dispatch.spans import DecisionSpans
 from selector.policy.choice import Choice, PolicyConfig, Refusal
 from selector.policy.cluster_state import ClusterState
 from selector.policy.variants import PricedVariant
@@ -179,6 +180,8 @@ class DispatchContext:
     load_meter: LoadMeter
     demands: DemandSender
     streams: ResultSender
+    spans: DecisionSpans | None = None
+    """None: traces are off."""
     reader: QueryReader = field(default_factory=QueryReader)
     forbidden: ForbiddenSampler = field(default_factory=lambda: ForbiddenSampler(time.monotonic()))
     online_arrivals: OnlineArrivals = field(default_factory=OnlineArrivals)
@@ -214,6 +217,7 @@ class DispatcherBase(ABC):
         self._metrics = context.metrics
         self._load_meter = context.load_meter
         self._demands = context.demands
+        self._spans = context.spans
         self._reader = context.reader
         self._forbidden = context.forbidden
         self._online_arrivals = context.online_arrivals
@@ -268,6 +272,7 @@ class DispatcherBase(ABC):
 
     async def _forward(self, received: ReceivedQuery, choice: Choice, now: float, *, copied: bool = False) -> None:
         query = received.query
+        span, passed_on = (None, received.headers) if self._spans is None else self._spans.begin(received, now)
         explanation = explain(query, self._state, now, self._config, choice) if query.needs.explain else None
         if received.attempts == 1:
             tenant_class = self._state.tenant_class_of(query)
@@ -275,7 +280,7 @@ class DispatcherBase(ABC):
         offline = choice.partition.offline
         topic = choice.variant.offline_topic if offline else choice.variant.topic
         offset_ms = self._producer.offset_ms(topic, choice.partition.number)
-        sent_headers = forwarded(query, choice, received.headers, now, offset_ms, explanation, copied=copied)
+        sent_headers = forwarded(query, choice, passed_on, now, offset_ms, explanation, copied=copied)
         instance = choice.instance
         large = query.batch if instance is not None and not offline and instance.model.is_large(query.batch) else 0
         key = query.id.encode()
@@ -283,6 +288,8 @@ class DispatcherBase(ABC):
         await self._producer.post(
             topic, received.value, on_ack, key=key, headers=sent_headers, partition=choice.partition.number
         )
+        if span is not None:
+            span.forwarded(query, choice, now)
 
     def _on_forwarded(self, forwardings: Sequence["_Forwarding"], outcome: Ack | KafkaError) -> None:
         """Count queries that were written in one batch, and mark them as done; have others sent again.
@@ -324,6 +331,7 @@ class DispatcherBase(ABC):
     async def _refuse(self, received: ReceivedQuery, refusal: Refusal, now: float) -> None:
         query, error, record, attempts = received.query, refusal.error, received.record, received.attempts
         self._count(query.task, error.code, error.reason)
+        span = None if self._spans is None else self._spans.begin(received, now)[0]
         if attempts == 1 and not isinstance(error, (UnknownTask, Unsatisfiable)):
             self._load_meter.refused(query, isinstance(error, Overloaded), self._state.tenant_class_of(query))
         explanation = explain(query, self._state, now, self._config, refusal) if query.needs.explain else None
@@ -335,6 +343,8 @@ class DispatcherBase(ABC):
             await self._outbox.send(record, reply, attempts)
         else:
             self._outbox.give_up(record, str(error), reply, attempts)
+        if span is not None:
+            span.refused(query, refusal, now)
         if refusal.wanted is not None:
             await self._demands.send(query.task, refusal.wanted, now, "a query was refused because it is not loaded")
 

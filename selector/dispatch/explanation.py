@@ -1,7 +1,7 @@
 """Explanation of a choice: every variant considered, its prediction, and the reason why it lost.
 
-Computed separately from the same cluster state and time, only for queries that request it. It may be slow, and costs
-the policy nothing.
+Computed separately from the same cluster state and time, only for queries that request it, and for some of the sampled
+ones. It may be slow, and costs the policy nothing.
 """
 
 from itertools import islice
@@ -61,6 +61,13 @@ class Explanation(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True)
 
 
 def explain(query: Query, state: ClusterState, now: float, config: PolicyConfig, outcome: Choice | Refusal) -> bytes:
+    """Return the explanation of `outcome`, which `choose` returned for the same arguments, as JSON."""
+    return _encode(explanation_of(query, state, now, config, outcome))
+
+
+def explanation_of(
+    query: Query, state: ClusterState, now: float, config: PolicyConfig, outcome: Choice | Refusal
+) -> Explanation:
     """Return the explanation of `outcome`, which `choose` returned for the same arguments."""
     task = state.seen_in(query)
     slack_s = None if query.deadline_ms is None else query.deadline_ms / 1000 - now
@@ -72,20 +79,18 @@ def explain(query: Query, state: ClusterState, now: float, config: PolicyConfig,
             not_listed += max(len(task.serving.get(variant.name, NOBODY)) - _MAX_LISTED, 0)
     considered.sort(key=lambda row: row.verdict != CHOSEN)
     is_choice = isinstance(outcome, Choice)
-    return _encode(
-        Explanation(
-            task=query.task,
-            measure=ACCURACY if task is None else task.measure,
-            slack_ms=None if slack_s is None else _ms(slack_s),
-            chosen=outcome.variant.name if is_choice else "",
-            worker=outcome.instance.worker.name if is_choice and outcome.instance else "",
-            predicted_ms=_ms(outcome.predicted_s) if is_choice else None,
-            upgraded=is_choice and outcome.upgraded,
-            reason=_version_reason(task, query, outcome) or _reason(outcome, slack_s, config),
-            refusal=None if is_choice else outcome.error.reason,
-            considered=considered[:_MAX_LISTED],
-            not_listed=max(len(considered) - _MAX_LISTED, 0) + not_listed,
-        )
+    return Explanation(
+        task=query.task,
+        measure=ACCURACY if task is None else task.measure,
+        slack_ms=None if slack_s is None else _ms(slack_s),
+        chosen=outcome.variant.name if is_choice else "",
+        worker=outcome.instance.worker.name if is_choice and outcome.instance else "",
+        predicted_ms=_ms(outcome.predicted_s) if is_choice else None,
+        upgraded=is_choice and outcome.upgraded,
+        reason=_version_reason(task, query, outcome) or _reason(outcome, slack_s, config),
+        refusal=None if is_choice else outcome.error.reason,
+        considered=considered[:_MAX_LISTED],
+        not_listed=max(len(considered) - _MAX_LISTED, 0) + not_listed,
     )
 
 
