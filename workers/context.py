@@ -11,6 +11,7 @@ from broker.kafka.settings import KafkaSettings
 from broker.producing.producer import Producer
 from broker.replies.sender import ReplyStreamSender
 from process.pauses import wait_within
+from process.tracing.tracer import Tracer
 from registry.artifacts import ArtifactStore
 from store.catalog import CatalogWatcher
 from store.pool import Pool
@@ -78,3 +79,5 @@ class WorkerContext:
     replacement: Replacement
     trigger: StatusTrigger = field(default_factory=StatusTrigger)
     """Trigger of the next status record."""
+    tracer: Tracer | None = None
+    """None: traces are off."""

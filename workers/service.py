@@ -27,6 +27,7 @@ from process.health import health_server
 from process.home import home_name
 from process.sandbox import has_sandbox
 from process.secrets import forget_secrets
+from process.tracing.tracer import open_tracer
 from registry.artifact_settings import open_artifacts, open_exchange
 from runtimes.catalog import available_runtimes
 from runtimes.device import device_name, use_device
@@ -99,6 +100,7 @@ async def serve(settings: WorkerSettings, kafka: KafkaSettings, store: StoreSett
         loader = _open_loader(settings, stack)
         journal = _open_journal(settings, stack)
         await stack.enter_async_context(_health_server(settings, kafka, replacement))
+        tracer = await stack.enter_async_context(open_tracer("worker", settings.worker))
         exchange = await asyncio.to_thread(open_exchange, settings.artifacts, settings.home)
         builds = await asyncio.to_thread(may_build, settings, exchange)
         epoch = await _register(settings, pool, loader, builds=builds)
@@ -125,6 +127,7 @@ async def serve(settings: WorkerSettings, kafka: KafkaSettings, store: StoreSett
             loader=loader,
             memory=DeviceMemory(settings),
             replacement=replacement,
+            tracer=tracer,
         )
         placement = PlacementFollower(pool, settings.worker, lambda row: InstanceController(row, context))
         tune_gc()

@@ -2,6 +2,6 @@
 
 Reading order: model (a variant and its loading), loading (memory, failed loads) -> pending_query -> codec (records to
 work, outputs to records) -> health (slowdown, load, drift), offline_throttle -> instance_work (queue, backlog,
-measures) -> metrics -> answers (to the outbox) -> computation (of a batch) -> corrected_profile (latency predictions)
--> instance (path of a query, top to bottom).
+measures) -> metrics -> computation (of a batch) -> spans (of sampled queries) -> answers (to the outbox) ->
+corrected_profile (latency predictions) -> instance (path of a query, top to bottom).
 """

@@ -20,6 +20,7 @@ from workers.serving.instance_work import InstanceBacklog
 from workers.serving.metrics import InstanceMetrics
 from workers.serving.model import ServableModel
 from workers.serving.pending_query import PendingQuery
+from workers.serving.spans import InstanceSpans
 from workers.slots.crash_journal import RecordKey, record_key
 
 log = logging.getLogger(__name__)
@@ -39,6 +40,7 @@ class InstanceAnswers:
         metrics: InstanceMetrics,
         consumers: Mapping[str, Consumer],
         backlog: InstanceBacklog[RecordKey],
+        spans: InstanceSpans | None = None,
     ) -> None:
         """Answer the queries of `consumers`, by topic, which hand out equal numbers of records."""
         self._variant, self._task = model.name, model.variant.task
@@ -47,6 +49,7 @@ class InstanceAnswers:
         self._metrics = metrics
         self._consumers = consumers
         self._backlog = backlog
+        self._spans = spans
         places = max(consumer.max_in_flight for consumer in consumers.values())
         self._outbox = Outbox(
             context.producer, self._done, self._error_message, streams=context.streams, hold=self._hold, places=places
@@ -75,7 +78,9 @@ class InstanceAnswers:
             return
         query.answered = True
         try:
-            self._metrics.count_result(query.class_key, query.batch, query.queue_ns / 1e9, late=late)
+            if self._spans is not None:
+                self._spans.answering(query, message)
+            self._metrics.count_result(query, late=late)
             await self._outbox.send(query.record, message)
         except Exception as error:  # noqa: BLE001 - as above
             self._dead_letter(query.record, error)
@@ -87,6 +92,8 @@ class InstanceAnswers:
         try:
             self._metrics.count_error(query.class_key, query.unfounded, expired=isinstance(error, DeadlineExceeded))
             message = encode_error(query, error, self._variant, self._worker)
+            if self._spans is not None:
+                self._spans.answering(query, message, error)
             if isinstance(error, ModelFailed) and self._journal.is_given_up(record_key(record)):
                 self._outbox.give_up(record, str(error), message, self._journal.crashes(record_key(record)))
             else:
@@ -100,6 +107,8 @@ class InstanceAnswers:
         self._backlog.remove(key)
         self._journal.clear(key)
         self._metrics.count_finished(sent)
+        if self._spans is not None:
+            self._spans.done(record, sent)
 
     def _hold(self, record: Record, size: int) -> None:
         self._consumers[record.topic].hold(record, size)

@@ -42,6 +42,7 @@ from workers.serving.loading import footprint_of
 from workers.serving.metrics import InstanceMetrics
 from workers.serving.model import LoadedModel, ServableModel
 from workers.serving.pending_query import Arrays, PendingQuery, QueryPart
+from workers.serving.spans import InstanceSpans
 from workers.slots.batch_queue import BatchQueue, Urgency
 from workers.slots.crash_journal import RecordKey, record_key
 
@@ -89,7 +90,9 @@ class ServingInstance:
         """Decoding and encoding of large bodies that waits."""
         self._computation = Computation(model, loaded, context, self._computed.put_nowait, self._compute_alone)
         self._metrics = InstanceMetrics(model, context.answers)
-        self._answers = InstanceAnswers(model, context, self._metrics, self._consumers, self.work.backlog)
+        tracer = context.tracer
+        self._spans = None if tracer is None else InstanceSpans(tracer, model.name, context.settings.worker)
+        self._answers = InstanceAnswers(model, context, self._metrics, self._consumers, self.work.backlog, self._spans)
         self._suspect_waits = False
         """True if the most urgent work is a suspect that must wait for another suspect to end."""
         self._profile = profile
@@ -229,7 +232,7 @@ class ServingInstance:
         while True:
             computed = await self._computed.get()
             self._progress.set()
-            self._measure(computed)
+            self._measure(computed, None if self._spans is None else self._spans.computed(computed))
             for part, result in zip(computed.parts, computed.results, strict=True):
                 if not part.query.answered:  # else another part of the query has failed
                     await self._answer_part(part, result, computed)
@@ -246,11 +249,11 @@ class ServingInstance:
             else:
                 await self._answers.send_result(query)
 
-    def _measure(self, computed: ComputedBatch) -> None:
+    def _measure(self, computed: ComputedBatch, exemplar: dict[str, str] | None) -> None:
         if not computed.started_ns or any(isinstance(result, QueryError) for result in computed.results):
             return
         parts, seconds, slot = computed.parts, computed.compute_ns / 1e9, computed.slot
-        self._metrics.count_batch(sum(part.inputs for part in parts), seconds)
+        self._metrics.count_batch(sum(part.inputs for part in parts), seconds, exemplar)
         if parts[0].query.is_large:
             self.work.meter.interrupted(slot)
             return

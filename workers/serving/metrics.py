@@ -12,6 +12,7 @@ from schemas.load_classes import ClassAnswers, ClassKey, CountsByClass
 from schemas.result import OK
 from schemas.status import InstanceState
 from workers.serving.model import ServableModel
+from workers.serving.pending_query import PendingQuery
 
 _SECONDS = (0.0001, 0.0003, 0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0)
 _SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
@@ -84,19 +85,19 @@ class InstanceMetrics:
         self.expired = 0
         self.answered = 0
 
-    def count_batch(self, inputs: int, seconds: float) -> None:
-        """Count a computed batch."""
+    def count_batch(self, inputs: int, seconds: float, exemplar: dict[str, str] | None) -> None:
+        """Count a computed batch; `exemplar` names the trace of a sampled query in it."""
         self._batches.inc()
         self._size.observe(inputs)
-        self._compute.observe(seconds)
+        self._compute.observe(seconds, exemplar)
 
-    def count_result(self, key: ClassKey, inputs: int, queue_s: float, *, late: bool) -> None:
-        """Count a computed query of this class; `queue_s`: seconds from the selector's send to the computation."""
-        self.inputs += inputs
+    def count_result(self, query: PendingQuery, *, late: bool) -> None:
+        """Count a computed query."""
+        self.inputs += query.batch
         self.late += late
         self._late.inc(late)
-        self._queue.observe(queue_s)
-        self._answers.computed(self._task, key, late=late)
+        self._queue.observe(query.queue_ns / 1e9, None if query.span is None else query.span.exemplar)
+        self._answers.computed(self._task, query.class_key, late=late)
 
     def count_error(self, key: ClassKey, unfounded: int, *, expired: bool) -> None:
         """Count a query answered with an error; `unfounded`: inputs claimed by its header and absent from its value."""

@@ -7,6 +7,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from broker.kafka.types import Record
+from process.tracing.tracer import Span
 from runtimes.padding import join_rows
 from schemas import headers as h
 from schemas.errors import ModelFailed
@@ -90,6 +91,8 @@ class PendingQuery:
     """Number of parts that are not computed yet."""
     outputs: list[Arrays] = field(default_factory=list[Arrays])
     """Outputs, by part."""
+    span: Span | None = None
+    """Span of its processing, if it is sampled."""
 
     def __post_init__(self, task: str) -> None:
         fields, topic = self.fields, self.fields.get(h.REPLY_TO)

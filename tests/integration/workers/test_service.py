@@ -26,7 +26,7 @@ from runtimes.onnx import OnnxSession
 from runtimes.protocol import Tensors
 from schemas import headers as h
 from schemas import topics
-from schemas.load_classes import ClassAnswers, ClassKey
+from schemas.load_classes import ClassAnswers
 from schemas.oip import decode_response, encode_request
 from schemas.result import error_message
 from schemas.rows.cluster import InstanceRow, Lease
@@ -44,6 +44,7 @@ from workers.serving.instance import ServingInstance
 from workers.serving.loading import DeviceMemory, close_session
 from workers.serving.metrics import InstanceMetrics
 from workers.serving.model import LoadedModel, ServableModel, load_session
+from workers.serving.pending_query import PendingQuery
 from zoo.samples import labelled
 
 
@@ -750,10 +751,10 @@ async def test_internal_error_fails_only_its_query(
 ) -> None:
     counted = InstanceMetrics.count_result
 
-    def defective(self: InstanceMetrics, key: ClassKey, inputs: int, queue_s: float, *, late: bool) -> None:
-        if inputs == 3:
+    def defective(self: InstanceMetrics, query: PendingQuery, *, late: bool) -> None:
+        if query.batch == 3:
             raise ValueError("a defect")
-        counted(self, key, inputs, queue_s, late=late)
+        counted(self, query, late=late)
 
     monkeypatch.setattr(InstanceMetrics, "count_result", defective)
     await site.register()
