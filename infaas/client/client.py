@@ -36,6 +36,7 @@ from schemas.query import Mode
 from schemas.query_names import check_query_names, nearest_name
 from schemas.result import OK, Result, error_explanation
 from schemas.tensors import Array, bytes_array
+from schemas.trace_context import current_traceparent
 
 
 class QueryOptions(TypedDict, total=False):
@@ -292,6 +293,8 @@ def encode(task: str, inputs: Mapping[str, ArrayLike], options: QueryOptions) ->
     except TypeError as error:
         raise InvalidRequest(str(error)) from error
     fields = {header: h.value_text(options[name]) for name, header in _HEADERS.items() if name in options}
+    if h.TRACEPARENT not in fields and (traceparent := current_traceparent()):
+        fields[h.TRACEPARENT] = traceparent
     fields[h.BATCH] = str(next((array.shape[0] for array in arrays.values() if array.ndim), 1))
     latency_ms = options.get("latency_ms")
     return EncodedQuery(
