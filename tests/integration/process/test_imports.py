@@ -10,12 +10,13 @@ CRYPTOGRAPHY = "cryptography"
 NUMPY = "numpy"
 KAFKA = "aiokafka"
 SQL = "sqlalchemy"
+TRACES = "opentelemetry"
 TABLE = [
-    ("selector.service", {CRYPTOGRAPHY, NUMPY, SQL, "psutil", "uvloop", "registry"}),
-    ("workers.service", {CRYPTOGRAPHY, SQL, "onnx", "onnxruntime"}),
+    ("selector.service", {CRYPTOGRAPHY, NUMPY, SQL, TRACES, "psutil", "uvloop", "registry"}),
+    ("workers.service", {CRYPTOGRAPHY, SQL, TRACES, "onnx", "onnxruntime"}),
     ("autoscaler.service", {CRYPTOGRAPHY, SQL, "highspy"}),
     ("gateway.jobs.service", {CRYPTOGRAPHY, NUMPY, SQL, "psutil", "registry"}),
-    ("gateway.service", {CRYPTOGRAPHY, SQL, "grpc", "jwt", "psutil"}),
+    ("gateway.service", {CRYPTOGRAPHY, SQL, TRACES, "grpc", "jwt", "psutil"}),
     ("registry.service.service", {CRYPTOGRAPHY, NUMPY, SQL, "psutil", "runtimes"}),
     ("registry.pipeline.step_process", {AIOHTTP, "asyncio", KAFKA, SQL, "asyncpg", "onnx", "pydantic", "ssl"}),
     ("infaas.cli.main", {AIOHTTP, KAFKA, NUMPY, "asyncpg", "pydantic_settings"}),
