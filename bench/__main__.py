@@ -15,7 +15,7 @@ from bench.core.figures import Figure
 from bench.core.system import SystemUnderTest, running_system
 from bench.latency import crash, end_to_end, offline, tail
 from bench.results import publish
-from bench.throughput import cost, fetch, gateway, gateway_options, runtimes, selector, worker
+from bench.throughput import cost, fetch, gateway, gateway_options, runtimes, selector, tracing, worker
 from zoo.catalog import models_of
 
 BROKERS = ("apache", "embedded")
@@ -39,6 +39,7 @@ BENCHES = {
     "idle": Bench("idle", idle.measure),
     "tail": Bench("tail", tail.measure, _APACHE),
     "cost": Bench("CPU a query", cost.measure, _APACHE),
+    "traces": Bench("price of traces", tracing.measure, _APACHE),
     "overhead": Bench("end to end", _quiet(end_to_end.measure)),
     "offline": Bench("online beside offline", _quiet(offline.measure)),
     "gateway": Bench("gateway", _quiet(gateway.measure)),

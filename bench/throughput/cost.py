@@ -77,7 +77,7 @@ async def _compare(
         baseline: list[Cost] = []
         for _ in range(ROUNDS):
             baseline.append(await _cost_of_bare(system, bare, rate, console))
-            ours.append(await _cost_of_ours(system, load, rate, console))
+            ours.append(await cost_of_system(system, load, _shape(rate, _seconds(rate)), console))
         figures.append(_figure(broker, rate, total_ms(ours), total_ms(baseline)))
         console.log(f"{broker}: {rate:g}/s: {_describe(ours)}; bare {_describe(baseline)}")
     return figures
@@ -97,13 +97,14 @@ async def _cost_of_bare(system: "SystemUnderTest", bare: ClientLoad, rate: float
     return per_query_ms(before, after, len(answers))
 
 
-async def _cost_of_ours(system: "SystemUnderTest", load: HttpLoad, rate: float, console: Console) -> Cost:
+async def cost_of_system(system: "SystemUnderTest", load: HttpLoad, shape: LoadShape, console: Console) -> Cost:
+    """Return the milliseconds of CPU per query of a system under load, by process."""
     supervisor = psutil.Process(system.pid)
     before = cpu_seconds(supervisor)
-    report = await load.run(_shape(rate, _seconds(rate)))
+    report = await load.run(shape)
     after = cpu_seconds(supervisor)
     console.log(
-        f"ours {rate:g}/s: p50 {report.p50_ms:.2f} ms, p99 {report.p99_ms:.2f} ms, "
+        f"ours {shape.rate:g}/s: p50 {report.p50_ms:.2f} ms, p99 {report.p99_ms:.2f} ms, "
         f"{report.sent - report.answered} of {report.sent} not answered, {report.answered / report.elapsed_s:.0f}/s"
     )
     return per_query_ms(before, after, report.answered)

@@ -16,6 +16,7 @@ from gateway.settings import GatewaySettings
 from process.command_line import settings_variables
 from process.settings import ServiceSettings
 from process.signing import SigningSettings
+from process.tracing.settings import TracingSettings
 from reference.markdown import code, table
 from registry.artifact_settings import ArtifactSettings
 from registry.service.settings import RegistrarSettings
@@ -34,6 +35,7 @@ _CLASSES: Final[dict[str, type[BaseSettings]]] = {
     "Postgres": StoreSettings,
     "Artifacts": ArtifactSettings,
     "Signatures": SigningSettings,
+    "Traces": TracingSettings,
     "Workers on Kubernetes": KubernetesSettings,
     "Workers on Ray": RaySettings,
 }
