@@ -16,7 +16,13 @@ from process.version import version
 
 _COMMANDS: Final = {
     "The system": {"up": "system:up", "down": "status:down", "status": "status:status", "demo": "demo:demo"},
-    "Queries": {"query": "query:query", "explain": "query:explain", "batch": "batch:batch", "jobs": "jobs:app"},
+    "Queries": {
+        "query": "query:query",
+        "explain": "query:explain",
+        "batch": "batch:batch",
+        "jobs": "jobs:app",
+        "mcp": "mcp:mcp",
+    },
     "Models": {
         "register": "register:register",
         "unregister": "unregister:unregister",

@@ -1,0 +1,79 @@
+"""Tests of tasks as tools, by the official client of the Model Context Protocol."""
+
+import asyncio
+import sys
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from typing import Any
+from uuid import uuid4
+
+import aiohttp
+from mcp import Client, StdioServerParameters
+from mcp.client.stdio import stdio_client
+
+from process.sockets import free_port
+from tests.system.infaas.conftest import Cli
+from tests.waiting import PATIENCE_S, until
+
+
+async def check_tools(client: Client, task: str) -> None:
+    """Check the tool of a task of texts: its description, answers, and refusals."""
+    listed = {tool.name: tool for tool in (await client.list_tools()).tools}
+    tool = listed[task]
+    assert tool.input_schema["required"] == ["text"]
+    assert "min_accuracy" in tool.input_schema["properties"]["needs"]["properties"]
+    assert tool.annotations is not None
+    assert tool.annotations.read_only_hint
+    needs: dict[str, Any] = {"min_accuracy": 0.5, "allow_late": True}
+    result = await client.call_tool(task, {"text": "a wonderful film", "needs": needs})
+    assert not result.is_error, result.content
+    found = result.structured_content
+    assert found is not None
+    assert found["variant"] == "textcnn.onnx-fp32.cpu"
+    assert 0.5 <= found["accuracy"] <= 1
+    assert found["outputs"]["label"] in (["positive"], ["negative"]), "the best class"
+    refused = await client.call_tool(task, {"text": "a", "needs": {"min_accuracy": 0.9999}})
+    assert refused.is_error
+    assert "unsatisfiable" in str(refused.content)
+    wrong = await client.call_tool(task, {"words": "a"})
+    assert wrong.is_error
+    unknown = await client.call_tool("nothing", {})
+    assert unknown.is_error
+
+
+@asynccontextmanager
+async def over_http(cli: Cli) -> AsyncGenerator[str]:
+    """Run `infaas mcp --port` while the context is open; yield its URL."""
+    port = free_port()
+    url = f"http://127.0.0.1:{port}/mcp"
+    process = await cli.start("mcp", f"--port={port}", INFAAS_LOG_LEVEL="INFO")
+
+    async def answers() -> bool:
+        try:
+            async with aiohttp.request("GET", url) as answer:
+                return answer.status > 0
+        except aiohttp.ClientError:
+            return False
+
+    try:
+        await until(answers)
+        yield url
+    finally:
+        process.terminate()
+        async with asyncio.timeout(PATIENCE_S):
+            await process.communicate()
+
+
+async def test_agents_call_tasks_as_tools(shared: Cli) -> None:
+    task = f"films-{uuid4().hex[:6]}"
+    await shared.state()
+    await shared.register_texts(task)
+    command = StdioServerParameters(
+        command=sys.executable, args=["-m", "infaas.cli.main", "mcp"], env=shared.environment()
+    )
+    async with asyncio.timeout(PATIENCE_S), Client(stdio_client(command)) as client:
+        await check_tools(client, task)
+    async with over_http(shared) as url, asyncio.timeout(PATIENCE_S), Client(url) as client:
+        await check_tools(client, task)
+        async with aiohttp.request("POST", url, headers={"Origin": "http://evil.example"}, json={}) as answer:
+            assert answer.status == 403, "a page that was loaded from elsewhere may not call tools"
