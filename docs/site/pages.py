@@ -27,7 +27,7 @@ _MOVED: Final = {
 _CONTENTS: Final[Mapping[str, tuple[str, ...]]] = {
     "Tutorial": ("tutorial",),
     "How-to guides": (
-        "models", "clients", "openai", "jobs", "batch", "rollout", "operation", "tracing", "security", "admin",
+        "models", "clients", "openai", "mcp", "jobs", "batch", "rollout", "operation", "tracing", "security", "admin",
         "traces", "catalogue", "simulation", "reference/docker",
     ),
     "Reference": (
