@@ -29,6 +29,7 @@ from process.sandbox import has_sandbox
 from process.secrets import forget_secrets
 from process.tracing.tracer import open_tracer
 from registry.artifact_settings import open_artifacts, open_exchange
+from registry.artifacts import ArtifactStore
 from runtimes.catalog import available_runtimes
 from runtimes.device import device_name, use_device
 from schemas import topics
@@ -101,8 +102,7 @@ async def serve(settings: WorkerSettings, kafka: KafkaSettings, store: StoreSett
         journal = _open_journal(settings, stack)
         await stack.enter_async_context(_health_server(settings, kafka, replacement))
         tracer = await stack.enter_async_context(open_tracer("worker", settings.worker))
-        exchange = await asyncio.to_thread(open_exchange, settings.artifacts, settings.home)
-        builds = await asyncio.to_thread(may_build, settings, exchange)
+        exchange, builds = await asyncio.to_thread(_open_exchange, settings)
         epoch = await _register(settings, pool, loader, builds=builds)
         leases = Leases(
             pool, settings.worker, epoch, settings.lease_ttl_s, lambda name, lost: placement.lose_leases(name, lost)
@@ -130,12 +130,16 @@ async def serve(settings: WorkerSettings, kafka: KafkaSettings, store: StoreSett
             tracer=tracer,
         )
         placement = PlacementFollower(pool, settings.worker, lambda row: InstanceController(row, context))
-        tune_gc()
-        sys.setswitchinterval(SWITCH_S)
+        _tune_interpreter()
         await _work(context, placement, Builder(context, exchange) if builds else None, stop, defect, epoch)
         if replacement.wanted:
             exit_to_be_replaced()
         await _retire(pool, settings.worker, epoch)
+
+
+def _tune_interpreter() -> None:
+    tune_gc()
+    sys.setswitchinterval(SWITCH_S)
 
 
 def open_committers(
@@ -210,6 +214,12 @@ async def _retire(pool: Pool, worker: str, epoch: int) -> None:
         await retire_worker(pool, worker, epoch)
     except StoreUnavailable as error:  # the leases expire by themselves
         log.warning("worker not retired in Postgres: %s", error)
+
+
+def _open_exchange(settings: WorkerSettings) -> tuple[ArtifactStore, bool]:
+    """Return the store of files for builds, and true if this worker may execute builds."""
+    exchange = open_exchange(settings.artifacts, settings.home)
+    return exchange, may_build(settings, exchange)
 
 
 def _open_journal(settings: WorkerSettings, stack: AsyncExitStack) -> CrashJournal:

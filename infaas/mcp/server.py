@@ -1,6 +1,6 @@
 """Server of the Model Context Protocol by the official package: a tool for each task that the caller may query.
 
-Tasks are listed anew at each request, so that tools appear and vanish with them. A refused query is a result that is
+Each request lists the tasks, so that tools appear and vanish with them. A refused query is a result that is
 marked as an error, in the words that other clients get, so that an agent can change its needs or wait.
 """
 

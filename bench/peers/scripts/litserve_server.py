@@ -4,7 +4,7 @@ import base64
 from typing import Any
 
 import litserve  # pyright: ignore[reportMissingImports]
-from starlette.responses import Response  # pyright: ignore[reportMissingImports]
+from starlette.responses import Response
 
 from bench.peers.scripts.onnx_model import OnnxModel, PeerSettings
 

@@ -4,7 +4,7 @@ import threading
 from typing import Any
 
 from ray import serve
-from starlette.responses import Response  # pyright: ignore[reportMissingImports]
+from starlette.responses import Response
 
 from bench.peers.scripts.onnx_model import OnnxModel, PeerSettings
 

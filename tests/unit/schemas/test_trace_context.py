@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from schemas.headers import TRACEPARENT, TRACESTATE
 from schemas.trace_context import TraceContext, current_traceparent, is_sampled, parse_traceparent, with_traceparent
 
-TRACE, SPAN = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
+TRACE, SPAN = "4bf92f35" * 4, "00f067aa" * 2
 KNOWN = TraceContext(int(TRACE, 16), int(SPAN, 16), sampled=True)
 
 

@@ -1,4 +1,4 @@
-"""Tests of the export: bounded, counted, and never waited for by those who end spans."""
+"""Tests of the export: bounded, counted, and never waited for."""
 
 import threading
 import time
