@@ -5,7 +5,6 @@ from typing import Any, Final
 from msgspec.structs import replace
 
 from bench.ablation.mechanism import AblatedMechanism, Area, Patch, constant, given, returning
-from selector.policy.cluster_state import ClusterState
 from selector.policy.entities import Instance, Worker
 
 _INSTANCE: Final = "selector.policy.entities:Instance"
@@ -31,13 +30,6 @@ def _expect_all_slots(instance: Instance, now: float) -> None:
 
 def _set_hop_by_record(worker: Worker, hop_s: float) -> None:
     worker.hop_s = worker.streamed_hop_s = hop_s
-
-
-def _give_to(_state: ClusterState, instance: Instance, now: float) -> Worker:
-    instance.turn += 1
-    instance.refresh_share(now)
-    instance.worker.sends.count(now, 1.0)
-    return instance.worker
 
 
 def _without_steps(*names: str) -> Patch:
@@ -222,12 +214,6 @@ CHOICE: Final = (
         code=(f"{_SELECTION}:soonest", f"{_SELECTION}:fallback"),
         patches={f"{_SELECTION}:_STEPS": _without_steps("soonest", "fallback")},
         promise="queries without a firm deadline are answered",
-    ),
-    AblatedMechanism(
-        name="sooner end of a silent worker that was sent queries",
-        area=Area.CHOICE,
-        code=("selector.policy.cluster_state:ClusterState._given_to",),
-        patches={"selector.policy.cluster_state:ClusterState._given_to": constant(_give_to)},
     ),
 )
 
