@@ -16,7 +16,7 @@ from typing import Final
 
 from schemas.hardware import after_batch, slots_taken
 from schemas.latency import LatencyModel
-from schemas.status import InstanceState, InstanceStatus, WorkerStatus
+from schemas.status import InstanceStatus, WorkerStatus
 from schemas.urgency import LEAST_URGENT, urgency_level
 from selector.policy.partition import Partition, Unread, take_offsets
 from selector.policy.send_rate import SendRate
@@ -29,7 +29,6 @@ _STREAM_S: Final = 0.0005
 """Seconds that a receiver takes to read an answer from a connection."""
 _STREAM_SHARE: Final = 0.6
 """Time of an answer over a connection, as a share of a record's time over the broker: it wakes one process less."""
-_ACTIVE: Final = InstanceState.ACTIVE
 _LEAST_S: Final = 1e-6
 
 
@@ -192,8 +191,6 @@ class Instance:
     """Seconds of a batch of one input."""
     width: int = 1
     """Slots that one of its batches takes."""
-    active: bool = True
-    """True if it is neither overloaded nor interfered."""
     slowdown: float = 1.0
     """Ratio of measured to profiled latency of a batch, at least 1."""
     slots: float = 1.0
@@ -298,7 +295,6 @@ class Instance:
         """Update it from its worker's status."""
         unread = take_offsets(self.partitions, reported.partitions, reported.queued == 0, now)
         unread_offline = take_offsets(self.offline_partitions, reported.offline_partitions, reported.queued == 0, now)
-        self.active = reported.state is _ACTIVE
         if self.model.correction != reported.correction:
             self.use_model(self.variant.model_of(reported.max_batch, reported.correction))
         self.slowdown = max(reported.slowdown, 1.0)

@@ -153,7 +153,7 @@ def upgraded_share(instance: Instance, batch: int, now: float, cpu_limit: float,
 def bars_upgrades(instance: Instance, batch: int, now: float, cpu_limit: float, slots_share: float) -> bool:
     """Return true if no query of at least `batch` inputs may be upgraded to an instance at present."""
     worker = instance.worker
-    if not instance.active or worker.expires_at <= now or (worker.cpus > 0 and worker.cpu_busy >= cpu_limit):
+    if worker.expires_at <= now or (worker.cpus > 0 and worker.cpu_busy >= cpu_limit):
         return True
     return worker.sends.per_s * instance.model.batch_s(batch) * instance.width >= slots_share * worker.slots
 

@@ -206,18 +206,12 @@ def test_partitions_of_replica_take_turns() -> None:
     assert seen == [1, 3, 1, 3]
 
 
-def test_choose_keeps_interfered_instance_but_not_as_upgrade() -> None:
+def test_choose_keeps_slow_instance_but_not_as_upgrade() -> None:
     where = three()
-    where.apply_status(status(instance(FAST, state=InstanceState.INTERFERED), instance(GOOD)), NOW)
+    where.apply_status(status(instance(FAST, slowdown=2.5), instance(GOOD)), NOW)
     assert chosen(query(latency_ms=100), where).variant.name == FAST
-    where.apply_status(status(instance(FAST), instance(GOOD, state=InstanceState.INTERFERED)), NOW)
+    where.apply_status(status(instance(FAST), instance(GOOD, slowdown=2.5)), NOW)
     assert chosen(query(latency_ms=100), where, config=PolicyConfig()).variant.name == FAST
-
-
-def test_choose_takes_overloaded_instance_that_is_in_time() -> None:
-    where = three()
-    where.apply_status(status(instance(FAST, state=InstanceState.OVERLOADED), instance(GOOD)), NOW)
-    assert chosen(query(latency_ms=100), where).variant.name == FAST
 
 
 @pytest.mark.parametrize("state", [InstanceState.LOADING, InstanceState.DRAINING, InstanceState.INACTIVE])
