@@ -107,9 +107,8 @@ class Worker:
         self.sends.settle(now - self.status_at)
         self.status_at, self.stated_at, self.expires_at = now, now - self.hop_s / 2, now + ttl_s
         self.cpus, self.cpu_busy = reported.cpus, reported.cpu_busy
-        backlogs_s = reported.slot_backlogs_s if len(reported.slot_backlogs_s) == self.slots else ()
-        backlogs_s = sorted(backlogs_s) or [reported.backlog_s / self.slots] * self.slots
-        self.free_at = [now + backlog_s for backlog_s in backlogs_s]
+        free = [0.0] * (self.slots - len(reported.slot_backlogs_s))
+        self.free_at = [now + backlog_s for backlog_s in (*free, *reported.slot_backlogs_s)]
         self.sent_to.clear()
         self.busy, self.load_s = 0, 0.0
         self.later_s, self.blocking_s = [0.0] * (LEAST_URGENT + 1), _LEAST_S

@@ -146,7 +146,7 @@ def test_choose_skips_dearer_variant_on_overloaded_worker() -> None:
 
 def test_choose_gives_unusable_slot_to_dearer_variant() -> None:
     where = three()
-    where.apply_status(status(instance(FAST, queued=800), instance(GOOD), backlogs_s=(0.27, 0.0)), NOW)
+    where.apply_status(status(instance(FAST, queued=800), instance(GOOD), backlogs_s=(0.0, 0.27)), NOW)
     assert chosen(query(latency_ms=150), where).variant.name == GOOD
 
 
