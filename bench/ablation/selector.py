@@ -5,7 +5,7 @@ from typing import Any, Final
 from msgspec.structs import replace
 
 from bench.ablation.mechanism import AblatedMechanism, Area, Patch, constant, given, returning
-from selector.policy.entities import Instance, Worker
+from selector.policy.entities import Instance
 
 _INSTANCE: Final = "selector.policy.entities:Instance"
 _WORKER: Final = "selector.policy.entities:Worker"
@@ -26,10 +26,6 @@ def _expect_all_slots(instance: Instance, now: float) -> None:
     instance.slots = max(min(instance.parallel * instance.width, worker.slots), 1) / instance.width
     instance.rate = instance.slot_rate * instance.slots
     instance.free_at, instance.shared_at = now + instance.work_s(now), worker.status_at
-
-
-def _set_hop_by_record(worker: Worker, hop_s: float) -> None:
-    worker.hop_s = worker.streamed_hop_s = hop_s
 
 
 def _without_steps(*names: str) -> Patch:
@@ -128,12 +124,6 @@ PREDICTION: Final = (
         area=Area.PREDICTION,
         code=(f"{_WORKER}.measure_hop", "selector.policy.entities:_SMOOTHING", "selector.policy.entities:_MAX_HOP_S"),
         patches={f"{_WORKER}.measure_hop": returning(None)},
-    ),
-    AblatedMechanism(
-        name="shorter way back of a reply stream",
-        area=Area.PREDICTION,
-        code=(f"{_WORKER}._set_hop", "selector.policy.entities:_STREAM_SHARE", "selector.policy.entities:_STREAM_S"),
-        patches={f"{_WORKER}._set_hop": constant(_set_hop_by_record)},
     ),
 )
 

@@ -25,10 +25,6 @@ from selector.policy.worker_kind import WorkerKind
 
 _SMOOTHING: Final = 0.1
 _MAX_HOP_S: Final = 0.25
-_STREAM_S: Final = 0.0005
-"""Seconds that a receiver takes to read an answer from a connection."""
-_STREAM_SHARE: Final = 0.6
-"""Time of an answer over a connection, as a share of a record's time over the broker: it wakes one process less."""
 _LEAST_S: Final = 1e-6
 
 
@@ -43,8 +39,6 @@ class Worker:
     kind: WorkerKind
     hop_s: float
     """Seconds that a query takes to the worker and its result takes back, smoothed."""
-    streamed_hop_s: float = 0.0
-    """The same with a result that is sent over a connection."""
     status_at: float = 0.0
     stated_at: float = 0.0
     """Time at which it made its last status, by the estimated hop; levels of urgency count from it."""
@@ -76,17 +70,12 @@ class Worker:
     instances: "dict[str, Instance]" = field(default_factory=dict[str, "Instance"])
 
     def __post_init__(self) -> None:
-        self._set_hop(self.hop_s)
         self.free_at = [0.0] * self.slots
 
     def measure_hop(self, one_way_s: float) -> None:
         """Take the delay of a status into account."""
         one_way_s = min(max(one_way_s, 0.0), _MAX_HOP_S / 2)
-        self._set_hop(self.hop_s + _SMOOTHING * (2 * one_way_s - self.hop_s))
-
-    def _set_hop(self, hop_s: float) -> None:
-        self.hop_s = hop_s
-        self.streamed_hop_s = hop_s / 2 * (1 + _STREAM_SHARE) + _STREAM_S
+        self.hop_s += _SMOOTHING * (2 * one_way_s - self.hop_s)
 
     def news(self, reported: Iterable[InstanceStatus]) -> list[InstanceStatus]:
         """Return those of the instances in its status that are not at rest, or differ from its last status."""

@@ -246,19 +246,6 @@ def test_hop_is_unchanged_by_status_without_delay() -> None:
     assert where.workers["cpu-0"].hop_s > where.hop_s
 
 
-def test_streamed_answer_saves_a_share_of_the_hop() -> None:
-    where = state_of(registered(FAST))
-    where.apply_status(status(instance(FAST)), NOW, 0.05)
-    asked = query(latency_ms=1000)
-    streamed = msgspec.structs.replace(asked, streamed=True)
-    hop_s = where.workers["cpu-0"].hop_s
-    saved_s = chosen(asked, where).predicted_s - chosen(streamed, where).predicted_s
-    assert saved_s == pytest.approx(hop_s / 2 * (1 - 0.6) - 0.0005)
-    told = explained(explain(streamed, where, NOW, PolicyConfig(), chosen(streamed, where)))
-    assert [row["predicted_ms"] for row in told["considered"]] == [told["predicted_ms"]]  # pyright: ignore
-    assert told["predicted_ms"] == pytest.approx(chosen(streamed, where).predicted_s * 1e3, abs=0.01)
-
-
 def test_status_of_earlier_epoch_is_ignored() -> None:
     where = three()
     where.apply_status(status(instance(GOOD), epoch=2), NOW)
