@@ -22,8 +22,6 @@ import math
 from collections.abc import Sequence
 from typing import Final, NamedTuple
 
-import msgspec
-
 from autoscaler.decide.optimizer.model import (
     EPSILON,
     Allocation,
@@ -65,25 +63,6 @@ def solve_greedy(problem: AllocationProblem) -> Allocation:
             factor * _DEARER_FACTOR if full else factor for factor, full in zip(price_factors, exhausted, strict=True)
         ]
     return allocation
-
-
-def solve_until_stable(problem: AllocationProblem) -> Allocation:
-    """Return an allocation that does not change when it is solved again after being applied."""
-    allocation = solve_greedy(problem)
-    for _ in range(_ROUNDS):
-        after = after_applying(problem, allocation)
-        again = solve_greedy(after)
-        if (again.instances, again.workers) == (allocation.instances, allocation.workers):
-            break
-        allocation = again
-    return allocation
-
-
-def after_applying(problem: AllocationProblem, allocation: Allocation) -> AllocationProblem:
-    """Return the problem as it is once the allocation has been applied."""
-    variants = (msgspec.structs.replace(v, now=n) for v, n in zip(problem.variants, allocation.instances, strict=True))
-    pools = (msgspec.structs.replace(p, now=n) for p, n in zip(problem.pools, allocation.workers, strict=True))
-    return msgspec.structs.replace(problem, variants=tuple(variants), pools=tuple(pools))
 
 
 def keep_current(problem: AllocationProblem) -> Allocation:
