@@ -147,12 +147,6 @@ ALLOCATION: Final = (
         },
     ),
     AblatedMechanism(
-        name="a tenth cheaper before an exchange",
-        area=Area.ALLOCATION,
-        code=(f"{_GREEDY}:_LOADED_DISCOUNT",),
-        patches={f"{_GREEDY}:_LOADED_DISCOUNT": constant(1.0)},
-    ),
-    AblatedMechanism(
         name="price of a load",
         area=Area.ALLOCATION,
         code=(f"{_LIMITS}.load_weight_per_s", "autoscaler.decide.optimizer.model:VariantSpec.load_cost"),

@@ -37,8 +37,6 @@ _DEARER_FACTOR: Final = 10.0
 """Factor by which the slots of an exhausted pool become dearer in each round."""
 _EXHAUSTED_SHARE: Final = 0.95
 """Used share of a pool's maximum from which the pool counts as exhausted."""
-_LOADED_DISCOUNT: Final = 0.9
-"""Factor on the cost of loaded variants: another one must be cheaper by a tenth, because measurements are not exact."""
 _ROUNDS: Final = 5
 
 
@@ -147,7 +145,7 @@ class _GreedyAllocator:
     def least_unit(self, option: ServingOption) -> float:
         """Return a lower bound of the `unit` of an option's steps."""
         pool = self.problem.variants[option.variant].pool
-        return (option.slot_cost * self.price_factors[pool] + option.loss_cost) * _LOADED_DISCOUNT
+        return option.slot_cost * self.price_factors[pool] + option.loss_cost
 
     def cheapest_move(
         self, options: Sequence[ServingOption], bounds: Sequence[tuple[float, int]], left: float
@@ -184,8 +182,7 @@ class _GreedyAllocator:
         variant = self.problem.variants[option.variant]
         share = self.fitting_share(option, left, 0, self.workers[variant.pool])
         if share > EPSILON:
-            sticky = _LOADED_DISCOUNT if variant.now else 1.0
-            unit = (option.slot_cost * self.price_factors[variant.pool] + option.loss_cost) * sticky
+            unit = option.slot_cost * self.price_factors[variant.pool] + option.loss_cost
             return _Move(option_number, share, 0, self.workers[variant.pool], unit)
         return self.expand(option_number, option, left)
 
@@ -219,7 +216,7 @@ class _GreedyAllocator:
         bought = self.worker_fraction(option, share, more) if self.prorated else workers - self.workers[variant.pool]
         fixed = variant.hold_cost * more + variant.load_cost * fresh + pool.price * bought + pool.start_cost * added
         unit = option.slot_cost * self.price_factors[variant.pool] + option.loss_cost + fixed / share
-        return _Move(option_number, share, more, workers, unit * (_LOADED_DISCOUNT if not fresh and not added else 1.0))
+        return _Move(option_number, share, more, workers, unit)
 
     def worker_fraction(self, option: ServingOption, share: float, more: int) -> float:
         variant = self.problem.variants[option.variant]
