@@ -79,7 +79,7 @@ async def _compare(
             baseline.append(await _cost_of_bare(system, bare, rate, console))
             ours.append(await cost_of_system(system, load, _shape(rate, _seconds(rate)), console))
         figures.append(_figure(broker, rate, total_ms(ours), total_ms(baseline)))
-        console.log(f"{broker}: {rate:g}/s: {_describe(ours)}; bare {_describe(baseline)}")
+        console.log(f"{broker}: {rate:g}/s: {described(ours)}; bare {described(baseline)}")
     return figures
 
 
@@ -135,7 +135,8 @@ def total_ms(rounds: Sequence[Cost]) -> float:
     return median(sum(cost.values()) for cost in rounds)
 
 
-def _describe(rounds: list[Cost]) -> str:
+def described(rounds: list[Cost]) -> str:
+    """Return the milliseconds per query in all, and of each process that takes some, the medians of the rounds."""
     shares = {name: median(cost.get(name, 0.0) for cost in rounds) for name in rounds[-1]}
     parts = [f"{name} {ms:.3f}" for name, ms in sorted(shares.items(), key=lambda item: -item[1]) if ms >= 0.001]
     return f"{total_ms(rounds):.3f} ({', '.join(parts)})"

@@ -24,7 +24,7 @@ from bench.core.figures import Figure, at_most
 from bench.core.system import running_at
 from bench.load.http_load import HttpLoad, LoadShape, compile_client
 from bench.load.http_message import infer_request
-from bench.throughput.cost import TASK, VARIANT, cost_of_system
+from bench.throughput.cost import TASK, VARIANT, Cost, cost_of_system, described
 from process.sockets import LOOPBACK, free_port
 from schemas.oip import encode_request
 from zoo.samples import labelled
@@ -69,14 +69,13 @@ async def _half(
         loads = [(system, _load(client, system)) for system in (off, on)]
         for _, load in loads:
             await load.run(_shape(_WARM_UP_S))
-        rounds = [
-            [
-                sum((await cost_of_system(system, load, _shape(_SECONDS), console)).values())
-                for system, load in loads[:: 1 if number % 2 else -1]
-            ][:: 1 if number % 2 else -1]
-            for number in range(ROUNDS)
-        ]
-    return [(off_ms, on_ms) for off_ms, on_ms in rounds]
+        costs: list[list[Cost]] = [[], []]
+        for number in range(ROUNDS):
+            for which in (0, 1) if number % 2 else (1, 0):
+                system, load = loads[which]
+                costs[which].append(await cost_of_system(system, load, _shape(_SECONDS), console))
+    console.log(f"none {described(costs[0])}; traced {described(costs[1])}")
+    return [(sum(without.values()), sum(traced.values())) for without, traced in zip(*costs, strict=True)]
 
 
 def variables(endpoint: str) -> Mapping[str, str]:

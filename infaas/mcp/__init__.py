@@ -1,5 +1,4 @@
 """Tasks as tools of the Model Context Protocol: an agent calls a task, states its needs, and never names a model.
 
-Reading order: arguments (JSON Schema and values of a tool, pure) -> server (tools by the official package) ->
-`infaas/cli/mcp.py`.
+Reading order: arguments (JSON Schema and values of a tool, pure) -> server (tools by the official package).
 """
