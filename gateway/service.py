@@ -21,6 +21,7 @@ from gateway.http.bodies import RequestBodies
 from gateway.http.connection import http_listening, make_app
 from gateway.http.inference import InferenceRoutes
 from gateway.http.jobs import JobRoutes
+from gateway.http.manual import ManualRoutes
 from gateway.http.metadata import MetadataRoutes
 from gateway.http.uploads import UploadRoutes
 from gateway.inference import Inference
@@ -124,7 +125,8 @@ async def open_gateway(
         admin = AdminRoutes(settings, kafka, bodies, admin_pool, artifacts := os.environ.get(ARTIFACTS_ENV, ""))
         uploads = UploadRoutes(settings, admin_pool, admin.turn, artifacts)
         openai = OpenAiRoutes(settings, models, asking, query_client, bodies, budget, writer, quotas, pool, artifacts)
-        routes = all_routes((inference, jobs, admin, uploads, openai), models, statistics, bodies, reason)
+        manual = ManualRoutes(settings.manual)
+        routes = all_routes((inference, jobs, admin, uploads, openai, manual), models, statistics, bodies, reason)
         app = make_app(settings, routes, authenticator, [openai_errors])
         listeners: list[AbstractAsyncContextManager[str]] = [http_listening(app, inference, settings, tls)]
         if settings.grpc_port is not None:
