@@ -157,7 +157,7 @@ class QueryClient:
         if result.status == ErrorCode.OVERLOADED and result.retry_after_s is not None:
             self._admission.refused(query, result.retry_after_s, now)
         else:
-            self._admission.answered(query, now)
+            self._admission.answered(query)
         return msgspec.structs.replace(result, late=True) if late else result  # workers know only when they sent it
 
     def _wait_s(self, query: Query, left_s: float | None) -> float:

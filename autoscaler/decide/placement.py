@@ -10,8 +10,7 @@
    the load does not need are evicted for them if their cost of a miss is not higher.
 6. Surplus replicas are removed where the load fits without them.
 7. Instances of draining workers, more instances of variants with load (`spread_count`), and all Pareto-best variants
-   are placed where they fit, least loaded workers first. They evict nothing. The best variants of a task wait until the
-   task's demanded variants are loaded.
+   are placed where they fit, least loaded workers first. They evict nothing.
 8. Batches are limited to the size that the load allows.
 9. The row on a dead or draining worker is deleted when another worker serves the variant. Otherwise it stays: a worker
    that returns under its name finds it, and a draining worker continues to serve, but not for a variant that was idle
@@ -300,26 +299,12 @@ class _Placer:
 
     def place_best(self) -> None:
         builder = self.builder
-        excluded = self.wanted.idle_tasks | self.tasks_awaiting_load()
         for name, choice in builder.ranking.best.items():
             candidate = choice.candidate
-            if builder.is_placed(name) or builder.is_awaited(name) or candidate.variant.task in excluded:
+            if builder.is_placed(name) or builder.is_awaited(name) or candidate.variant.task in self.wanted.idle_tasks:
                 continue
             if self.may_have(candidate) and not builder.place(candidate, choice.reason):
                 builder.unplaced.setdefault(name, "worth serving, but no live worker that can run it has room")
-
-    def tasks_awaiting_load(self) -> set[str]:
-        """Return the tasks with a demanded variant that is not loaded yet; it must be loaded before any other."""
-        builder = self.builder
-        serving = {name for (name, _worker), row in builder.rows.items() if row.state in SERVING}
-        return {
-            builder.variants[name].task
-            for name in builder.snapshot.demand_age_s
-            if name in builder.variants
-            and builder.is_demanded(name)
-            and builder.is_placed(name)
-            and name not in serving
-        }
 
     def move_drained(self) -> None:
         """Place instances of draining workers elsewhere, Pareto-best or not, because they may be in use."""

@@ -89,7 +89,6 @@ class InstanceLoad(msgspec.Struct, frozen=True, kw_only=True):
     """Ratio of measured to predicted latency: present interference."""
     correction: float = 1.0
     """Ratio of predicted to profiled latency: long-term correction of the profile on this worker."""
-    batch_size: float = 0.0
 
 
 class Backlog(msgspec.Struct, frozen=True, kw_only=True):

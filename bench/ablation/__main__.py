@@ -1,18 +1,22 @@
 """`make bench-ablation`: simulates each workload without each mechanism, and writes docs/ablation.md."""
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Final
+
+from rich.progress import track
 
 from bench.ablation.differences import differences
 from bench.ablation.inventory import MECHANISMS
 from bench.ablation.mechanism import Area
 from bench.ablation.page import page
 from bench.ablation.sensitivity import sensitivity_trials
-from bench.ablation.trial import AblationTrial, run_trial
+from bench.ablation.trial import AblationFigures, AblationTrial, run_trial
+from bench.ablation.trial_log import TrialLog
 from bench.ablation.workloads import WORKLOADS
 from bench.results import ABLATION, origin
-from bench.simulations import SEED, run_jobs
+from bench.simulations import SEED
 from simulator.replications import spawned_pool
 
 _SENSITIVITY_SEEDS: Final = 1
@@ -35,21 +39,35 @@ def _trials(seeds: Sequence[int], areas: Sequence[str], only: Sequence[str]) -> 
 
 def main() -> None:
     """Run the ablation, or the part of it that the arguments name."""
+    present = origin()
     parser = argparse.ArgumentParser(prog="bench.ablation", description=__doc__)
-    parser.add_argument("--seeds", type=int, default=2)
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--processes", type=int, help="by default one a core")
     parser.add_argument("--areas", nargs="*", choices=list(Area), default=list(Area))
     parser.add_argument("--only", nargs="*", choices=MECHANISMS, default=[], help="mechanisms; prints the page")
+    parser.add_argument(
+        "--log", type=Path, default=Path(f"build/ablation/{present.commit}.jsonl"),
+        help="file of finished trials, which are not simulated again; of another commit: only writes the page",
+    )  # fmt: skip
     asked = parser.parse_args()
-    seeds = range(SEED, SEED + asked.seeds)
-    trials = _trials(seeds, asked.areas, asked.only)
-    with spawned_pool() as pool:
-        figures = run_jobs(pool, run_trial, trials, "simulating")
-    found = differences(dict(zip(trials, figures, strict=True)))
-    text = page(found, f"Seeds {', '.join(map(str, seeds))}, commit {origin()}")
+    log = TrialLog(asked.log, present)
+    if log.is_open:
+        seeds = range(SEED, SEED + asked.seeds)
+        rest = [trial for trial in _trials(seeds, asked.areas, asked.only) if trial not in log.figures]
+        for trial, figures in _simulated(rest, asked.processes):
+            log.add(trial, figures)
+    text = page(differences(log.figures), f"Commit {log.origin}")
     if asked.only:
         print(text)
     else:
         ABLATION.write_text(text)
+
+
+def _simulated(
+    trials: Sequence[AblationTrial], processes: int | None
+) -> Iterator[tuple[AblationTrial, AblationFigures]]:
+    with spawned_pool(processes) as pool:
+        yield from zip(trials, track(pool.map(run_trial, trials), "simulating", len(trials)), strict=True)
 
 
 if __name__ == "__main__":

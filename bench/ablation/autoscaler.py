@@ -237,7 +237,7 @@ PLACEMENT: Final = (
     AblatedMechanism(
         name="Pareto-best variants in free memory",
         area=Area.PLACEMENT,
-        code=(f"{_PLACER}.place_best", f"{_PLACER}.tasks_awaiting_load"),
+        code=(f"{_PLACER}.place_best",),
         patches={f"{_PLACER}.place_best": returning(None)},
     ),
     AblatedMechanism(
@@ -245,12 +245,6 @@ PLACEMENT: Final = (
         area=Area.PLACEMENT,
         code=(f"{_THROUGHPUT}:spread_count", f"{_PLACER}.place_spread"),
         patches={f"{_DECIDE}:spread_count": returning(0)},
-    ),
-    AblatedMechanism(
-        name="best variants after demanded ones",
-        area=Area.PLACEMENT,
-        code=(f"{_PLACER}.tasks_awaiting_load",),
-        patches={f"{_PLACER}.tasks_awaiting_load": making(set)},
     ),
     AblatedMechanism(
         name="removal of dominated variants",

@@ -49,7 +49,7 @@ def differences(results: Mapping[AblationTrial, AblationFigures]) -> Differences
     """Compare each trial with the unchanged one of its workload and seed."""
     pairs = defaultdict[str, defaultdict[str, list[tuple[AblationFigures, AblationFigures]]]](lambda: defaultdict(list))
     for trial, figures in results.items():
-        if trial.change:
+        if trial.change and AblationTrial(trial.workload, trial.seed) in results:
             pairs[trial.change][trial.workload].append((results[AblationTrial(trial.workload, trial.seed)], figures))
     return {
         change: {workload: tuple(_differences(found)) for workload, found in of_change.items()}
@@ -67,4 +67,4 @@ def _differences(pairs: Iterable[tuple[AblationFigures, AblationFigures]]) -> It
 def _difference(name: str, base: float, without: float) -> float:
     if name in _SHARES:
         return without - base
-    return without / base - 1.0 if base > 0 and without == without else 0.0  # NaN: nothing was answered
+    return without / base - 1.0 if base > 0 and without > 0 else 0.0  # 0: nothing was answered

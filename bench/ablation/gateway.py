@@ -18,14 +18,8 @@ GATEWAY: Final = (
     AblatedMechanism(
         name="same question: answers admit further queries",
         area=Area.GATEWAY,
-        code=(f"{_ADMISSION}:Admission.answered", f"{_ADMISSION}:_MOST_CREDIT", f"{_ADMISSION}:_QUIET_S"),
+        code=(f"{_ADMISSION}:Admission.answered", f"{_ADMISSION}:_MOST_CREDIT"),
         patches={f"{_ADMISSION}:Admission.answered": returning(None)},
-    ),
-    AblatedMechanism(
-        name="same question: two for an answer without refusals",
-        area=Area.GATEWAY,
-        code=(f"{_ADMISSION}:_QUIET_S",),
-        patches={f"{_ADMISSION}:_QUIET_S": constant(float("inf"))},
     ),
     AblatedMechanism(
         name="same question: probes",

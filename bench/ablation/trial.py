@@ -38,6 +38,7 @@ class AblationFigures(NamedTuple):
     worst_tenant: float
     """The same of the tenant with the most."""
     p99_ms: float
+    """0 without an answer, as is the accuracy."""
     accuracy: float
     usd_per_hour: float
     offline: float
@@ -70,8 +71,8 @@ def figures_of(result: SimulationResult) -> AblationFigures:
     return AblationFigures(
         violations=summary.violations,
         worst_tenant=1.0 - min(shares(online)),
-        p99_ms=summary.p99_ms,
-        accuracy=summary.accuracy,
+        p99_ms=float(np.nan_to_num(summary.p99_ms)),
+        accuracy=float(np.nan_to_num(summary.accuracy)),
         usd_per_hour=summary.usd_per_hour,
         offline=min(shares(offline), default=1.0),
     )

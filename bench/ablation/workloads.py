@@ -184,6 +184,21 @@ _FIXED: Final = (
         ),
     ),
     AblationWorkload(
+        name="large queries beside too many small ones",
+        areas=frozenset({Area.WORKER}),
+        document=_fixed(
+            [
+                _poisson(500, 30, [kind | {"tenant": "initech"} for kind in (_FAST, _MEDIUM)]),
+                _poisson(
+                    0.5,
+                    30,
+                    [_LARGE | {"tenant": "globex", "latency_ms": 20_000}],
+                    batches={"sizes": "list", "of": [200, 800]},
+                ),
+            ]
+        ),
+    ),
+    AblationWorkload(
         name="batches of several inputs",
         areas=frozenset({Area.PREDICTION, Area.WORKER}),
         document=_fixed([_poisson(85, 50, _MIXED, batches={"sizes": "geometric", "mean": 4, "most": 16})]),
@@ -344,6 +359,16 @@ _SCALED: Final = (
                 _poisson(400, 8, _FLOOD, start=95),
             ],
             maximum={"cpu": 6, "t4": 0},
+        ),
+        hardware=_SMALL,
+    ),
+    AblationWorkload(
+        name="bursts on a full pool, heuristic, scaled",
+        areas=frozenset({Area.ALLOCATION}),
+        document=_scaled(
+            [_stream({"process": "markov", "rates": [40, 160], "means": [45, 30]}, 300, _SCALED_NEEDS)],
+            maximum={"cpu": 3, "t4": 0},
+            scaling={"policy": "greedy"},
         ),
         hardware=_SMALL,
     ),

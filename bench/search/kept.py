@@ -54,7 +54,7 @@ KEPT: Final = (
     KeptCase(
         "no status for ten seconds",
         SearchCase(fault="statuses-stop"),
-        0.18,
+        0.12,
         0.24,
         "A worker counts as gone a second after its last status, and its queries are refused. A trade: otherwise those "
         "of a worker that has died would wait until their deadline.",

@@ -7,10 +7,8 @@ Rules:
   query is therefore never refused because of another tenant's query or of one with stricter needs.
 * After `overloaded` a class is full until the time that the selector named. Each answer to a query of a full class
   admits one further query, so the class has as many queries in flight as the system answers, and a refusal lowers their
-  number. If the selector has refused none for `_QUIET_S`, an answer admits two. Admission thus finds the capacity from
-  above, as TCP does by acknowledgements (Jacobson 1988), and leaves none idle.
-* Every `_PROBE_S` one query of a full class is let through as a probe; its answer shows whether there is capacity
-  again.
+  number. Admission thus finds the capacity from above, as TCP does by acknowledgements (Jacobson 1988).
+* Every `_PROBE_S` one query of a full class is let through as a probe: its answer shows whether there is more capacity.
 * Refused queries count as demand: the next admitted query of the class reports their number, so that fair shares and
   scaling follow the real demand.
 * At most `most` classes are full; a further one evicts the oldest.
@@ -25,7 +23,6 @@ from schemas.errors import Overloaded, RefusalReason
 from schemas.query import MAX_REJECTED_UPSTREAM, Needs, Query
 
 _PROBE_S: Final = 0.05
-_QUIET_S: Final = 0.1
 _MOST_CREDIT: Final = 16
 """Maximum number of queries that answers have admitted and that have not come yet."""
 _LONGEST_S: Final = 5.0
@@ -39,10 +36,10 @@ AskClass: TypeAlias = tuple[str, Needs, int, str | None, float | None]
 class _FullClass:
     """State of a class that is full, or that has refusals left to report."""
 
-    __slots__ = ("credit", "probe_at", "refused_at", "rejected_upstream", "until")
+    __slots__ = ("credit", "probe_at", "rejected_upstream", "until")
 
     def __init__(self) -> None:
-        self.until = self.probe_at = self.refused_at = -inf
+        self.until = self.probe_at = -inf
         self.credit = 0
         self.rejected_upstream = 0
 
@@ -92,14 +89,13 @@ class Admission:
         full = self._put(_class_of(query))
         if full.until <= now:
             full.probe_at = now + _PROBE_S
-        full.until, full.refused_at = now + min(retry_after_s, _LONGEST_S), now
+        full.until = now + min(retry_after_s, _LONGEST_S)
 
-    def answered(self, query: Query, now: float) -> None:
+    def answered(self, query: Query) -> None:
         """Record another answer to an admitted query than overload."""
         full = self._full.get(_class_of(query)) if self._full else None
         if full is not None:
-            gained = 2 if now - full.refused_at > _QUIET_S else 1
-            full.credit = min(full.credit + gained, _MOST_CREDIT)
+            full.credit = min(full.credit + 1, _MOST_CREDIT)
 
     def _put(self, key: AskClass) -> _FullClass:
         full = self._full.get(key)

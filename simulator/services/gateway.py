@@ -42,12 +42,12 @@ class SimulatedGateway:
         if kind is not None and query.deadline_ms is not None and outcome in _ANSWERS:
             took_s, left_s = now - query.sent_ms / 1e3, (query.deadline_ms - query.sent_ms) / 1e3
             kind.answered(took_s if outcome is not QueryOutcome.EXPIRED else max(took_s, left_s), left_s, now)
-        self._admission.answered(query, now)
+        self._admission.answered(query)
 
     def refused(self, taken: SimulatedQuery, retry_after_s: float | None, now: float) -> None:
         """Learn from a selector's refusal."""
         self._concurrency.leave(taken.kind)
         if retry_after_s is None:
-            self._admission.answered(taken.query, now)
+            self._admission.answered(taken.query)
         else:
             self._admission.refused(taken.query, retry_after_s, now)

@@ -41,7 +41,7 @@ def an_instance(
     owned = (PartitionStatus(0, 5, 5 + unread), PartitionStatus(1, 0, 0))
     return InstanceStatus(
         variant=VARIANT, state=state, partitions=owned, queued_inputs=queued, answered=inputs // 2, inputs=inputs,
-        slowdown=1.5, batch_size=3.0,
+        slowdown=1.5,
     )  # fmt: skip
 
 
@@ -147,7 +147,7 @@ def test_load_window_derives_rates_from_counters() -> None:
     (load,) = site.instance_loads(5.0)
     assert load.inputs_per_s == pytest.approx(200.0)
     assert (load.variant, load.worker, load.state) == (VARIANT, "cpu-0", InstanceState.ACTIVE)
-    assert (load.slowdown, load.batch_size) == (1.5, 3.0)
+    assert load.slowdown == 1.5
     (worker,) = site.worker_loads(5.0)
     assert worker.utilisation == pytest.approx(0.5)
     assert (worker.worker, worker.memory_used, worker.interfered) == ("cpu-0", 7, False)

@@ -1,0 +1,57 @@
+"""Mechanisms that an ablation has shown to be worth nothing, and rules that were tried in place of present ones."""
+
+from typing import Final, NamedTuple
+
+
+class DeletedMechanism(NamedTuple):
+    """A mechanism that is gone."""
+
+    name: str
+    figures: str
+    """Largest differences without it when it was deleted, in the words of the page."""
+
+
+DELETED: Final = (
+    DeletedMechanism("sooner end of a silent worker that was sent queries", "p99 -0.8 ±0.4 %"),
+    DeletedMechanism("no upgrades to overloaded and interfered instances", "none of 0.5 %"),
+    DeletedMechanism("shorter way back of a reply stream", "p99 +1.2 ±0.2 % and -1.3 ±2.0 %"),
+    DeletedMechanism("greedy: solved until stable", "none, with the solver or without it"),
+    DeletedMechanism("a tenth cheaper before an exchange", "none"),
+    DeletedMechanism("best variants after demanded ones", "violations +0.8 ±0.9 pp, p99 +2 ±15 %"),
+    DeletedMechanism("same question: two for an answer without refusals", "violations +0.9 ±1.1 pp, p99 +2 ±3 %"),
+)
+
+KEPT_FOR: Final = (
+    (
+        "upgrades: their limits",
+        "No ablation workload shows them, but the kept cases of [where it loses](losses.md) do: without the limit of "
+        "slots, 37.5 % of *two classes in overload* are violated instead of 36.2 %, and 0.55 % of *two selectors of "
+        "one worker* instead of none; with the free CPU time as the only limit, 38.3 % and 2.3 %. Simulated machines "
+        "have no CPU time besides that of slots.",
+    ),
+    (
+        "measured rate of a slot",
+        "Without it the median error of predictions exceeds a third at four slots (`tests/unit/agreement`).",
+    ),
+    (
+        "even shares of free slots",
+        "Simulated queries arrive one by one; those of a gateway that lingers arrive together, while slots are free.",
+    ),
+    ("backlog of each slot", "Violations are 0.5 points more without it on three workloads, beyond the deviation."),
+    (
+        "drain of workers in use",
+        "The fleets here are small: a diurnal load of ten workers ([systems](systems.md)) costs 4 % more without it.",
+    ),
+    ("removal of dominated variants", "It begins after five minutes, when these workloads end; it ends old versions."),
+    (
+        "no eviction before some idle time",
+        "Evicting for a demand by the cost of a miss alone, as for load, refuses 23 ±7 points more of the queries for "
+        "16 models by name.",
+    ),
+    (
+        "greedy: prices of full pools raised in rounds",
+        "Only the heuristic on a full pool needs it: bursts on three workers have 0.8 to 2.7 points more violations.",
+    ),
+    ("states overloaded and interfered", "Operators see them, and a worker that is disturbed for long is replaced."),
+)
+"""Mechanisms without a figure that justifies them above, and the reason why they stay."""
