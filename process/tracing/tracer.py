@@ -193,7 +193,7 @@ class Tracer:
         return monotonic_ns + self._offset_ns
 
     def _named(self, span: TraceContext) -> "SpanContext":
-        return self._library.SpanContext(span.trace_id, span.span_id, is_remote=True, trace_flags=self._flags)
+        return self._library.SpanContext(span.trace_id, span.span_id, is_remote=span.remote, trace_flags=self._flags)
 
 
 def _wall_offset_ns() -> int:
