@@ -83,6 +83,14 @@ def test_trace_of_a_sender_without_spans_begins_with_its_record() -> None:
     assert process.parent.span_id == queue.context.span_id
 
 
+def test_gateway_is_not_asked_twice() -> None:
+    kept = KeptSpans(ratio=1.0)
+    decided(kept, received((h.REPLY_TO, b"infaas.replies.gateway-1a2b3c")))
+    assert not kept.spans
+    decided(kept, received((h.REPLY_TO, b"infaas.replies.client-1a2b3c")))
+    assert kept.spans
+
+
 def test_query_that_is_not_traced_is_marked_only_if_its_client_asked() -> None:
     kept = KeptSpans(most_per_s=1.0)
     plain = received()
