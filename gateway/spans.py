@@ -3,8 +3,8 @@
     infer <model>                        from the request's headers to the result
       send infaas.tasks.<task>           until Kafka has acknowledged the record, which names this span
 
-Selectors do not draw again for a gateway's records. The record of a query that is not sampled gets a header that says so
-only where its client's header says otherwise.
+Selectors do not draw again for a gateway's records. The record of a query that is not sampled gets a header only where
+its client's header says otherwise.
 """
 
 import asyncio
