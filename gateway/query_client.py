@@ -30,6 +30,7 @@ from schemas import headers as h
 from schemas.errors import DeadlineExceeded, ErrorCode, RefusalReason
 from schemas.query import MAX_REJECTED_UPSTREAM, Query
 from schemas.result import OK, Result
+from schemas.topics import GATEWAY
 
 log = logging.getLogger(__name__)
 
@@ -45,7 +46,7 @@ class QueryClient:
     def __init__(self, settings: GatewaySettings, kafka: KafkaSettings, system_secret: bytes | None = None) -> None:
         """Create a client; selectors count the queries refused here only with a proof by `system_secret`."""
         self._settings = settings
-        self.owner = f"gateway-{uuid4().hex[:12]}"
+        self.owner = f"{GATEWAY}{uuid4().hex[:12]}"
         """Unique name of this process."""
         self._numbers = itertools.count(1)
         self._kafka_health = KafkaHealth(settings.ack_timeout_s)

@@ -3,7 +3,8 @@
     infer <model>                        from the request's headers to the result
       send infaas.tasks.<task>           until Kafka has acknowledged the record, which names this span
 
-A query that is not sampled gets a header that says so, since selectors decide about records without one.
+Selectors do not draw again for a gateway's records. The record of a query that is not sampled gets a header only where
+its client's header says otherwise.
 """
 
 import asyncio
@@ -84,11 +85,9 @@ def begin_spans(tracer: Tracer, model: ServedModel, headers: Mapping[str, str], 
 
 
 def mark_unsampled(envelope: Envelope, headers: Mapping[str, str]) -> None:
-    """Give the record of a query that is not sampled a header that says so, unless its client did."""
+    """Have the record of a query that is not sampled say so, if its client's header says otherwise."""
     traceparent = headers.get(h.TRACEPARENT)
-    if traceparent is None:
-        envelope.headers.append((h.TRACEPARENT, Tracer.new_unsampled()))
-    elif is_sampled(traceparent):
+    if traceparent is not None and is_sampled(traceparent):
         envelope.headers[:] = with_traceparent(envelope.headers, Tracer.unsampled(traceparent))
 
 

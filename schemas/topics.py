@@ -25,6 +25,9 @@ TASKS: Final = f"{PREFIX}tasks."
 VARIANTS: Final = f"{PREFIX}variants."
 RESULTS: Final = f"{PREFIX}results."
 REPLIES: Final = f"{PREFIX}replies."
+GATEWAY: Final = "gateway-"
+"""Beginning of the owners of gateways' reply topics."""
+_GATEWAY_REPLIES: Final = REPLIES + GATEWAY
 INGRESS: Final = f"{PREFIX}ingress."
 TENANTS: Final = f"{PREFIX}tenants."
 
@@ -116,6 +119,11 @@ def tenant_results_topic(tenant: str) -> str:
 def tenant_reply_topic(tenant: str, owner: str) -> str:
     """Return the private reply topic of one client process of a tenant."""
     return f"{tenant_prefix(tenant)}{_REPLIES}{owner}"
+
+
+def is_gateways_reply_topic(topic: str) -> bool:
+    """Return true if a topic is the private reply topic of a gateway."""
+    return topic.startswith(_GATEWAY_REPLIES)
 
 
 def is_reply_topic(topic: str) -> bool:

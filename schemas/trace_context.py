@@ -26,6 +26,8 @@ class TraceContext(NamedTuple):
     trace_id: int
     span_id: int
     sampled: bool
+    remote: bool = False
+    """True if a header names it, so that another process made it."""
 
     def __str__(self) -> str:
         """Return the value of the header."""
@@ -47,7 +49,7 @@ def parse_traceparent(text: str) -> TraceContext | None:
     found = _FORM.fullmatch(text)
     if found is None or (text[:2] == "00" and found[4]):
         return None
-    return TraceContext(int(found[1], 16), int(found[2], 16), bool(int(found[3], 16) & _SAMPLED))
+    return TraceContext(int(found[1], 16), int(found[2], 16), bool(int(found[3], 16) & _SAMPLED), remote=True)
 
 
 def with_traceparent(headers: RawHeaders, traceparent: bytes) -> RawHeaders:

@@ -52,6 +52,7 @@ class Launcher(Protocol):
 
 _Settings = TypeVar("_Settings", bound=BaseSettings)
 _OURS: Final = "INFAAS_"
+_OF_TRACES: Final = "OTEL_"
 _OF_OTHERS: Final = tuple(
     f"{_OURS}{name}"
     for name in ("AUTOSCALER_", "GATEWAY_", "JOBS_", "KEY", "REGISTRAR_", "SELECTOR_", "SIGNING_", "WEBHOOK")
@@ -104,10 +105,10 @@ class WorkerTemplate(BaseModel):
 def worker_environment(hardware: Hardware, worker: str, template: WorkerTemplate, home: Path) -> Mapping[str, str]:
     """Return the environment of `python -m workers` on another machine.
 
-    It is the autoscaler's own environment, so that the worker finds the same Kafka, Postgres and artifacts, without the
-    variables of other services.
+    It is the autoscaler's own environment, so that the worker finds the same Kafka, Postgres, artifacts and receiver of
+    traces, without the variables of other services.
     """
-    shared = {k: v for k, v in os.environ.items() if k.startswith(_OURS) and not k.startswith(_OF_OTHERS)}
+    shared = {k: v for k, v in os.environ.items() if k.startswith((_OURS, _OF_TRACES)) and not k.startswith(_OF_OTHERS)}
     own = {
         "INFAAS_DRAIN_TIMEOUT_S": f"{DRAIN_S:g}",
         "INFAAS_HOME": str(home),

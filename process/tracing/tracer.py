@@ -113,8 +113,11 @@ class Tracer:
             return None
         return self._admitted(parent)
 
-    def follow(self, fields: Mapping[str, str]) -> Entry | None:
-        """Follow the decision in these headers, or decide if there is none; None: it is not sampled."""
+    def follow(self, fields: Mapping[str, str], *, decided: bool = False) -> Entry | None:
+        """Follow the decision in these headers, or decide if there is none; None: it is not sampled.
+
+        `decided`: the sender would have sent a header, had it sampled the query.
+        """
         traceparent = fields.get(TRACEPARENT)
         if traceparent:
             if not is_sampled(traceparent):
@@ -122,7 +125,7 @@ class Tracer:
             parent = parse_traceparent(traceparent)
             if parent is not None:
                 return self._admitted(parent)
-        return self._admitted(None) if self._draw() else None
+        return self._admitted(None) if not decided and self._draw() else None
 
     @staticmethod
     def parent(fields: Mapping[str, str]) -> TraceContext | None:
@@ -131,15 +134,10 @@ class Tracer:
         return sampled_parent(traceparent) if traceparent else None
 
     @staticmethod
-    def new_unsampled() -> bytes:
-        """Return a header that states to other processes that a query without one is not sampled."""
-        return b"00-%032x-%016x-00" % (random.getrandbits(128), random.getrandbits(64))
-
-    @classmethod
-    def unsampled(cls, traceparent: str) -> bytes:
+    def unsampled(traceparent: str) -> bytes:
         """Return a header that replaces a client's, which marks its query as sampled."""
         parent = parse_traceparent(traceparent)
-        return cls.new_unsampled() if parent is None else str(parent._replace(sampled=False)).encode()
+        return b"" if parent is None else parent._replace(sampled=False).header
 
     def _draw(self) -> bool:
         return random.random() < self._sampling.ratio
@@ -193,7 +191,7 @@ class Tracer:
         return monotonic_ns + self._offset_ns
 
     def _named(self, span: TraceContext) -> "SpanContext":
-        return self._library.SpanContext(span.trace_id, span.span_id, is_remote=True, trace_flags=self._flags)
+        return self._library.SpanContext(span.trace_id, span.span_id, is_remote=span.remote, trace_flags=self._flags)
 
 
 def _wall_offset_ns() -> int:

@@ -15,6 +15,7 @@ from process.tracing.conventions import Operation, on_topic, span_name
 from process.tracing.tracer import Kind, Span, Tracer
 from schemas.headers import TRACEPARENT, RawHeaders
 from schemas.query import Query
+from schemas.topics import is_gateways_reply_topic
 from schemas.trace_context import is_sampled, with_traceparent
 from selector.admission.received_query import ReceivedQuery
 from selector.dispatch.explanation import ConsideredVariant, explanation_of
@@ -36,7 +37,8 @@ class DecisionSpans:
 
     def begin(self, received: ReceivedQuery, now: float) -> "tuple[DecisionSpan | None, RawHeaders]":
         """Begin the spans of a query that is decided on; None: it is not sampled. Return the headers to pass on."""
-        entry = self._tracer.follow(received.fields)
+        by_gateway = is_gateways_reply_topic(received.query.reply_to)
+        entry = self._tracer.follow(received.fields, decided=by_gateway)
         if entry is None:
             return None, self._unsampled(received)
         query, record, now_ns = received.query, received.record, int(now * 1e9)

@@ -14,7 +14,7 @@ from workers.settings import WorkerSettings
 
 
 def test_worker_environment_matches_hardware_type(monkeypatch: pytest.MonkeyPatch) -> None:
-    own = {"INFAAS_KAFKA": "kafka:9092", "INFAAS_KAFKA_SASL_PASSWORD": "x"}
+    own = {"INFAAS_KAFKA": "kafka:9092", "INFAAS_KAFKA_SASL_PASSWORD": "x", "OTEL_TRACES_EXPORTER": "otlp"}
     others = {"INFAAS_AUTOSCALER_INTERVAL_S", "INFAAS_JOBS_WEBHOOK_SECRET", "INFAAS_REGISTRAR_AT_ONCE"}
     others |= {"INFAAS_SIGNING_SECRET", "HOME"}
     for name, value in {**own, **dict.fromkeys(others, "1")}.items():

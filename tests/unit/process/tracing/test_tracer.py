@@ -3,40 +3,23 @@
 import time
 
 import pytest
-from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
-from opentelemetry.sdk.trace.export import SimpleSpanProcessor
-from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from prometheus_client import REGISTRY
 
-from process.tracing.settings import Sampler, TracingSettings, read_tracing_settings
+from process.tracing.settings import Sampler, read_tracing_settings
 from process.tracing.tracer import Entry, Kind, Tracer, open_tracer
 from schemas.errors import OperatorError
 from schemas.headers import TRACEPARENT
 from schemas.trace_context import TraceContext, is_sampled
+from tests.kept_spans import KeptSpans
 
-PARENT = TraceContext(0x77, 0x5, sampled=True)
+PARENT = TraceContext(0x77, 0x5, sampled=True, remote=True)
 SAMPLED, NOT_SAMPLED = {TRACEPARENT: str(PARENT)}, {TRACEPARENT: str(PARENT._replace(sampled=False))}
 NO_HEADER: dict[str, str] = {}
 MALFORMED = {TRACEPARENT: f"zz{str(PARENT)[2:]}"}
 
 
-class Kept:
-    """A tracer, and the spans that have ended."""
-
-    def __init__(self, sampler: Sampler = Sampler.PARENT_RATIO, ratio: float = 0.0, most_per_s: float = 1000.0) -> None:
-        self._exporter = InMemorySpanExporter()
-        provider = TracerProvider(shutdown_on_exit=False)
-        provider.add_span_processor(SimpleSpanProcessor(self._exporter))
-        settings = TracingSettings().model_copy(update={"sampler": sampler, "ratio": ratio, "most_per_s": most_per_s})
-        self.tracer = Tracer(settings, provider)
-
-    @property
-    def spans(self) -> tuple[ReadableSpan, ...]:
-        return self._exporter.get_finished_spans()
-
-
 def test_decision_of_a_client_is_followed() -> None:
-    tracer = Kept(ratio=1.0).tracer
+    tracer = KeptSpans(ratio=1.0).tracer
     for decide in (tracer.enter, tracer.follow):
         assert decide(SAMPLED) == Entry(PARENT)
         assert decide(NOT_SAMPLED) is None
@@ -47,19 +30,25 @@ def test_decision_of_a_client_is_followed() -> None:
 
 @pytest.mark.parametrize("ratio", [0.0, 1.0])
 def test_query_without_a_decision_is_drawn(ratio: float) -> None:
-    tracer = Kept(ratio=ratio).tracer
+    tracer = KeptSpans(ratio=ratio).tracer
     for fields in (NO_HEADER, MALFORMED):
         assert tracer.enter(fields) == tracer.follow(fields) == (Entry(None) if ratio else None)
 
 
+def test_query_that_its_sender_left_out_is_not_drawn_again() -> None:
+    tracer = KeptSpans(ratio=1.0).tracer
+    assert tracer.follow(NO_HEADER, decided=True) is None
+    assert tracer.follow(SAMPLED, decided=True) == Entry(PARENT)
+
+
 def test_ratio_is_the_share_of_sampled_queries() -> None:
-    tracer = Kept(ratio=0.25, most_per_s=1e9).tracer
+    tracer = KeptSpans(ratio=0.25, most_per_s=1e9).tracer
     sampled = sum(tracer.enter(NO_HEADER) is not None for _ in range(4000))
     assert 800 < sampled < 1200
 
 
 def test_sampler_without_parents_ignores_clients_at_the_entry_only() -> None:
-    never, always = Kept(Sampler.ALWAYS_OFF).tracer, Kept(Sampler.ALWAYS_ON).tracer
+    never, always = KeptSpans(Sampler.ALWAYS_OFF).tracer, KeptSpans(Sampler.ALWAYS_ON).tracer
     assert never.enter(SAMPLED) is None
     assert always.enter(NOT_SAMPLED) == Entry(PARENT._replace(sampled=False))
     assert never.follow(SAMPLED) == Entry(PARENT), "the gateway has decided"
@@ -69,7 +58,7 @@ def test_queries_beyond_the_limit_are_left_out_and_counted() -> None:
     def limited() -> float:
         return REGISTRY.get_sample_value("infaas_spans_dropped_total", {"reason": "limit"}) or 0
 
-    tracer, before = Kept(most_per_s=3.0).tracer, limited()
+    tracer, before = KeptSpans(most_per_s=3.0).tracer, limited()
     admitted = [tracer.follow(SAMPLED) for _ in range(5)]
     assert admitted[:3] == [Entry(PARENT)] * 3
     assert admitted[3:] == [None, None]
@@ -78,13 +67,11 @@ def test_queries_beyond_the_limit_are_left_out_and_counted() -> None:
 
 def test_header_of_an_unsampled_query_keeps_its_trace() -> None:
     assert Tracer.unsampled(SAMPLED[TRACEPARENT]).decode() == NOT_SAMPLED[TRACEPARENT]
-    for made in (Tracer.new_unsampled(), Tracer.unsampled(MALFORMED[TRACEPARENT])):
-        assert not is_sampled(made.decode())
-        assert len(made) == 55
+    assert not is_sampled(Tracer.unsampled(MALFORMED[TRACEPARENT]).decode())
 
 
 def test_span_has_parent_links_kind_and_times_of_the_wall_clock() -> None:
-    kept, now_ns = Kept(), time.monotonic_ns()
+    kept, now_ns = KeptSpans(), time.monotonic_ns()
     span = kept.tracer.begin("one", PARENT, now_ns - 2_000_000, Kind.CONSUMER, {"a": 1}, [PARENT])
     span.end(now_ns)
     span.end(now_ns + 5)
@@ -102,7 +89,7 @@ def test_span_has_parent_links_kind_and_times_of_the_wall_clock() -> None:
 
 
 def test_failed_span_names_its_error() -> None:
-    kept = Kept()
+    kept = KeptSpans()
     span = kept.tracer.begin("one", None, time.monotonic_ns())
     span.fail("overloaded", "try later")
     span.end()
