@@ -25,6 +25,7 @@ class Difference(NamedTuple):
     mean: float
     spread: float
     """Sample standard deviation over the seeds."""
+    seeds: int = 1
 
     @property
     def is_noticeable(self) -> bool:
@@ -61,7 +62,7 @@ def _differences(pairs: Iterable[tuple[AblationFigures, AblationFigures]]) -> It
     found = list(pairs)
     for name in FIGURES:
         each = [_difference(name, getattr(base, name), getattr(without, name)) for base, without in found]
-        yield Difference(name, fmean(each), stdev(each) if len(each) > 1 else 0.0)
+        yield Difference(name, fmean(each), stdev(each) if len(each) > 1 else 0.0, len(each))
 
 
 def _difference(name: str, base: float, without: float) -> float:

@@ -58,14 +58,15 @@ def _worth(found: Differences) -> str:
         rows = [_row(one, found) for one in MECHANISMS.values() if one.area is area and one.name in found]
         if rows:
             text += f"\n### {area.capitalize()}\n\n"
-            text += _table(["without", "lines", *FIGURES.values(), "promise"], rows)
+            text += _table(["without", "lines", "seeds", *FIGURES.values(), "promise"], rows)
     return text
 
 
 def _row(mechanism: AblatedMechanism, found: Differences) -> list[str]:
     of_all = found[mechanism.name].values()
     cells = [_largest([one for all_of in of_all for one in all_of if one.figure == name]) for name in FIGURES]
-    return [mechanism.name, str(mechanism.lines()), *cells, mechanism.promise]
+    seeds = min(one.seeds for all_of in of_all for one in all_of)
+    return [mechanism.name, str(mechanism.lines()), str(seeds), *cells, mechanism.promise]
 
 
 def _largest(differences: Sequence[Difference]) -> str:
@@ -103,6 +104,8 @@ def _by_workload(found: Differences) -> str:
     text = "## By workload\n"
     for name in WORKLOADS:
         tried = [change for change in found if name in found[change] and change in MECHANISMS]
+        if not tried:
+            continue
         rows = [[change, *_cells(found[change][name])] for change in tried]
         changed = [row for row in rows if any(row[1:])]
         same = [row[0] for row in rows if not any(row[1:])]

@@ -220,11 +220,7 @@ _FIXED: Final = (
         name="offline queries behind ones that no instance answers",
         areas=frozenset({Area.OFFLINE}),
         document=_fixed(
-            [
-                _poisson(60, 40, _MIXED),
-                _poisson(500, 2, _UNLOADED, start=6),
-                _poisson(20, 20, _LATER, start=10),
-            ],
+            [_poisson(60, 40, _MIXED), _poisson(500, 2, _UNLOADED, start=6), _poisson(20, 20, _LATER, start=10)],
             workers=1,
             drain_s=0,
         ),

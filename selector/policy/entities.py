@@ -169,7 +169,7 @@ class Instance:
     worker: Worker
     partitions: tuple[Partition, ...]
     offline_partitions: tuple[Partition, ...]
-    """Empty if the worker's version reads no offline topics."""
+    """Empty until the worker has begun to read them."""
     model: LatencyModel
     reported: InstanceStatus | None = None
     """Its last status; None if the next one must be taken, whether it differs or not."""

@@ -67,7 +67,7 @@ def instance(
     max_batch: int = 8,
     parallel: int = 1,
 ) -> InstanceStatus:
-    """Return a status with `unread` queries in each partition; an earlier version has no offline partitions."""
+    """Return a status with `unread` queries in each partition; `reads_offline`: those of the offline topic are read."""
     return InstanceStatus(
         variant=name,
         state=state,

@@ -107,7 +107,7 @@ def test_bind_counts_offline_queries_between_statuses() -> None:
     assert abs(len(bound(where, offline(target=FAST))) - room / 2) <= 2
 
 
-def test_bind_skips_workers_without_offline_topic() -> None:
+def test_bind_skips_workers_that_read_no_offline_topic_yet() -> None:
     where = three()
     where.apply_status(status(instance(FAST, reads_offline=False), instance(GOOD), epoch=2), NOW)
     assert set(bound(where, offline())) == {GOOD}
