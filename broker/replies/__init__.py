@@ -5,8 +5,10 @@
     HELLO     magic, nonce                 ->
                                            <-         CHALLENGE  nonce, proof that it knows the token
     PROOF     proof that it knows it, too  ->
-    frames    a result each, or keepalive  ->
-                                           <-         number of results received so far
+    frames    a result or part each,       ->
+              or keepalive
+                                           <-         number of a part for which nobody waits
+                                           <-         number of results and parts received so far
 
 A header of the query holds the address and the token of the receiver. The token is random and is valid while the
 receiver exists. If results are encrypted, the header also holds the fingerprint of the receiver's certificate. A result

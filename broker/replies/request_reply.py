@@ -40,7 +40,7 @@ from broker.replies.receiver import ReplyStreamReceiver
 from process.cpus import CpuMeter
 from schemas.defaults import CLAIM_INTERVAL_S
 from schemas.errors import InfaasError, Internal, Overloaded, RefusalReason
-from schemas.headers import CORRELATION, LINGER_NS, REPLY_STREAM, RawHeaders, as_text
+from schemas.headers import CORRELATION, LINGER_NS, PART, REPLY_STREAM, RawHeaders, as_text
 from schemas.result import Result, parse_result
 from schemas.topics import reply_topic
 
@@ -212,14 +212,19 @@ class RequestReply:
             except (KafkaError, InfaasError) as error:
                 log.warning("%s was not claimed: %s", self.reply_topic, error)
 
-    def _take(self, headers: Iterable[tuple[str, bytes | None]], value: bytes) -> None:
+    def _take(self, headers: Iterable[tuple[str, bytes | None]], value: bytes) -> bool:
+        """Accept a record; return true if it is a part for which nobody waits."""
         try:
-            result = parse_result(as_text(headers), value)
+            fields = as_text(headers)
+            if PART in fields:
+                return fields.get(CORRELATION) not in self._waiting
+            result = parse_result(fields, value)
         except (KeyError, ValueError) as error:
             _invalid.inc()
             log.debug("%s: received an invalid result: %r", self.reply_topic, error)
         else:
             self.deliver(result)
+        return False
 
     def _remember(self, correlation: str) -> None:
         self._answered[correlation] = None
