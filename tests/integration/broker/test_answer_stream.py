@@ -93,7 +93,6 @@ async def test_stream_answer_gives_each_part_once_in_order(kafka: KafkaSettings,
             seen = [event async for event in events]
         parts = [event for event in seen if isinstance(event, AnswerPart)]
         assert "".join(part.text for part in parts) == "".join(WORDS)
-        assert len(parts) > 1
         assert isinstance(seen[-1], Result)
         assert not any(isinstance(event, AnswerRestart) for event in seen)
         assert requests.in_flight == 0
