@@ -229,12 +229,23 @@ def _considered(explanation: Any) -> Table:
             f"{row['accuracy']:.2%}",
             usd(row["cost"]),
             f"{row['predicted_ms']:.1f}" if "predicted_ms" in row else "-",
+            _median(row.get("ttft_ms")),
+            _median(row.get("tpot_ms")),
             row["verdict"],
         )
         for row in explanation["considered"]
     ]
-    columns = ("variant", "worker", f"{explanation.get('measure', ACCURACY)}>", "cost/1000>", "ms>", "verdict")
+    generative = explanation.get("ttft_ms") or any("ttft_ms" in row for row in explanation["considered"])
+    accuracy = f"{explanation.get('measure', ACCURACY)}>"
+    columns = ("variant", "worker", accuracy, "cost/1000>", "ms>", "TTFT ms>", "TPOT ms>", "verdict")
+    if not generative:
+        columns, rows = (*columns[:5], columns[-1]), [(*row[:5], row[-1]) for row in rows]
     return table(columns, rows, title=explanation["reason"], optional_columns=("worker", "cost/1000>"))
+
+
+def _median(times: Sequence[float] | None) -> str:
+    """Return the median of predicted times in ms, with their p99."""
+    return "-" if not times else f"{times[0]:.1f} (p99 {times[1]:.1f})"
 
 
 def _preview(values: Array) -> str:
