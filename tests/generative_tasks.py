@@ -48,10 +48,12 @@ def words_of(prompt: str, count: int = 8) -> list[str]:
 class Writing:
     """Answer that a writer makes."""
 
-    def __init__(self, prompts: list[str], parameters: dict[str, Any], fields: dict[str, str]) -> None:
+    def __init__(self, request_id: str, prompts: list[str], parameters: dict[str, Any], fields: dict[str, str]) -> None:
+        self.request_id = request_id
         self.prompts = prompts
         self.parameters = parameters
         self.fields = fields
+        self.binary = False
         self.unwanted = asyncio.Event()
         self.by_stream = 0
         self.written = 0
@@ -86,7 +88,8 @@ class Writer:
         length = fields.get(h.JSON_LENGTH)
         request = decode_request(value, int(length) if length else None, INPUTS)
         prompts = [text.decode() for text in request.inputs[TEXT_INPUT].reshape(-1).tolist()]
-        writing = Writing(prompts, dict(request.parameters), fields)
+        writing = Writing(request.id, prompts, dict(request.parameters), fields)
+        writing.binary = request.binary_output
         self.seen.append(writing)
         try:
             await self._write(writing)
@@ -135,9 +138,12 @@ class Writer:
             "completion_tokens": np.full(rows, tokens, np.int32),
             "mean_logprob": np.full(rows, -0.5, np.float32),
         }
-        message = encode_response(WRITER, writing.fields[h.ID], outputs, binary=False)
+        message = encode_response(WRITER, writing.request_id, outputs, binary=writing.binary)
         headers = {h.STATUS: "ok", h.VARIANT: WRITER, h.WORKER: "cpu-0", h.ACCURACY: "0.9", h.COST: "0.001"}
-        await self._send(writing, message.value, headers | {h.CONTENT_TYPE: message.content_type})
+        headers |= {h.CONTENT_TYPE: message.content_type}
+        if message.json_length is not None:
+            headers[h.JSON_LENGTH] = str(message.json_length)
+        await self._send(writing, message.value, headers)
 
     async def _send(self, writing: Writing, value: bytes, headers: dict[str, str]) -> None:
         own = {name: writing.fields[name] for name in (h.ID, *h.RETURNED) if name in writing.fields}
