@@ -12,6 +12,7 @@ import numpy as np
 
 from broker.fetch.tail import Tail
 from broker.kafka.settings import KafkaSettings, ReplyStreamSettings
+from broker.kafka.types import KafkaError
 from broker.producing.producer import Producer
 from broker.replies.sender import ReplyStreamSender
 from schemas import headers as h
@@ -93,6 +94,8 @@ class Writer:
         self.seen.append(writing)
         try:
             await self._write(writing)
+        except KafkaError:  # the topic was deleted, as its reader has ended
+            return
         except QueryError as error:
             await self._send(writing, error_value(str(error)), {h.STATUS: error.code.value})
 

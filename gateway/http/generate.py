@@ -27,7 +27,7 @@ from schemas.generated_answer import AnswerRestart, GeneratedAnswer
 from schemas.generation import TEXT_INPUT, AnswerPart
 from schemas.oip import encode_request
 from schemas.query_names import Parameter
-from schemas.result import ErrorBody, Result
+from schemas.result import Result
 from schemas.tensors import bytes_array
 
 _IGNORED: Final = ("stream", "exclude_input_in_output")
@@ -106,7 +106,7 @@ class GenerateRoutes:
         except QueryError as error:
             if not response.begun:
                 raise
-            await response.send(event(ErrorBody(str(error), error.reason or "")))
+            await response.send(event({"error": str(error), "reason": error.reason or "", "code": error.code}))
         return await response.end()
 
     async def _call(self, request: web.Request) -> GenerativeCall:
