@@ -9,7 +9,7 @@ import msgspec
 from process.security.access import check_access
 from registry.quality import AGREEMENT, COSINE, RELATIVE, check_measure
 from schemas.access import Access
-from schemas.defaults import BATCH_LIMIT, PARTITIONS, THREADS
+from schemas.defaults import BATCH_LIMIT, CONTEXT_TOKENS, PARTITIONS, SEQUENCES, THREADS
 from schemas.errors import InvalidRequest
 from schemas.hardware import Hardware
 from schemas.names import check_name
@@ -47,6 +47,10 @@ class Registration(msgspec.Struct, frozen=True, kw_only=True):
     processing: Processing | None = None
     """Processing of texts or images before the model, and of its scores after it; its files are paths here."""
     max_batch: int = BATCH_LIMIT
+    sequences: int = SEQUENCES
+    """Most answers that an instance of a generative model makes at once."""
+    context_tokens: int = CONTEXT_TOKENS
+    """Most tokens of a prompt and its answer, for generative models."""
     partitions: int = PARTITIONS
     """Partitions of the topics of a new task. On a broker that can add none, also the maximum replicas of a variant."""
     hardware: str = Hardware.CPU

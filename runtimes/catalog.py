@@ -69,6 +69,11 @@ def is_concurrent(name: str) -> bool:
     return any(runtime.name == name and runtime.concurrent for runtime in _RUNTIMES)
 
 
+def is_generative(name: str) -> bool:
+    """Return true if the sessions of a runtime are generative."""
+    return name == LlamaCppRuntime.name
+
+
 def import_package(name: str) -> None:
     """Import the package of a runtime, so that the first load does not measure the import."""
     if name in _PACKAGES:  # composites use the runtimes of their stages

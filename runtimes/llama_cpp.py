@@ -28,6 +28,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from runtimes.device import missing_device, missing_package, runtime_availability
+from runtimes.gguf_header import read_gguf_header
 from runtimes.protocol import Answer, Availability, LoadOptions, Tensors
 from schemas.errors import InvalidRequest, ModelFailed, QueryError
 from schemas.generation import TEXT_INPUT, AnswerPart, FinishReason, GenerationOptions, TokenLogprob
@@ -68,6 +69,8 @@ class LlamaCppRuntime:
             ModelFailed: llama.cpp rejects the model.
         """
         self.availability(hardware).check()
+        context = min(options.context_tokens, read_gguf_header(artifact).context_tokens)
+        options = msgspec.structs.replace(options, context_tokens=context)
         try:
             server = _package().Server(_parameters(artifact, hardware, options))
         except Exception as error:  # the package raises any error for a file that it does not accept
@@ -198,7 +201,7 @@ class LlamaCppSession:
 
     @property
     def context_tokens(self) -> int:
-        """Maximum tokens of a prompt and its answer; 0: as many as the model was trained for."""
+        """Maximum tokens of a prompt and its answer."""
         return self._context_tokens
 
     @property
@@ -349,9 +352,9 @@ def _logprob(entry: dict[str, Any], with_alternatives: bool) -> TokenLogprob:
 
 def _as_error(error: dict[str, Any]) -> QueryError:
     if error.get("type") == _CONTEXT_ERROR:
+        found, most = error["n_prompt_tokens"], error["n_ctx"]
         return InvalidRequest(
-            f"the prompt has {error['n_prompt_tokens']} tokens, but this model takes at most {error['n_ctx']} of prompt "
-            "and answer together: shorten it"
+            f"the prompt has {found} tokens, but this model takes at most {most} of prompt and answer: shorten it"
         )
     message = str(error.get("message", "no details given"))
     if error.get("code") == 400:

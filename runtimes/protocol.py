@@ -15,6 +15,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from schemas.defaults import CONTEXT_TOKENS
 from schemas.errors import OperatorError, QueryError
 from schemas.generation import AnswerPart, FinishReason, GenerationOptions
 
@@ -44,8 +45,8 @@ class LoadOptions(msgspec.Struct, frozen=True, kw_only=True):
     """Batches that compute at once, for runtimes that need to know it in advance."""
     max_batch: int = 32
     """Largest batch; of a generative variant the most answers at once."""
-    context_tokens: int = 0
-    """Maximum tokens of a prompt and its answer, for generative variants; 0: as many as the model was trained for."""
+    context_tokens: int = CONTEXT_TOKENS
+    """Maximum tokens of a prompt and its answer, for generative variants. The model's own limit may be lower."""
 
 
 class Session(Protocol):
