@@ -6,7 +6,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, cast
 
 import msgspec
 import numpy as np
@@ -39,6 +39,9 @@ from store.pool import open_pool
 from store.registry import get_architecture, get_task, get_variant
 from store.settings import ENV as POSTGRES_ENV
 
+_OPTIONAL_NEEDS: Final = (
+    "latency_ms", "min_accuracy", "max_cost", "ttft_ms", "tpot_ms", "max_tokens", "target", "tenant",
+)  # fmt: skip
 _SHOWN: Final = 8
 _NUMPY: Final = {"FP16": "f2", "FP32": "f4", "FP64": "f8", "BOOL": "?"}
 
@@ -67,6 +70,9 @@ class QueryFlags(msgspec.Struct, frozen=True, kw_only=True):
     latency_ms: Annotated[float | None, typer.Option(min=0, help="Deadline of the answer, in ms from now.")] = None
     min_accuracy: Annotated[float | None, typer.Option(min=0, max=1, help="Minimum accuracy, 0..1.")] = None
     max_cost: Annotated[float | None, typer.Option(min=0, help="Maximum cost in USD per 1000 such queries.")] = None
+    ttft_ms: Annotated[float | None, typer.Option(min=0, help="Generative tasks: ms until the first token.")] = None
+    tpot_ms: Annotated[float | None, typer.Option(min=0, help="Generative tasks: ms of each further token.")] = None
+    max_tokens: Annotated[int | None, typer.Option(min=1, help="Generative tasks: tokens of the answer.")] = None
     target: Annotated[str | None, typer.Option(help="Use only this architecture or variant.")] = None
     tenant: Annotated[str | None, typer.Option(help="Tenant of the query. Default: none, for public models only.")] = (
         None
@@ -76,17 +82,8 @@ class QueryFlags(msgspec.Struct, frozen=True, kw_only=True):
     def needs(self, mode: Mode = Mode.ONLINE) -> QueryOptions:
         """Return the options of the client for a query with an explanation, which also shows an upgrade."""
         options = QueryOptions(mode=mode, allow_late=self.allow_late, explain=True)
-        if self.latency_ms is not None:
-            options["latency_ms"] = self.latency_ms
-        if self.min_accuracy is not None:
-            options["min_accuracy"] = self.min_accuracy
-        if self.max_cost is not None:
-            options["max_cost"] = self.max_cost
-        if self.target is not None:
-            options["target"] = self.target
-        if self.tenant is not None:
-            options["tenant"] = self.tenant
-        return options
+        given = {name: getattr(self, name) for name in _OPTIONAL_NEEDS}
+        return cast("QueryOptions", options | {name: value for name, value in given.items() if value is not None})
 
 
 @with_options
@@ -232,12 +229,23 @@ def _considered(explanation: Any) -> Table:
             f"{row['accuracy']:.2%}",
             usd(row["cost"]),
             f"{row['predicted_ms']:.1f}" if "predicted_ms" in row else "-",
+            _median(row.get("ttft_ms")),
+            _median(row.get("tpot_ms")),
             row["verdict"],
         )
         for row in explanation["considered"]
     ]
-    columns = ("variant", "worker", f"{explanation.get('measure', ACCURACY)}>", "cost/1000>", "ms>", "verdict")
+    generative = explanation.get("ttft_ms") or any("ttft_ms" in row for row in explanation["considered"])
+    accuracy = f"{explanation.get('measure', ACCURACY)}>"
+    columns = ("variant", "worker", accuracy, "cost/1000>", "ms>", "TTFT ms>", "TPOT ms>", "verdict")
+    if not generative:
+        columns, rows = (*columns[:5], columns[-1]), [(*row[:5], row[-1]) for row in rows]
     return table(columns, rows, title=explanation["reason"], optional_columns=("worker", "cost/1000>"))
+
+
+def _median(times: Sequence[float] | None) -> str:
+    """Return the median of predicted times in ms, with their p99."""
+    return "-" if not times else f"{times[0]:.1f} (p99 {times[1]:.1f})"
 
 
 def _preview(values: Array) -> str:

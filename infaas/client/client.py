@@ -46,7 +46,13 @@ class QueryOptions(TypedDict, total=False):
     min_accuracy: float
     """Minimum accuracy of the variant, 0..1, as measured on the task's validation set."""
     max_cost: float
-    """Maximum price, in USD per 1000 such queries."""
+    """Maximum price, in USD per 1000 such queries, or per 1000 tokens of a generative answer."""
+    ttft_ms: float
+    """Generative tasks: maximum time to the first token, in milliseconds from the call."""
+    tpot_ms: float
+    """Generative tasks: maximum mean time of each token after the first, in milliseconds."""
+    max_tokens: int
+    """Generative tasks: maximum tokens of the answer."""
     target: str
     """Name of an architecture or a variant; no other may answer."""
     mode: Mode | str
@@ -99,7 +105,7 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True, eq=False):
     accuracy: float | None
     """Accuracy of the variant, 0..1; None if unknown."""
     cost: float | None
-    """Price in USD per 1000 such queries."""
+    """Price in USD per 1000 such queries, or per 1000 tokens of a generative answer."""
     predicted_ms: float
     """Predicted time from the choice of the variant to the result."""
     queue_ms: float
