@@ -172,12 +172,12 @@ def _as_bytes(values: Sequence[bytes], spec: TensorSpec) -> NDArray[Any]:
 # -- prompts -----------------------------------------------------------------------------------------------------------
 class _PromptRow(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     prompt: str = ""
-    messages: msgspec.Raw | None = None
+    messages: list[dict[str, Any]] = []
     answer: str | list[str] | None = None
 
     @property
     def text(self) -> bytes:
-        return self.prompt.encode() if self.messages is None else bytes(self.messages)
+        return msgspec.json.encode(self.messages) if self.messages else self.prompt.encode()
 
     @property
     def right(self) -> str:
@@ -196,7 +196,7 @@ def _read_prompts(file: Path, inputs: Sequence[TensorSpec]) -> FileRows:
             f"{file.name} must have a JSON object a line, of prompt or messages, and answer: {error}"
         ) from error
     for number, row in enumerate(rows, 1):
-        if bool(row.prompt) == (row.messages is not None):
+        if bool(row.prompt) == bool(row.messages):
             raise InvalidRequest(f"{file.name}, row {number}: give either a prompt or messages")
     labelled = all(row.answer is not None for row in rows)
     return FileRows(

@@ -158,7 +158,6 @@ def _request(text: str, options: GenerationOptions, *, with_logprobs: bool) -> d
     given: dict[str, Any] = {
         "stream": True,
         "timings_per_token": True,
-        "stream_options": {"include_usage": True},
         "max_tokens": -1 if options.max_tokens is None else options.max_tokens,
         "temperature": options.temperature,
         "top_p": options.top_p,
@@ -254,7 +253,7 @@ class LlamaCppSession:
     def _start(
         self, text: str, options: GenerationOptions, on_part: OnPart, on_end: OnEnd, *, with_logprobs: bool
     ) -> "_Answer":
-        answer = _Answer(on_part, with_alternatives=bool(options.logprobs))
+        answer = _Answer(on_part, options)
         with self._lock:
             self._answers.add(answer)
         self._threads.submit(self._run, answer, text, options, on_end, with_logprobs)
@@ -285,12 +284,13 @@ class LlamaCppSession:
 class _Answer:
     """Answer that is being made, from the events of the engine."""
 
-    def __init__(self, on_part: OnPart, *, with_alternatives: bool) -> None:
+    def __init__(self, on_part: OnPart, options: GenerationOptions) -> None:
         self._on_part = on_part
-        self._with_alternatives = with_alternatives
+        self._wants_logprobs = options.logprobs is not None
+        self._with_alternatives = bool(options.logprobs)
         self._cancelled = Event()
         self._texts: list[str] = []
-        self._logprobs: list[float] = []
+        self._logprobs: list[TokenLogprob] = []
         self._tokens = 0
         self._prompt_tokens = 0
         self._finish_reason: FinishReason | None = None
@@ -327,7 +327,8 @@ class _Answer:
             finish_reason=self._finish_reason,
             prompt_tokens=self._prompt_tokens,
             completion_tokens=self._tokens,
-            mean_logprob=fmean(self._logprobs) if self._logprobs else None,
+            mean_logprob=fmean(one.logprob for one in self._logprobs) if self._logprobs else None,
+            logprobs=self._logprobs if self._wants_logprobs else [],
         )
 
     def _take_choice(self, choice: dict[str, Any], timings: dict[str, Any] | None) -> None:
@@ -335,10 +336,12 @@ class _Answer:
         self._tokens = timings["predicted_n"] if timings else before
         text = choice["delta"].get("content") if "delta" in choice else choice["text"]
         logprobs = [_logprob(one, self._with_alternatives) for one in (choice.get("logprobs") or {}).get("content", ())]
-        self._logprobs += [one.logprob for one in logprobs]
+        self._logprobs += logprobs
         if text and not self.cancelled:
             self._texts.append(text)
-            self._on_part(AnswerPart(text=text, tokens=self._tokens - before, logprobs=logprobs))
+            self._on_part(
+                AnswerPart(text=text, tokens=self._tokens - before, logprobs=logprobs if self._wants_logprobs else [])
+            )
         if choice["finish_reason"] is not None:
             self._finish_reason = "length" if choice["finish_reason"] == "length" else "stop"
 

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from schemas.defaults import CONTEXT_TOKENS
 from schemas.errors import OperatorError, QueryError
-from schemas.generation import AnswerPart, FinishReason, GenerationOptions
+from schemas.generation import AnswerPart, FinishReason, GenerationOptions, TokenLogprob
 
 Tensors = Mapping[str, NDArray[Any]]
 """Arrays by tensor name; the first dimension of each is the batch."""
@@ -70,6 +70,8 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True):
     completion_tokens: int
     mean_logprob: float | None = None
     """Mean log-probability of its tokens; None: not asked for."""
+    logprobs: list[TokenLogprob] = []
+    """Log-probabilities of its tokens, if the option `logprobs` is set."""
 
 
 class RunningAnswer(Protocol):

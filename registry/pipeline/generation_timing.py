@@ -4,12 +4,15 @@ A prompt is timed to its first token. Each begins with another number, so that n
 A step is timed between the first tokens of all answers and a token some steps later, because prompts take part in the
 steps before. The answers go on past their natural ends.
 
+The latency of a batch, by which variants without tokens are chosen, priced and scaled, stands for answers at once: a
+batch of b takes as long as b typical prompts, one after the other, and the steps of a typical answer among b.
+
 As in `timing`, time that other processes took is subtracted. A few runs of each case must do: a long prompt takes
 seconds.
 """
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import nullcontext
 from statistics import median
 from threading import Condition
@@ -23,6 +26,8 @@ from runtimes.llama_cpp import is_chat
 from runtimes.protocol import Answer, GenerativeSession, LoadOptions, RunningAnswer, Session
 from schemas.errors import ModelFailed, QueryError
 from schemas.generation import AnswerPart, GenerationOptions, GenerationProfile, PrefillTime, StepTime
+from schemas.generation_model import GenerationModel
+from schemas.latency import BatchLatency
 
 _LENGTHS: Final = (16, 64, 256, 1024)
 """Tokens of the prompts to time, as far as the context has room."""
@@ -68,25 +73,29 @@ def time_generation(
         context_tokens=generative.context_tokens,
         sequences=options.max_batch,
         prefill=tuple(prefill),
-        step=tuple(_rising(step)),
+        step=tuple(step),
         prompt_tokens=round(median(prompt_tokens)),
         answer_tokens=max(round(median(answer.completion_tokens for answer in typical)), 1),
         bytes_per_token=bytes_per_token,
     )
 
 
+def batch_latencies(profile: GenerationProfile) -> tuple[BatchLatency, ...]:
+    """Return the latencies of batches that stand for the numbers of answers at once that were measured."""
+    model, found = GenerationModel(profile), list[BatchLatency]()
+    for sequences in [one.sequences for one in profile.step]:
+        p50_s, p99_s = (
+            sequences * model.prefill_s(profile.prompt_tokens, p99=p99)
+            + profile.answer_tokens * model.step_s(sequences, p99=p99)
+            for p99 in (False, True)
+        )
+        found.append(BatchLatency(batch=sequences, p50_s=p50_s, p99_s=p99_s))
+    return tuple(found)
+
+
 def _counts(sequences: int) -> list[int]:
     powers = [1 << power for power in range(sequences.bit_length())]
     return sorted({*powers, sequences})
-
-
-def _rising(steps: Sequence[StepTime]) -> list[StepTime]:
-    """Return the times with those that noise made shorter than with fewer answers replaced by the longer ones."""
-    found: list[StepTime] = []
-    for one in steps:
-        before = found[-1] if found else one
-        found.append(StepTime(one.sequences, max(one.p50_s, before.p50_s), max(one.p99_s, before.p99_s)))
-    return found
 
 
 def _typical_answer(session: GenerativeSession, text: bytes) -> Answer:

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from process.collection import no_collection
 from process.cpus import usable_cores
-from registry.pipeline.generation_timing import make_token, time_generation
+from registry.pipeline.generation_timing import batch_latencies, make_token, time_generation
 from registry.pipeline.timing import Case, Run, RunObserver, Timing, pinned_to_quiet_cores, time_cases, time_uneven
 from registry.samples import Arrays, batches_of, load_arrays, save_arrays, take_rows
 from runtimes import cuda
@@ -31,7 +31,6 @@ from runtimes.padding import FACTOR, axis_sizes, cut_to, join_rows, pad_to, row_
 from runtimes.processing.session import ProcessedSession
 from runtimes.protocol import LoadOptions, Session, Tensors
 from schemas.generation import TEXT_INPUT, GenerationProfile
-from schemas.generation_time import batch_latencies
 from schemas.hardware import Hardware
 from schemas.latency import LENGTH_BATCH, BatchLatency, LatencyFit, LengthLatency, fit_latency
 from schemas.rows.catalog import Processing

@@ -231,7 +231,7 @@ class Profile(msgspec.Struct, frozen=True, kw_only=True):
     lengths: tuple[LengthLatency, ...] = ()
     """Latency by input length at one batch size; empty if only the batch axis is dynamic."""
     generation: GenerationProfile | None = None
-    """Measurements of a generative variant; its `latency` is computed from them, see `schemas.generation_time`."""
+    """Measurements of a generative variant; its `latency` is computed from them. None: it is not generative."""
     created_at: datetime | None = None
 
     @property
