@@ -137,7 +137,7 @@ class Architecture(msgspec.Struct, frozen=True, kw_only=True):
     source: str
     """SHA-256 of the registered model file."""
     source_format: str
-    """`onnx`, `exported-program` or `openvino`."""
+    """`onnx`, `exported-program`, `openvino` or `gguf`."""
     sample_rows: str = ""
     """SHA-256 of a file with some of the inputs used for verification; empty: none were kept."""
     processing: Processing | None = None
@@ -231,7 +231,7 @@ class Profile(msgspec.Struct, frozen=True, kw_only=True):
     lengths: tuple[LengthLatency, ...] = ()
     """Latency by input length at one batch size; empty if only the batch axis is dynamic."""
     generation: GenerationProfile | None = None
-    """Measurements of a generative variant; None: it is not generative."""
+    """Measurements of a generative variant; its `latency` is computed from them. None: it is not generative."""
     created_at: datetime | None = None
 
     @property

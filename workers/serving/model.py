@@ -17,6 +17,7 @@ from msgspec.structs import replace
 from numpy.typing import NDArray
 
 from registry.artifacts import ArtifactStore
+from registry.pipeline.generation_timing import make_token
 from registry.samples import Arrays, load_arrays, take_rows
 from runtimes.catalog import find_runtime
 from runtimes.composite import hold_artifacts
@@ -24,6 +25,8 @@ from runtimes.processing.session import ProcessedSession
 from runtimes.protocol import LoadOptions, Session, Tensors
 from schemas.catalog import Catalog
 from schemas.errors import InvalidRequest, OperatorError
+from schemas.generation import GenerationProfile
+from schemas.generation_model import GenerationModel
 from schemas.latency import UNKNOWN_LENGTHS, LatencyModel, LengthModel
 from schemas.rows.catalog import Architecture, Processing, Task, TensorSpec, Variant
 from schemas.tensors import BYTES, DTYPES, datatype_of
@@ -56,6 +59,14 @@ class ServableModel(msgspec.Struct, frozen=True):
     """Names of the classes, in the order of the scores; empty if it has none."""
     threads: int = 1
     """Cores that a batch computes on, as profiled."""
+    generation: GenerationProfile | None = None
+    """Measurements of a generative variant, limited to the answers at once of this instance; None: it is not."""
+
+    @property
+    def generation_model(self) -> GenerationModel:
+        """Prediction of the times of its answers; only of a generative variant."""
+        assert self.generation is not None, f"{self.name} is generative"
+        return GenerationModel(self.generation, self.latency.correction)
 
     @property
     def name(self) -> str:
@@ -101,7 +112,12 @@ def find_model(catalog: Catalog, variant: str, max_batch: int, correction: float
         LengthModel(profile.lengths, latency),
         task.classes,
         profile.threads,
+        _limited(profile.generation, latency.max_batch),
     )
+
+
+def _limited(profile: GenerationProfile | None, sequences: int) -> GenerationProfile | None:
+    return profile and replace(profile, sequences=min(profile.sequences, sequences))
 
 
 def _taken_inputs(task: Task, architecture: Architecture) -> tuple[TensorSpec, ...]:
@@ -127,6 +143,8 @@ def load_session(model: ServableModel, artifacts: ArtifactStore, threads: int, l
     """
     variant, rows = model.variant, _warm_up_rows(model, artifacts)
     options = LoadOptions(precision=variant.precision, threads=threads, lanes=lanes, max_batch=variant.max_batch)
+    if model.generation is not None:
+        options = replace(options, context_tokens=model.generation.context_tokens)
     with ExitStack() as resources:
         loops: list[Path] = []
 
@@ -138,6 +156,9 @@ def load_session(model: ServableModel, artifacts: ArtifactStore, threads: int, l
         artifact = hold_artifacts(variant.runtime, variant.artifact, hold)
         session = find_runtime(variant.runtime).load(artifact, variant.hardware, options)
         resources.callback(session.close)
+        if model.generation is not None:
+            make_token(session)
+            return LoadedModel(session, {}, resources.pop_all())
         if model.processing is not None:
             session = _processed(session, model, model.processing, hold)
         for batch in (variant.max_batch, *[1] * _WARM_UP_RUNS):
