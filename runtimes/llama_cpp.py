@@ -38,6 +38,8 @@ from schemas.tensors import bytes_array
 _PACKAGE: Final = "xllamacpp"
 _PIECE_TOKENS: Final = 64
 """Tokens of a prompt that are computed in one step on a CPU, where more at once are hardly faster."""
+_CONTEXT_STEP: Final = 256
+"""Tokens of which llama.cpp makes the context of an answer a multiple."""
 _ALL_LAYERS: Final = 1000
 _INFER_TOKENS: Final = 48
 """Most tokens of an answer that `infer` makes."""
@@ -70,9 +72,12 @@ class LlamaCppRuntime:
         """
         self.availability(hardware).check()
         context = min(options.context_tokens, read_gguf_header(artifact).context_tokens)
+        context = -(-context // _CONTEXT_STEP) * _CONTEXT_STEP
         options = msgspec.structs.replace(options, context_tokens=context)
         try:
             server = _package().Server(_parameters(artifact, hardware, options))
+            # Only an engine that has begun to work can be stopped: stopping it before that never ends.
+            server.handle_completions({"prompt": "a", "max_tokens": 1})
         except Exception as error:  # the package raises any error for a file that it does not accept
             raise ModelFailed(f"llama.cpp cannot load the model: {error}") from error
         return LlamaCppSession(server, options)
@@ -108,6 +113,7 @@ def _parameters(artifact: Path, hardware: str, options: LoadOptions) -> Any:
     given.verbosity = -1
     given.api_keys = [secrets.token_urlsafe()]
     given.endpoint_slots = given.ui = False
+    given.n_threads_http = 1
     return given
 
 
