@@ -29,7 +29,7 @@ from numpy.typing import NDArray
 
 from runtimes.device import missing_device, missing_package, runtime_availability
 from runtimes.gguf_header import read_gguf_header
-from runtimes.protocol import Answer, Availability, LoadOptions, Tensors
+from runtimes.protocol import Availability, FinishedAnswer, LoadOptions, Tensors
 from schemas.errors import InvalidRequest, ModelFailed, QueryError
 from schemas.generation import TEXT_INPUT, AnswerPart, FinishReason, GenerationOptions, TokenLogprob
 from schemas.hardware import Hardware
@@ -49,7 +49,7 @@ _CONTEXT_ERROR: Final = "exceed_context_size_error"
 _GPU_WHEELS: Final = "https://xorbitsai.github.io/xllamacpp/whl/cu128"
 
 OnPart = Callable[[AnswerPart], None]
-OnEnd = Callable[[Answer | QueryError | None], None]
+OnEnd = Callable[[FinishedAnswer | QueryError | None], None]
 
 
 class LlamaCppRuntime:
@@ -243,11 +243,11 @@ class LlamaCppSession:
         self._threads.shutdown()
         self._server = None
 
-    def _whole(self, text: bytes) -> "Future[Answer]":
-        found: Future[Answer] = Future()
+    def _whole(self, text: bytes) -> "Future[FinishedAnswer]":
+        found: Future[FinishedAnswer] = Future()
 
-        def end(answer: Answer | QueryError | None) -> None:
-            if isinstance(answer, Answer):
+        def end(answer: FinishedAnswer | QueryError | None) -> None:
+            if isinstance(answer, FinishedAnswer):
                 found.set_result(answer)
             else:
                 found.set_exception(answer or ModelFailed("the answer was cancelled"))
@@ -269,7 +269,7 @@ class LlamaCppSession:
         self, answer: "_Answer", text: str, options: GenerationOptions, on_end: OnEnd, with_logprobs: bool
     ) -> None:
         """Make one answer in a thread of its own."""
-        end: Answer | QueryError | None
+        end: FinishedAnswer | QueryError | None
         try:
             request = _request(text, options, with_logprobs=with_logprobs)
             if not answer.cancelled:
@@ -322,13 +322,13 @@ class _Answer:
             self._take_choice(choice, event.get("timings"))
         return self.cancelled
 
-    def end(self) -> Answer | QueryError | None:
+    def end(self) -> FinishedAnswer | QueryError | None:
         """Return the end of the answer."""
         if self.cancelled:
             return None
         if self._error is not None or self._finish_reason is None:
             return self._error or ModelFailed("llama.cpp ended the answer without a reason")
-        return Answer(
+        return FinishedAnswer(
             text="".join(self._texts),
             finish_reason=self._finish_reason,
             prompt_tokens=self._prompt_tokens,

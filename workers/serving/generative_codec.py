@@ -9,7 +9,7 @@ import numpy as np
 from msgspec.structs import replace
 from numpy.typing import NDArray
 
-from runtimes.protocol import Answer
+from runtimes.protocol import FinishedAnswer
 from schemas import headers as h
 from schemas.errors import InvalidRequest
 from schemas.generation import TEXT_INPUT, TEXT_OUTPUT, GenerationOptions
@@ -107,7 +107,7 @@ def _seeded(options: GenerationOptions, query_id: str, number: int) -> Generatio
     return replace(options, seed=zlib.crc32(f"{query_id}/{number}".encode()))
 
 
-def outputs_of(answer: Answer, options: GenerationOptions) -> Outputs:
+def outputs_of(answer: FinishedAnswer, options: GenerationOptions) -> Outputs:
     """Return the outputs for an answer."""
     outputs: Outputs = {
         TEXT_OUTPUT: bytes_array([answer.text]),

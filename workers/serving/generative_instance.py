@@ -23,13 +23,12 @@ import math
 import time
 from collections.abc import Collection
 from contextlib import suppress
-from dataclasses import dataclass
 from functools import partial
-from typing import Final, NamedTuple, TypeAlias, cast
+from typing import Final, cast
 
 from broker.delivery.consumer import Consumer, Record
 from process.pauses import wait_within
-from runtimes.protocol import Answer, GenerativeSession, RunningAnswer
+from runtimes.protocol import GenerativeSession
 from schemas.errors import DeadlineExceeded, ModelFailed, QueryError, RefusalReason
 from schemas.generation import AnswerPart
 from schemas.status import InstanceStatus, PartitionStatus
@@ -37,6 +36,7 @@ from schemas.topics import offline_variant_topic, variant_topic
 from workers.context import WorkerContext
 from workers.handover import IN_USE_S
 from workers.serving.answer_parts import AnswerParts
+from workers.serving.answer_run import AnswerEnd, AnswerEvent, AnswerRun
 from workers.serving.answers import InstanceAnswers, as_query_error
 from workers.serving.generative_codec import Generation, decode_generation, outputs_of
 from workers.serving.generative_work import GenerativeWork, RunningWork
@@ -53,37 +53,6 @@ _CHUNK: Final = 32
 _PERIOD_S: Final = 1.0
 _LOOK_AGAIN_S: Final = 0.25
 """Pause before the next look at answers that may not begin, or may hang: no event tells when that changes."""
-
-End: TypeAlias = Answer | QueryError | None
-
-
-@dataclass(eq=False, slots=True)
-class _Run:
-    """Running answer with its parts."""
-
-    work: RunningWork[Generation]
-    parts: AnswerParts | None
-    running: RunningAnswer | None = None
-    cancelled_by: QueryError | None = None
-    """Reason of a cancellation that the client is told."""
-    is_dropped: bool = False
-    """True if another worker owns its query."""
-    posts: bool = False
-    """True if an event to post parts waits."""
-
-    def cancel(self, reason: QueryError | None) -> None:
-        """Cancel the answer; no-op if it is cancelled."""
-        if self.running is not None and self.cancelled_by is None and not self.is_dropped:
-            self.cancelled_by, self.is_dropped = reason, reason is None
-            self.running.cancel()
-
-
-class _Event(NamedTuple):
-    """Event of a running answer that the answering task handles."""
-
-    run: _Run
-    ended: bool
-    end: End = None
 
 
 class GenerativeInstance:
@@ -112,14 +81,14 @@ class GenerativeInstance:
         self._width = footprint_of(model, context.settings).width
         self._journal = context.journal
         self._region: int | None = None
-        self._runs: dict[int, _Run] = {}
+        self._runs: dict[int, AnswerRun] = {}
         """Running answers, by the identity of their work."""
         self._changed = asyncio.Event()
         """Set when an answer may begin, or must end."""
         self._progress = asyncio.Event()
         """Set when work has left the queue."""
         # Bounded by the answers that run: each has at most one event that is not handled, besides its end.
-        self._events: asyncio.Queue[_Event] = asyncio.Queue()
+        self._events: asyncio.Queue[AnswerEvent] = asyncio.Queue()
         self._loop = asyncio.get_running_loop()
         self._is_broken = False
         self._metrics = InstanceMetrics(model, context.answers)
@@ -237,7 +206,7 @@ class GenerativeInstance:
 
     def _begin(self, begun: RunningWork[Generation], now_s: float) -> None:
         answer, context = begun.answer, self._context
-        run = _Run(begun, None)
+        run = AnswerRun(begun, None)
         if answer.streamed:
             unwanted = DeadlineExceeded("cancelled: nobody waits for this answer any more")
             run.parts = AnswerParts(answer.query, context.streams, context.producer, partial(run.cancel, unwanted))
@@ -249,7 +218,7 @@ class GenerativeInstance:
             answer.text, answer.options, partial(self._part_soon, run), partial(self._end_soon, run)
         )
 
-    def _check(self, run: _Run, now_s: float) -> None:
+    def _check(self, run: AnswerRun, now_s: float) -> None:
         """Cancel an answer that is late; replace the worker if the answer hangs."""
         work, answer = run.work, run.work.answer
         if answer.deadline_s <= now_s and not answer.allow_late:
@@ -277,15 +246,15 @@ class GenerativeInstance:
 
     # -- output --------------------------------------------------------------------------------------------------------
 
-    def _part_soon(self, run: _Run, part: AnswerPart) -> None:
+    def _part_soon(self, run: AnswerRun, part: AnswerPart) -> None:
         with suppress(RuntimeError):  # the event loop is closed
             self._loop.call_soon_threadsafe(self._part, run, part)
 
-    def _end_soon(self, run: _Run, end: End) -> None:
+    def _end_soon(self, run: AnswerRun, end: AnswerEnd) -> None:
         with suppress(RuntimeError):
             self._loop.call_soon_threadsafe(self._ended, run, end)
 
-    def _part(self, run: _Run, part: AnswerPart) -> None:
+    def _part(self, run: AnswerRun, part: AnswerPart) -> None:
         now_s = time.monotonic()
         if run.work.first_s is None:
             self._tokens.first(now_s - run.work.answer.query.sent_ns / 1e9)
@@ -295,9 +264,9 @@ class GenerativeInstance:
         run.parts.add(part)
         if run.parts.is_to_topic and not run.posts:
             run.posts = True
-            self._events.put_nowait(_Event(run, ended=False))
+            self._events.put_nowait(AnswerEvent(run, ended=False))
 
-    def _ended(self, run: _Run, end: End) -> None:
+    def _ended(self, run: AnswerRun, end: AnswerEnd) -> None:
         now_s = time.monotonic()
         self.work.end(run.work, now_s)
         if self._is_suspect(run.work.answer):
@@ -308,7 +277,7 @@ class GenerativeInstance:
             self._context.generating.end(self, now_s)
         self._changed.set()
         self._progress.set()
-        self._events.put_nowait(_Event(run, ended=True, end=end))
+        self._events.put_nowait(AnswerEvent(run, ended=True, end=end))
 
     async def _answer(self) -> None:
         while True:
@@ -322,7 +291,7 @@ class GenerativeInstance:
             if event.ended:
                 await self._finish(run, event.end)
 
-    async def _finish(self, run: _Run, end: End) -> None:
+    async def _finish(self, run: AnswerRun, end: AnswerEnd) -> None:
         work, answer = run.work, run.work.answer
         query, now_s = answer.query, time.monotonic()
         if isinstance(end, QueryError):

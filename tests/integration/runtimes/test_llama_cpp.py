@@ -14,14 +14,14 @@ import pytest
 
 from runtimes.catalog import find_runtime, is_generative
 from runtimes.llama_cpp import LlamaCppRuntime, LlamaCppSession
-from runtimes.protocol import Answer, GenerativeSession, LoadOptions
+from runtimes.protocol import FinishedAnswer, GenerativeSession, LoadOptions
 from schemas.errors import InvalidRequest, ModelFailed, QueryError
 from schemas.generation import AnswerPart, GenerationOptions
 from schemas.hardware import Hardware
 from tests.gguf_models import CONTEXT, write_gguf
 from tests.waiting import PATIENCE_S
 
-End = Answer | QueryError | None
+End = FinishedAnswer | QueryError | None
 
 
 def loaded(folder: Path, *, layers: int = 2, sequences: int = 2, context: int = 256) -> LlamaCppSession:
@@ -53,8 +53,8 @@ def test_seeded_answer_is_repeated_beside_others(tmp_path: Path) -> None:
     ends: SimpleQueue[End] = SimpleQueue()
     for text in ("hello", "other", "third"):
         session.start(text, options, lambda _part: None, ends.put)
-    texts = [end.text for end in (ends.get(timeout=PATIENCE_S) for _ in range(3)) if isinstance(end, Answer)]
-    assert isinstance(alone, Answer)
+    texts = [end.text for end in (ends.get(timeout=PATIENCE_S) for _ in range(3)) if isinstance(end, FinishedAnswer)]
+    assert isinstance(alone, FinishedAnswer)
     assert alone.text in texts
 
 
@@ -63,7 +63,7 @@ def test_parts_are_the_answer(tmp_path: Path) -> None:
     options = GenerationOptions(max_tokens=20, ignore_eos=True, logprobs=1, seed=1)
     session.start("hello", options, parts.append, ends.put)
     end = ends.get(timeout=PATIENCE_S)
-    assert isinstance(end, Answer)
+    assert isinstance(end, FinishedAnswer)
     assert "".join(part.text for part in parts) == end.text
     assert sum(part.tokens for part in parts) <= end.completion_tokens == 20
     assert end.mean_logprob == pytest.approx(np.mean([one.logprob for one in end.logprobs]))
@@ -72,10 +72,10 @@ def test_parts_are_the_answer(tmp_path: Path) -> None:
 def test_stop_ends_answer_before_text(tmp_path: Path) -> None:
     session = loaded(tmp_path)
     full = whole(session, "hello", max_tokens=40, seed=1, ignore_eos=True)
-    assert isinstance(full, Answer)
+    assert isinstance(full, FinishedAnswer)
     stop = next(letter for letter in full.text[1:] if letter.isascii() and letter.isprintable())
     end = whole(session, "hello", max_tokens=40, seed=1, ignore_eos=True, stop=[stop])
-    assert isinstance(end, Answer)
+    assert isinstance(end, FinishedAnswer)
     assert (end.text, end.finish_reason) == (full.text[: full.text.index(stop)], "stop")
 
 
@@ -84,7 +84,7 @@ def test_json_schema_shapes_answer(tmp_path: Path) -> None:
     chat = json.dumps([{"role": "user", "content": [{"type": "text", "text": "hello"}]}])
     for text, options in (("hello", {}), (chat, {"chat": True})):
         end = whole(loaded(tmp_path), text, json_schema=schema, max_tokens=20, **options)
-        assert isinstance(end, Answer)
+        assert isinstance(end, FinishedAnswer)
         assert json.loads(end.text) in ("one", "two")
 
 
@@ -101,7 +101,7 @@ def test_session_refuses_wrong_requests(tmp_path: Path, text: str, options: dict
     end = whole(session, text, **options)
     assert isinstance(end, InvalidRequest)
     assert words in str(end)
-    assert isinstance(whole(session, "good", max_tokens=1), Answer)
+    assert isinstance(whole(session, "good", max_tokens=1), FinishedAnswer)
 
 
 def test_cancel_ends_answer_and_frees_place(tmp_path: Path) -> None:
@@ -111,7 +111,7 @@ def test_cancel_ends_answer_and_frees_place(tmp_path: Path) -> None:
     running.cancel()
     assert ends.get(timeout=PATIENCE_S) is None
     assert session.running == 0
-    assert isinstance(whole(session, "b", max_tokens=1), Answer)
+    assert isinstance(whole(session, "b", max_tokens=1), FinishedAnswer)
 
 
 def test_close_ends_running_answers(tmp_path: Path) -> None:

@@ -29,12 +29,12 @@ def results_in(records: list[Record]) -> dict[str, list[Record]]:
 async def test_sigkill_amid_answers_makes_them_anew(site: Site, producer: Producer, tmp_path: Path) -> None:
     await registered(site, tmp_path, layers=SLOW_LAYERS)
     records: list[Record] = []
-    async with Tail(site.kafka, "test-parts", [site.replies]) as tail, asyncio.timeout(200):
+    async with Tail(site.kafka, "test-parts", [site.replies]) as tail, asyncio.timeout(100):
         with process(site, "cpu-kill") as first:
             await site.place("cpu-kill")
             for number in range(QUERIES):
                 value = asked(f"prompt {number}", max_tokens=TOKENS, ignore_eos=True)
-                await site.ask_soon(producer, f"q{number}", value, [(h.STREAM, b"true")], partition=number % 2)
+                await site.ask(producer, f"q{number}", value, [(h.STREAM, b"true")], partition=number % 2)
             while not records:
                 records += await tail.poll()
             first.kill()
