@@ -15,6 +15,7 @@ import msgspec
 from prometheus_client import Gauge
 
 from broker.kafka.settings import KafkaSettings
+from broker.replies.answer_stream import OnPart
 from broker.replies.request_reply import RequestReply
 from gateway.limits.admission import Admission
 from gateway.limits.concurrency import ConcurrencyLimit, ConcurrencyLimits
@@ -81,8 +82,10 @@ class QueryClient:
         """Return a unique id for a query; the name of this process in it is random."""
         return f"{self.owner}-{next(self._numbers)}"
 
-    async def ask(self, envelope: Envelope) -> Result:
+    async def ask(self, envelope: Envelope, on_part: OnPart | None = None) -> Result:
         """Send a query and wait for its result. Cancelling frees its place, but the query may still be computed.
+
+        Parts of a generative answer are passed to `on_part`.
 
         Raises:
             Overloaded: too many queries are in flight, the selector just refused similar ones, or Kafka is down.
@@ -98,7 +101,7 @@ class QueryClient:
                 rejected += kind.take_rejected_upstream()
             if rejected:
                 envelope.headers.extend(self._rejected_upstream(envelope, min(rejected, MAX_REJECTED_UPSTREAM)))
-            result = await self._result_of(envelope)
+            result = await self._result_of(envelope, on_part)
         finally:
             self._concurrency.leave(kind)
         return self._learn(query, kind, result, began_s)
@@ -112,7 +115,7 @@ class QueryClient:
             headers.append((h.REJECTED_UPSTREAM_PROOF, proof.encode()))
         return headers
 
-    async def _result_of(self, envelope: Envelope) -> Result | None:
+    async def _result_of(self, envelope: Envelope, on_part: OnPart | None) -> Result | None:
         """Send a query and wait for its result; return None at a timeout."""
         query = envelope.query
         if self._secret is not None and query.tenant is not None:
@@ -129,6 +132,7 @@ class QueryClient:
                 left_s=left_s,
                 timeout_s=self._wait_s(query, left_s),
                 on_sent=self._kafka_health.watch,
+                on_part=on_part,
             )
         except TimeoutError:
             return None

@@ -39,7 +39,8 @@ class GeneratedAnswer(msgspec.Struct, frozen=True, kw_only=True):
     finish_reason: FinishReason = "stop"
     prompt_tokens: int = 0
     completion_tokens: int = 0
-    mean_logprob: float = 0.0
+    mean_logprob: float | None = None
+    """Mean log-probability of its tokens; None: not asked for."""
     logprobs: list[TokenLogprob] = []
 
 

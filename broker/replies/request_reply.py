@@ -67,6 +67,22 @@ OnSent: TypeAlias = Callable[[asyncio.Future[Ack], Reply], None]
 """Callback with the future acknowledgement of a request, and its reply."""
 
 
+class _Listener:
+    """Caller that wants the parts of its answer."""
+
+    __slots__ = ("heard_s", "on_part", "timer")
+
+    def __init__(self, on_part: OnPart, now_s: float) -> None:
+        self.on_part = on_part
+        self.heard_s = now_s
+        """Event-loop time of the last part."""
+        self.timer: asyncio.TimerHandle | None = None
+
+    def close(self) -> None:
+        if self.timer is not None:
+            self.timer.cancel()
+
+
 class RequestReply:
     """Sender of requests that reads their results from a reply topic of its own.
 
@@ -85,8 +101,8 @@ class RequestReply:
         self._max_in_flight = max_in_flight
         self._waiting: dict[str, Reply] = {}
         """Replies by the correlation of their request."""
-        self._on_part: dict[str, OnPart] = {}
-        """Callbacks of the requests whose callers want parts, by correlation."""
+        self._listeners: dict[str, _Listener] = {}
+        """Callers that want parts, by correlation."""
         self._prefix = f"{secrets.token_urlsafe(_PREFIX_BYTES)}."
         self._count = itertools.count(1)
         self._answered: dict[str, None] = {}
@@ -155,13 +171,13 @@ class RequestReply:
         Raises:
             Overloaded: too many requests wait already.
             Internal: the reply topic is no longer read.
-            TimeoutError: no result arrived within `timeout_s`.
+            TimeoutError: no result arrived within `timeout_s`; with `on_part`, none after the last part.
         """
         correlation, reply = self._expect()
         if on_part is not None:
-            self._on_part[correlation] = on_part
+            self._listeners[correlation] = _Listener(on_part, self._loop.time())
         # A timer costs less than a timeout block; the producer itself limits the time of sending.
-        timer = None if timeout_s is None else self._loop.call_later(timeout_s, _expire, reply)
+        timer = None if timeout_s is None else self._loop.call_later(timeout_s, self._expire, correlation, timeout_s)
         try:
             correlated = [*headers, (CORRELATION, correlation.encode()), *self.stream_headers]
             linger_s = self._linger.linger_s(time.monotonic(), left_s, self._cpu.busy())
@@ -177,7 +193,7 @@ class RequestReply:
                 timer.cancel()
             del self._waiting[correlation]
             if on_part is not None:
-                del self._on_part[correlation]
+                self._listeners.pop(correlation).close()
             del reply  # its exception refers to this frame: a cycle that only the garbage collector would free
 
     def deliver(self, result: Result) -> None:
@@ -241,11 +257,23 @@ class RequestReply:
         reply = self._waiting.get(correlation)
         if reply is None or reply.done():
             return False
-        on_part = self._on_part.get(correlation)
-        if on_part is not None:
+        listener = self._listeners.get(correlation)
+        if listener is not None:
             attempt, _blank, number = fields[PART].partition(" ")
-            on_part(attempt, int(number), value)
+            listener.heard_s = self._loop.time()
+            listener.on_part(attempt, int(number), value)
         return True
+
+    def _expire(self, correlation: str, timeout_s: float) -> None:
+        """Fail a request whose time is up, unless a part of its result arrived within the last `timeout_s`."""
+        reply, listener = self._waiting.get(correlation), self._listeners.get(correlation)
+        if reply is None or reply.done():
+            return
+        left_s = 0.0 if listener is None else listener.heard_s + timeout_s - self._loop.time()
+        if listener is None or left_s <= 0.0:
+            reply.set_exception(TimeoutError())
+        else:
+            listener.timer = self._loop.call_later(left_s, self._expire, correlation, timeout_s)
 
     def _remember(self, correlation: str) -> None:
         self._answered[correlation] = None
@@ -264,8 +292,3 @@ class RequestReply:
             await delete_topics(self._settings, [self.reply_topic])
         except InfaasError as error:
             log.warning("%s was not deleted: %s", self.reply_topic, error)
-
-
-def _expire(reply: Reply) -> None:
-    if not reply.done():
-        reply.set_exception(TimeoutError())

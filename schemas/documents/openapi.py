@@ -3,7 +3,7 @@
 from typing import Any, Final
 
 from schemas import headers as h
-from schemas.documents import admin, components, jobs, openai
+from schemas.documents import admin, components, generation, jobs, openai
 from schemas.documents.components import ref
 from schemas.query import MAX_BATCH, Mode
 from schemas.tensors import DTYPES
@@ -58,6 +58,7 @@ def document() -> dict[str, Any]:
         paths |= {f"{path}/infer": {"post": _infer(f"infer{suffix}", path)}}
     paths |= _get("/v2/models/stats", "allStatistics", "Inference statistics of all models.", "Statistics")
     paths |= _repository()
+    paths |= generation.paths()
     paths |= jobs.paths()
     paths |= _unsupported()
     paths |= openai.paths()
@@ -84,6 +85,7 @@ def document() -> dict[str, Any]:
             "schemas": admin.schemas()
             | components.struct_schemas(components.REF)
             | _schemas()
+            | generation.schemas()
             | jobs.schemas()
             | openai.schemas(),
             "responses": components.error_responses(),
