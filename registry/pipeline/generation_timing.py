@@ -30,7 +30,7 @@ from schemas.generation_model import GenerationModel
 from schemas.latency import BatchLatency
 
 _LENGTHS: Final = (16, 64, 256, 1024)
-"""Tokens of the prompts to time, as far as the context has room."""
+"""Tokens of the prompts to time, if the context has room for twice as many."""
 _STEPS: Final = 16
 _RUNS: Final = 3
 _BUDGET_S: Final = 6.0

@@ -6,7 +6,7 @@ from typing import NamedTuple, TypeAlias
 from runtimes.protocol import FinishedAnswer, RunningAnswer
 from schemas.errors import QueryError
 from workers.serving.answer_parts import AnswerParts
-from workers.serving.generative_codec import Generation
+from workers.serving.generative_codec import QueryText
 from workers.serving.generative_work import RunningWork
 
 AnswerEnd: TypeAlias = FinishedAnswer | QueryError | None
@@ -17,7 +17,7 @@ AnswerEnd: TypeAlias = FinishedAnswer | QueryError | None
 class AnswerRun:
     """Running answer with its parts."""
 
-    work: RunningWork[Generation]
+    work: RunningWork[QueryText]
     parts: AnswerParts | None
     running: RunningAnswer | None = None
     cancelled_by: QueryError | None = None

@@ -32,7 +32,7 @@ _encode = msgspec.json.Encoder().encode
 
 
 @dataclass(slots=True, eq=False)
-class Generation:
+class QueryText:
     """Text of a query that is to be answered."""
 
     query: PendingQuery
@@ -53,7 +53,7 @@ class Generation:
     """True if the client wants the answer in parts."""
 
 
-def decode_generation(query: PendingQuery, model: ServableModel, offset_ms: float = 0.0) -> list[Generation]:
+def decode_generation(query: PendingQuery, model: ServableModel, offset_ms: float = 0.0) -> list[QueryText]:
     """Decode the texts of a query; the arguments are those of `decode_query`.
 
     Raises:
@@ -71,7 +71,7 @@ def decode_generation(query: PendingQuery, model: ServableModel, offset_ms: floa
     query.parts_left = len(texts)
     query.outputs = [{}] * len(texts)
     return [
-        Generation(
+        QueryText(
             query=query,
             number=number,
             text=text,

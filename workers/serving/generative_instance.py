@@ -1,7 +1,7 @@
 """One loaded generative variant that serves queries: the path of a query from the record to the acknowledged result.
 
     event loop         _take_in   consumers -> _read: identify and decode the query -> queue of answers
-    event loop         _direct    begin answers that may begin, end those that are late, hung or unwanted
+    event loop         _direct    begin answers that may begin, end late, hung and unwanted ones
     session's thread   on_part, on_end -> the event loop
     event loop         _answer    parts to the reply topic; at the end encode -> outbox -> (acknowledged) -> done
 
@@ -38,7 +38,7 @@ from workers.handover import IN_USE_S
 from workers.serving.answer_parts import AnswerParts
 from workers.serving.answer_run import AnswerEnd, AnswerEvent, AnswerRun
 from workers.serving.answers import InstanceAnswers, as_query_error
-from workers.serving.generative_codec import Generation, decode_generation, outputs_of
+from workers.serving.generative_codec import QueryText, decode_generation, outputs_of
 from workers.serving.generative_work import GenerativeWork, RunningWork
 from workers.serving.loading import footprint_of
 from workers.serving.metrics import GenerationMetrics, InstanceMetrics
@@ -68,7 +68,7 @@ class GenerativeInstance:
     ) -> None:
         self.model = model
         self.partitions: frozenset[int] = frozenset()
-        self.work: GenerativeWork[RecordKey, Generation] = GenerativeWork(
+        self.work: GenerativeWork[RecordKey, QueryText] = GenerativeWork(
             model.generation_model, model.latency, time.monotonic()
         )
         self._session = cast(GenerativeSession, loaded.session)
@@ -145,7 +145,7 @@ class GenerativeInstance:
                     self.work.queue.add(generation)
         self._changed.set()
 
-    async def _read(self, record: Record) -> list[Generation]:
+    async def _read(self, record: Record) -> list[QueryText]:
         """Decode the texts in a record. A record that holds none is answered or dead-lettered here."""
         query = self._answers.identify(record)
         if query is None:
@@ -156,7 +156,7 @@ class GenerativeInstance:
             await self._answers.refuse(query, as_query_error(error, query, "the request could not be read"))
             return []
 
-    def _decode(self, query: PendingQuery) -> list[Generation]:
+    def _decode(self, query: PendingQuery) -> list[QueryText]:
         key = record_key(query.record)
         if self._journal.is_given_up(key):
             message = f"the worker died {self._journal.crashes(key)} times while computing this query"
@@ -204,7 +204,7 @@ class GenerativeInstance:
             self._journal.has_suspect = self._journal.has_suspect or is_suspect
             self._begin(begun, now_s)
 
-    def _begin(self, begun: RunningWork[Generation], now_s: float) -> None:
+    def _begin(self, begun: RunningWork[QueryText], now_s: float) -> None:
         answer, context = begun.answer, self._context
         run = AnswerRun(begun, None)
         if answer.streamed:
@@ -231,7 +231,7 @@ class GenerativeInstance:
             self._journal.suspect([record_key(one.work.answer.query.record) for one in self._runs.values()])
             self._context.replacement.ask(f"{self.model.name} has made no token for {limit_s:.3g} s")
 
-    def _is_suspect(self, generation: Generation) -> bool:
+    def _is_suspect(self, generation: QueryText) -> bool:
         return self._journal.crashes(record_key(generation.query.record)) > 0
 
     def _note_running(self) -> None:
