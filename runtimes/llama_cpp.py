@@ -29,7 +29,7 @@ from numpy.typing import NDArray
 
 from runtimes.device import missing_device, missing_package, runtime_availability
 from runtimes.gguf_header import read_gguf_header
-from runtimes.protocol import Answer, Availability, LoadOptions, Tensors
+from runtimes.protocol import Availability, FinishedAnswer, LoadOptions, Tensors
 from schemas.errors import InvalidRequest, ModelFailed, QueryError
 from schemas.generation import TEXT_INPUT, AnswerPart, FinishReason, GenerationOptions, TokenLogprob
 from schemas.hardware import Hardware
@@ -38,6 +38,8 @@ from schemas.tensors import bytes_array
 _PACKAGE: Final = "xllamacpp"
 _PIECE_TOKENS: Final = 64
 """Tokens of a prompt that are computed in one step on a CPU, where more at once are hardly faster."""
+_CONTEXT_STEP: Final = 256
+"""Tokens of which llama.cpp makes the context of an answer a multiple."""
 _ALL_LAYERS: Final = 1000
 _INFER_TOKENS: Final = 48
 """Most tokens of an answer that `infer` makes."""
@@ -47,7 +49,7 @@ _CONTEXT_ERROR: Final = "exceed_context_size_error"
 _GPU_WHEELS: Final = "https://xorbitsai.github.io/xllamacpp/whl/cu128"
 
 OnPart = Callable[[AnswerPart], None]
-OnEnd = Callable[[Answer | QueryError | None], None]
+OnEnd = Callable[[FinishedAnswer | QueryError | None], None]
 
 
 class LlamaCppRuntime:
@@ -70,9 +72,12 @@ class LlamaCppRuntime:
         """
         self.availability(hardware).check()
         context = min(options.context_tokens, read_gguf_header(artifact).context_tokens)
+        context = -(-context // _CONTEXT_STEP) * _CONTEXT_STEP
         options = msgspec.structs.replace(options, context_tokens=context)
         try:
             server = _package().Server(_parameters(artifact, hardware, options))
+            # Only an engine that has begun to work can be stopped: stopping it before that never ends.
+            server.handle_completions({"prompt": "a", "max_tokens": 1})
         except Exception as error:  # the package raises any error for a file that it does not accept
             raise ModelFailed(f"llama.cpp cannot load the model: {error}") from error
         return LlamaCppSession(server, options)
@@ -108,6 +113,7 @@ def _parameters(artifact: Path, hardware: str, options: LoadOptions) -> Any:
     given.verbosity = -1
     given.api_keys = [secrets.token_urlsafe()]
     given.endpoint_slots = given.ui = False
+    given.n_threads_http = 1
     return given
 
 
@@ -237,11 +243,11 @@ class LlamaCppSession:
         self._threads.shutdown()
         self._server = None
 
-    def _whole(self, text: bytes) -> "Future[Answer]":
-        found: Future[Answer] = Future()
+    def _whole(self, text: bytes) -> "Future[FinishedAnswer]":
+        found: Future[FinishedAnswer] = Future()
 
-        def end(answer: Answer | QueryError | None) -> None:
-            if isinstance(answer, Answer):
+        def end(answer: FinishedAnswer | QueryError | None) -> None:
+            if isinstance(answer, FinishedAnswer):
                 found.set_result(answer)
             else:
                 found.set_exception(answer or ModelFailed("the answer was cancelled"))
@@ -263,7 +269,7 @@ class LlamaCppSession:
         self, answer: "_Answer", text: str, options: GenerationOptions, on_end: OnEnd, with_logprobs: bool
     ) -> None:
         """Make one answer in a thread of its own."""
-        end: Answer | QueryError | None
+        end: FinishedAnswer | QueryError | None
         try:
             request = _request(text, options, with_logprobs=with_logprobs)
             if not answer.cancelled:
@@ -316,13 +322,13 @@ class _Answer:
             self._take_choice(choice, event.get("timings"))
         return self.cancelled
 
-    def end(self) -> Answer | QueryError | None:
+    def end(self) -> FinishedAnswer | QueryError | None:
         """Return the end of the answer."""
         if self.cancelled:
             return None
         if self._error is not None or self._finish_reason is None:
             return self._error or ModelFailed("llama.cpp ended the answer without a reason")
-        return Answer(
+        return FinishedAnswer(
             text="".join(self._texts),
             finish_reason=self._finish_reason,
             prompt_tokens=self._prompt_tokens,

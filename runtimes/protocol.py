@@ -61,8 +61,8 @@ class Session(Protocol):
         ...
 
 
-class Answer(msgspec.Struct, frozen=True, kw_only=True):
-    """Answer of a generative model."""
+class FinishedAnswer(msgspec.Struct, frozen=True, kw_only=True):
+    """Whole answer of a generative model."""
 
     text: str
     finish_reason: FinishReason
@@ -101,7 +101,7 @@ class GenerativeSession(Session, Protocol):
         text: str,
         options: GenerationOptions,
         on_part: Callable[[AnswerPart], None],
-        on_end: Callable[[Answer | QueryError | None], None],
+        on_end: Callable[[FinishedAnswer | QueryError | None], None],
     ) -> RunningAnswer:
         """Start an answer, and return at once.
 

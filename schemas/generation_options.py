@@ -35,7 +35,7 @@ def read_options(parameters: Mapping[str, Parameter], *, max_tokens: int | None 
     """Return the options among the parameters of a request.
 
     Args:
-        parameters: of the request; those that Triton and the gateway define are left out.
+        parameters: of the request; needs, and parameters that Triton defines, are left out.
         max_tokens: limit in the query's header, which holds beside that of the parameters.
 
     Raises:

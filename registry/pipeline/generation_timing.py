@@ -23,14 +23,14 @@ from numpy.typing import NDArray
 from process.collection import no_collection
 from registry.pipeline.timing import Run, RunObserver, Timing, pinned_to_quiet_cores, uneven_timing
 from runtimes.llama_cpp import is_chat
-from runtimes.protocol import Answer, GenerativeSession, LoadOptions, RunningAnswer, Session
+from runtimes.protocol import FinishedAnswer, GenerativeSession, LoadOptions, RunningAnswer, Session
 from schemas.errors import ModelFailed, QueryError
 from schemas.generation import AnswerPart, GenerationOptions, GenerationProfile, PrefillTime, StepTime
 from schemas.generation_model import GenerationModel
 from schemas.latency import BatchLatency
 
 _LENGTHS: Final = (16, 64, 256, 1024)
-"""Tokens of the prompts to time, as far as the context has room."""
+"""Tokens of the prompts to time, if the context has room for twice as many."""
 _STEPS: Final = 16
 _RUNS: Final = 3
 _BUDGET_S: Final = 6.0
@@ -98,7 +98,7 @@ def _counts(sequences: int) -> list[int]:
     return sorted({*powers, sequences})
 
 
-def _typical_answer(session: GenerativeSession, text: bytes) -> Answer:
+def _typical_answer(session: GenerativeSession, text: bytes) -> FinishedAnswer:
     answers = _Answers(session)
     most = min(_LONGEST_ANSWER, session.context_tokens // 2)
     answers.start(text.decode(errors="replace"), GenerationOptions(chat=is_chat(text), max_tokens=most, seed=0))
@@ -171,7 +171,7 @@ class _Answers:
         self._changed = Condition()
         self._running: list[RunningAnswer] = []
         self._tokens: list[int] = []
-        self._ends: list[Answer | QueryError | None] = []
+        self._ends: list[FinishedAnswer | QueryError | None] = []
 
     def start(self, text: str, options: GenerationOptions) -> None:
         """Start one more answer."""
@@ -183,7 +183,7 @@ class _Answers:
                 self._tokens[number] += part.tokens
                 self._changed.notify_all()
 
-        def end(answer: Answer | QueryError | None) -> None:
+        def end(answer: FinishedAnswer | QueryError | None) -> None:
             with self._changed:
                 self._ends.append(answer)
                 self._changed.notify_all()
@@ -200,13 +200,13 @@ class _Answers:
         """Wait until each answer has this many tokens."""
         self._wait(lambda: min(self._tokens) >= count or len(self._ends) > 0)
 
-    def wait_for_ends(self) -> list[Answer]:
+    def wait_for_ends(self) -> list[FinishedAnswer]:
         """Wait until all answers have ended. Raises the error of one that failed."""
         self._wait(lambda: len(self._ends) == len(self._tokens))
         for end in self._ends:
             if isinstance(end, QueryError):
                 raise end
-        return [end for end in self._ends if isinstance(end, Answer)]
+        return [end for end in self._ends if isinstance(end, FinishedAnswer)]
 
     def cancel(self) -> None:
         """Cancel all answers, and wait for their ends."""

@@ -3,6 +3,6 @@
 Reading order: model (a variant and its loading), loading (memory, failed loads) -> pending_query -> codec (records to
 work, outputs to records) -> health (slowdown, load, drift), offline_throttle -> instance_work (queue, backlog,
 measures) -> metrics -> answers (to the outbox) -> computation (of a batch) -> corrected_profile (latency predictions)
--> instance (path of a query, top to bottom) -> generative_codec, generative_work, answer_parts, generative_instance
-(the same for answers that are made token by token) -> open_instance (one of the two kinds).
+-> instance (path of a query, top to bottom) -> generative_codec, generative_work, answer_parts, answer_run,
+generative_instance (the same for answers that are made token by token) -> open_instance (one of the two kinds).
 """

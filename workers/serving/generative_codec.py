@@ -9,7 +9,7 @@ import numpy as np
 from msgspec.structs import replace
 from numpy.typing import NDArray
 
-from runtimes.protocol import Answer
+from runtimes.protocol import FinishedAnswer
 from schemas import headers as h
 from schemas.errors import InvalidRequest
 from schemas.generation import TEXT_INPUT, TEXT_OUTPUT, GenerationOptions
@@ -32,7 +32,7 @@ _encode = msgspec.json.Encoder().encode
 
 
 @dataclass(slots=True, eq=False)
-class Generation:
+class QueryText:
     """Text of a query that is to be answered."""
 
     query: PendingQuery
@@ -53,7 +53,7 @@ class Generation:
     """True if the client wants the answer in parts."""
 
 
-def decode_generation(query: PendingQuery, model: ServableModel, offset_ms: float = 0.0) -> list[Generation]:
+def decode_generation(query: PendingQuery, model: ServableModel, offset_ms: float = 0.0) -> list[QueryText]:
     """Decode the texts of a query; the arguments are those of `decode_query`.
 
     Raises:
@@ -71,7 +71,7 @@ def decode_generation(query: PendingQuery, model: ServableModel, offset_ms: floa
     query.parts_left = len(texts)
     query.outputs = [{}] * len(texts)
     return [
-        Generation(
+        QueryText(
             query=query,
             number=number,
             text=text,
@@ -107,7 +107,7 @@ def _seeded(options: GenerationOptions, query_id: str, number: int) -> Generatio
     return replace(options, seed=zlib.crc32(f"{query_id}/{number}".encode()))
 
 
-def outputs_of(answer: Answer, options: GenerationOptions) -> Outputs:
+def outputs_of(answer: FinishedAnswer, options: GenerationOptions) -> Outputs:
     """Return the outputs for an answer."""
     outputs: Outputs = {
         TEXT_OUTPUT: bytes_array([answer.text]),

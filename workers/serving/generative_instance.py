@@ -1,7 +1,7 @@
 """One loaded generative variant that serves queries: the path of a query from the record to the acknowledged result.
 
     event loop         _take_in   consumers -> _read: identify and decode the query -> queue of answers
-    event loop         _direct    begin answers that may begin, end those that are late, hung or unwanted
+    event loop         _direct    begin answers that may begin, end late, hung and unwanted ones
     session's thread   on_part, on_end -> the event loop
     event loop         _answer    parts to the reply topic; at the end encode -> outbox -> (acknowledged) -> done
 
@@ -23,13 +23,12 @@ import math
 import time
 from collections.abc import Collection
 from contextlib import suppress
-from dataclasses import dataclass
 from functools import partial
-from typing import Final, NamedTuple, TypeAlias, cast
+from typing import Final, cast
 
 from broker.delivery.consumer import Consumer, Record
 from process.pauses import wait_within
-from runtimes.protocol import Answer, GenerativeSession, RunningAnswer
+from runtimes.protocol import GenerativeSession
 from schemas.errors import DeadlineExceeded, ModelFailed, QueryError, RefusalReason
 from schemas.generation import AnswerPart
 from schemas.status import InstanceStatus, PartitionStatus
@@ -37,8 +36,9 @@ from schemas.topics import offline_variant_topic, variant_topic
 from workers.context import WorkerContext
 from workers.handover import IN_USE_S
 from workers.serving.answer_parts import AnswerParts
+from workers.serving.answer_run import AnswerEnd, AnswerEvent, AnswerRun
 from workers.serving.answers import InstanceAnswers, as_query_error
-from workers.serving.generative_codec import Generation, decode_generation, outputs_of
+from workers.serving.generative_codec import QueryText, decode_generation, outputs_of
 from workers.serving.generative_work import GenerativeWork, RunningWork
 from workers.serving.loading import footprint_of
 from workers.serving.metrics import GenerationMetrics, InstanceMetrics
@@ -54,37 +54,6 @@ _PERIOD_S: Final = 1.0
 _LOOK_AGAIN_S: Final = 0.25
 """Pause before the next look at answers that may not begin, or may hang: no event tells when that changes."""
 
-End: TypeAlias = Answer | QueryError | None
-
-
-@dataclass(eq=False, slots=True)
-class _Run:
-    """Running answer with its parts."""
-
-    work: RunningWork[Generation]
-    parts: AnswerParts | None
-    running: RunningAnswer | None = None
-    cancelled_by: QueryError | None = None
-    """Reason of a cancellation that the client is told."""
-    is_dropped: bool = False
-    """True if another worker owns its query."""
-    posts: bool = False
-    """True if an event to post parts waits."""
-
-    def cancel(self, reason: QueryError | None) -> None:
-        """Cancel the answer; no-op if it is cancelled."""
-        if self.running is not None and self.cancelled_by is None and not self.is_dropped:
-            self.cancelled_by, self.is_dropped = reason, reason is None
-            self.running.cancel()
-
-
-class _Event(NamedTuple):
-    """Event of a running answer that the answering task handles."""
-
-    run: _Run
-    ended: bool
-    end: End = None
-
 
 class GenerativeInstance:
     """Instance that serves from `serve()` on; `assign` sets its partitions."""
@@ -99,7 +68,7 @@ class GenerativeInstance:
     ) -> None:
         self.model = model
         self.partitions: frozenset[int] = frozenset()
-        self.work: GenerativeWork[RecordKey, Generation] = GenerativeWork(
+        self.work: GenerativeWork[RecordKey, QueryText] = GenerativeWork(
             model.generation_model, model.latency, time.monotonic()
         )
         self._session = cast(GenerativeSession, loaded.session)
@@ -112,14 +81,14 @@ class GenerativeInstance:
         self._width = footprint_of(model, context.settings).width
         self._journal = context.journal
         self._region: int | None = None
-        self._runs: dict[int, _Run] = {}
+        self._runs: dict[int, AnswerRun] = {}
         """Running answers, by the identity of their work."""
         self._changed = asyncio.Event()
         """Set when an answer may begin, or must end."""
         self._progress = asyncio.Event()
         """Set when work has left the queue."""
         # Bounded by the answers that run: each has at most one event that is not handled, besides its end.
-        self._events: asyncio.Queue[_Event] = asyncio.Queue()
+        self._events: asyncio.Queue[AnswerEvent] = asyncio.Queue()
         self._loop = asyncio.get_running_loop()
         self._is_broken = False
         self._metrics = InstanceMetrics(model, context.answers)
@@ -176,7 +145,7 @@ class GenerativeInstance:
                     self.work.queue.add(generation)
         self._changed.set()
 
-    async def _read(self, record: Record) -> list[Generation]:
+    async def _read(self, record: Record) -> list[QueryText]:
         """Decode the texts in a record. A record that holds none is answered or dead-lettered here."""
         query = self._answers.identify(record)
         if query is None:
@@ -187,7 +156,7 @@ class GenerativeInstance:
             await self._answers.refuse(query, as_query_error(error, query, "the request could not be read"))
             return []
 
-    def _decode(self, query: PendingQuery) -> list[Generation]:
+    def _decode(self, query: PendingQuery) -> list[QueryText]:
         key = record_key(query.record)
         if self._journal.is_given_up(key):
             message = f"the worker died {self._journal.crashes(key)} times while computing this query"
@@ -235,9 +204,9 @@ class GenerativeInstance:
             self._journal.has_suspect = self._journal.has_suspect or is_suspect
             self._begin(begun, now_s)
 
-    def _begin(self, begun: RunningWork[Generation], now_s: float) -> None:
+    def _begin(self, begun: RunningWork[QueryText], now_s: float) -> None:
         answer, context = begun.answer, self._context
-        run = _Run(begun, None)
+        run = AnswerRun(begun, None)
         if answer.streamed:
             unwanted = DeadlineExceeded("cancelled: nobody waits for this answer any more")
             run.parts = AnswerParts(answer.query, context.streams, context.producer, partial(run.cancel, unwanted))
@@ -249,7 +218,7 @@ class GenerativeInstance:
             answer.text, answer.options, partial(self._part_soon, run), partial(self._end_soon, run)
         )
 
-    def _check(self, run: _Run, now_s: float) -> None:
+    def _check(self, run: AnswerRun, now_s: float) -> None:
         """Cancel an answer that is late; replace the worker if the answer hangs."""
         work, answer = run.work, run.work.answer
         if answer.deadline_s <= now_s and not answer.allow_late:
@@ -262,7 +231,7 @@ class GenerativeInstance:
             self._journal.suspect([record_key(one.work.answer.query.record) for one in self._runs.values()])
             self._context.replacement.ask(f"{self.model.name} has made no token for {limit_s:.3g} s")
 
-    def _is_suspect(self, generation: Generation) -> bool:
+    def _is_suspect(self, generation: QueryText) -> bool:
         return self._journal.crashes(record_key(generation.query.record)) > 0
 
     def _note_running(self) -> None:
@@ -277,15 +246,15 @@ class GenerativeInstance:
 
     # -- output --------------------------------------------------------------------------------------------------------
 
-    def _part_soon(self, run: _Run, part: AnswerPart) -> None:
+    def _part_soon(self, run: AnswerRun, part: AnswerPart) -> None:
         with suppress(RuntimeError):  # the event loop is closed
             self._loop.call_soon_threadsafe(self._part, run, part)
 
-    def _end_soon(self, run: _Run, end: End) -> None:
+    def _end_soon(self, run: AnswerRun, end: AnswerEnd) -> None:
         with suppress(RuntimeError):
             self._loop.call_soon_threadsafe(self._ended, run, end)
 
-    def _part(self, run: _Run, part: AnswerPart) -> None:
+    def _part(self, run: AnswerRun, part: AnswerPart) -> None:
         now_s = time.monotonic()
         if run.work.first_s is None:
             self._tokens.first(now_s - run.work.answer.query.sent_ns / 1e9)
@@ -295,9 +264,9 @@ class GenerativeInstance:
         run.parts.add(part)
         if run.parts.is_to_topic and not run.posts:
             run.posts = True
-            self._events.put_nowait(_Event(run, ended=False))
+            self._events.put_nowait(AnswerEvent(run, ended=False))
 
-    def _ended(self, run: _Run, end: End) -> None:
+    def _ended(self, run: AnswerRun, end: AnswerEnd) -> None:
         now_s = time.monotonic()
         self.work.end(run.work, now_s)
         if self._is_suspect(run.work.answer):
@@ -308,7 +277,7 @@ class GenerativeInstance:
             self._context.generating.end(self, now_s)
         self._changed.set()
         self._progress.set()
-        self._events.put_nowait(_Event(run, ended=True, end=end))
+        self._events.put_nowait(AnswerEvent(run, ended=True, end=end))
 
     async def _answer(self) -> None:
         while True:
@@ -322,7 +291,7 @@ class GenerativeInstance:
             if event.ended:
                 await self._finish(run, event.end)
 
-    async def _finish(self, run: _Run, end: End) -> None:
+    async def _finish(self, run: AnswerRun, end: AnswerEnd) -> None:
         work, answer = run.work, run.work.answer
         query, now_s = answer.query, time.monotonic()
         if isinstance(end, QueryError):

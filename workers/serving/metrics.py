@@ -7,7 +7,7 @@ by load class, as selectors count requests.
 from prometheus_client import Counter, Gauge, Histogram
 
 from broker.delivery.outbox import Message
-from runtimes.protocol import Answer
+from runtimes.protocol import FinishedAnswer
 from schemas.headers import REASON, as_text
 from schemas.load_classes import ClassAnswers, ClassKey, CountsByClass
 from schemas.result import OK
@@ -138,7 +138,7 @@ class GenerationMetrics:
         """Count the first token of an answer; `seconds`: since the selector's send."""
         self._ttft.observe(seconds)
 
-    def ended(self, answer: Answer, seconds: float) -> None:
+    def ended(self, answer: FinishedAnswer, seconds: float) -> None:
         """Count a whole answer; `seconds`: since its first token."""
         self._prompt.inc(answer.prompt_tokens)
         self._answer.inc(answer.completion_tokens)

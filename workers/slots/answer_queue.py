@@ -3,8 +3,8 @@
 Rules.
 * Online answers begin before offline ones, the earliest deadline first, then in the order of arrival. None overtakes
   the first: an answer that may not begin yet would otherwise wait for ever.
-* An answer begins only while fewer than `sequences` are made, and only if those that are made keep their pace, which is
-  the mean time of a token. The beginning answer adds the time of its prompt once, and makes each further step longer.
+* An answer begins only while fewer than `sequences` are made, and only if the running ones keep their pace, which is the
+  mean time of a token. The beginning answer adds the time of its prompt once, and makes each further step longer.
 * An answer with a pace of its own waits until it can keep it. Alone it always begins.
 * Offline answers take half of the sequences at most: nothing is preempted, and an answer takes seconds.
 * Expired answers do not begin, unless their clients accept late ones.
@@ -77,7 +77,7 @@ def keeps_pace(answer: AnswerPace, prompt_s: float, step_s: float) -> bool:
 def may_begin(
     work: QueuedAnswer, running: Sequence[AnswerPace], offline: int, model: GenerationModel, slowdown: float
 ) -> bool:
-    """Return true if an answer may begin beside those that run, of which `offline` are offline ones."""
+    """Return true if an answer may begin beside running ones, of which `offline` are offline."""
     number = len(running) + 1
     if number == 1:
         return True
@@ -121,7 +121,7 @@ class AnswerQueue(Generic[W]):
         return self._waiting[0].work if self._waiting else None
 
     def remove(self, unwanted: Iterable[W]) -> None:
-        """Remove answers; those that do not wait are ignored."""
+        """Remove answers; no-op for one that does not wait."""
         gone = set(map(id, unwanted))
         self._waiting = [entry for entry in self._waiting if id(entry.work) not in gone]
         self.online = sum(not entry.offline for entry in self._waiting)

@@ -9,7 +9,7 @@ class BusyTime:
     def __init__(self) -> None:
         self._ended_s = 0.0
         self._busy: dict[Hashable, tuple[float, int]] = {}
-        """Beginning and slots of those that are busy, by instance."""
+        """Beginning and slots of busy instances, by instance."""
 
     def begin(self, instance: Hashable, slots: int, now_s: float) -> None:
         """Note that an instance begins to compute; no-op if it does so already."""
