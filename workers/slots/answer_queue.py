@@ -3,8 +3,8 @@
 Rules.
 * Online answers begin before offline ones, the earliest deadline first, then in the order of arrival. None overtakes
   the first: an answer that may not begin yet would otherwise wait for ever.
-* An answer begins only while fewer than `sequences` are made, and only if the running ones keep their pace, which is the
-  mean time of a token. The beginning answer adds the time of its prompt once, and makes each further step longer.
+* An answer begins only while fewer than `sequences` are made, and only if the running ones keep their pace, which is
+  the mean time of a token. The beginning answer adds the time of its prompt once, and makes each further step longer.
 * An answer with a pace of its own waits until it can keep it. Alone it always begins.
 * Offline answers take half of the sequences at most: nothing is preempted, and an answer takes seconds.
 * Expired answers do not begin, unless their clients accept late ones.
