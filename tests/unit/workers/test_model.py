@@ -161,7 +161,8 @@ def test_find_model_limits_batches_but_not_answers_at_once() -> None:
     task, variant = a_task(), a_variant()
     architecture, measured = an_architecture(variant.architecture), a_profile()
     generation = GenerationProfile(
-        context_tokens=64, sequences=variant.max_batch, prefill=(PrefillTime(8, 0.1, 0.1),), step=(StepTime(1, 0.1, 0.1),),
+        context_tokens=64, sequences=variant.max_batch, prefill=(PrefillTime(8, 0.1, 0.1),),
+        step=(StepTime(1, 0.1, 0.1),),
         prompt_tokens=8, answer_tokens=8, bytes_per_token=4.0,
     )  # fmt: skip
 
