@@ -98,7 +98,7 @@ async def measure_file(
     await infaas(system.home, "scale", "pin", "task", _TASK, "--min", "1", "--max", "1")
     ours = _Server(system.gateway, psutil.Process(system.pid))
     numbers = itertools.count()
-    async with bare_server(model) as bare, aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(_TIMEOUT_S)) as session:
+    async with bare_server(model) as bare, _session() as session:
         for server in (bare, ours):
             await _chat(session, server.url, next(numbers))
         figures = list[Figure]()
@@ -111,6 +111,12 @@ async def measure_file(
             console.log(f"{count} chats: bare {of_bare}, ours {of_ours}")
             figures += _figures(f"{count} chats at once", broker, of_bare, of_ours)
     return figures
+
+
+def _session() -> aiohttp.ClientSession:
+    """Return a client that connects for each chat: the bare server closes connections after some requests."""
+    connector = aiohttp.TCPConnector(force_close=True)
+    return aiohttp.ClientSession(connector=connector, timeout=aiohttp.ClientTimeout(_TIMEOUT_S))
 
 
 def _own_label(model: Path) -> str:

@@ -56,7 +56,8 @@ class LlamaCppRuntime:
     """Runtime that loads GGUF files with llama.cpp."""
 
     name = "llama.cpp"
-    concurrent = True
+    concurrent = False
+    """One engine makes all answers of a session: more batches at once would only share its threads."""
     hardware: tuple[str, ...] = (Hardware.CPU, Hardware.CUDA)
 
     def availability(self, hardware: str) -> Availability:

@@ -292,11 +292,13 @@ class InstanceController:
     async def _update_predictions(self, instance: Instance) -> None:
         """Apply changes of the profile and of the row's batch limit; the loaded session supports every limit in use."""
         corrected = await self._profile.follow()
-        if self._row is None or not (corrected or self._row.max_batch != instance.model.latency.max_batch):
+        if self._row is None:
             return
         try:
-            instance.use_model(self._profile.model(self._row.max_batch))
-            self._context.trigger.change()
+            model = self._profile.model(self._row.max_batch)
+            if corrected or model.latency.max_batch != instance.model.latency.max_batch:
+                instance.use_model(model)
+                self._context.trigger.change()
         except OperatorError as error:  # it is being deleted; its row will follow
             log.debug("predictions are unchanged: %s", error)
 

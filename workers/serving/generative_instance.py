@@ -9,6 +9,7 @@ Rules.
 * The session has threads of its own, which make the next token of all running answers at once. They are outside the
   slots of the executor: a slot would be taken for the seconds of an answer, and other models' batches of milliseconds
   would wait for it. So the kernel shares the cores between them, and both show their slowdown.
+* Offline queries wait while any model of the worker expects online ones: an offline answer cannot be interrupted.
 * A query is decoded on the event loop: it is a text. Its words become tokens in the session's thread.
 * An answer whose deadline has passed is cancelled, unless its client accepts a late one. An answer whose client is gone
   is cancelled as soon as that is known.
@@ -131,10 +132,12 @@ class GenerativeInstance:
         """Wait until offline queries may be read. Returns how many."""
         while True:
             self._progress.clear()
-            if room := self.work.offline_room():
+            others_busy = self._context.executor.expects_online(time.monotonic())
+            room = self.work.offline_room()
+            if room and not others_busy:
                 return min(room, _CHUNK)
             self._offline.pause()
-            await self._progress.wait()
+            await wait_within(_LOOK_AGAIN_S if room else None, self._progress)
 
     async def _queue_up(self, records: list[Record]) -> None:
         self._read_s = time.monotonic()

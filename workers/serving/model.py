@@ -60,7 +60,7 @@ class ServableModel(msgspec.Struct, frozen=True):
     threads: int = 1
     """Cores that a batch computes on, as profiled."""
     generation: GenerationProfile | None = None
-    """Measurements of a generative variant, limited to the answers at once of this instance; None: it is not."""
+    """Measurements of a generative variant; None: it is not."""
 
     @property
     def generation_model(self) -> GenerationModel:
@@ -89,6 +89,8 @@ class LoadedModel(NamedTuple):
 def find_model(catalog: Catalog, variant: str, max_batch: int, correction: float = 1.0) -> ServableModel:
     """Return the model of a variant, limited to `max_batch`, with its profiled latency times `correction`.
 
+    A generative variant is not limited.
+
     Raises:
         OperatorError: the variant is not registered, or not ready.
     """
@@ -97,7 +99,9 @@ def find_model(catalog: Catalog, variant: str, max_batch: int, correction: float
     architecture = catalog.architectures.get(row.architecture) if row else None
     if row is None or profile is None or task is None or architecture is None:
         raise OperatorError(f"{variant} is not registered and ready: see `infaas variants`")
-    latency = LatencyModel(profile.latency, max(1, min(max_batch, row.max_batch)), correction)
+    # The limit of an instance bounds the time of a batch. Answers at once are bounded by their needs instead.
+    limit = row.max_batch if profile.generation is not None else max(1, min(max_batch, row.max_batch))
+    latency = LatencyModel(profile.latency, limit, correction)
     inputs, processing = _taken_inputs(task, architecture), architecture.processing
     if processing is not None and architecture.inputs:
         processing = replace(processing, tensors=architecture.inputs)
@@ -112,12 +116,8 @@ def find_model(catalog: Catalog, variant: str, max_batch: int, correction: float
         LengthModel(profile.lengths, latency),
         task.classes,
         profile.threads,
-        _limited(profile.generation, latency.max_batch),
+        profile.generation,
     )
-
-
-def _limited(profile: GenerationProfile | None, sequences: int) -> GenerationProfile | None:
-    return profile and replace(profile, sequences=min(profile.sequences, sequences))
 
 
 def _taken_inputs(task: Task, architecture: Architecture) -> tuple[TensorSpec, ...]:

@@ -8,8 +8,10 @@ import msgspec
 
 from broker.delivery.consumer import Record
 from broker.fetch.tail import Tail
+from broker.kafka.settings import ReplyStreamSettings
 from broker.kafka.topics import TopicSpec, ensure_system_topics, ensure_topics
 from broker.producing.producer import Producer
+from broker.replies.receiver import ReplyStreamReceiver
 from registry.artifacts import ArtifactStore
 from registry.register import register
 from registry.request import Registration
@@ -172,3 +174,40 @@ async def test_answer_past_deadline_is_cancelled(site: Site, producer: Producer,
 async def results_after(site: Site, producer: Producer, results: Results, value: bytes) -> None:
     await site.ask(producer, "first", value)
     await results.until(1)
+
+
+async def test_answer_that_nobody_waits_for_is_cancelled(site: Site, producer: Producer, tmp_path: Path) -> None:
+    await registered(site, tmp_path, layers=SLOW_LAYERS)
+    parts, results = list[str](), asyncio.Queue[tuple[dict[str, str], bytes]]()
+
+    def receive(headers: h.RawHeaders, value: bytes) -> bool:
+        """Receive parts as a process whose caller is gone."""
+        fields = h.as_text(headers)
+        if h.PART in fields:
+            parts.append(fields[h.PART])
+            return True
+        results.put_nowait((fields, value))
+        return False
+
+    endless = asked("endless", max_tokens=240, ignore_eos=True)
+    async with (
+        ReplyStreamReceiver(ReplyStreamSettings(), receive) as receiver,
+        Tail(site.kafka, "test-results", [site.replies]) as tail,
+        site.worker("cpu-0"),
+    ):
+        await site.place("cpu-0")
+        streamed = [(h.STREAM, b"true"), (h.REPLY_STREAM, receiver.header)]
+        await site.ask(producer, "first", endless, streamed)  # connects; its result may go to the topic
+        ends = {asyncio.create_task(results.get()), asyncio.create_task(tail.poll())}
+        done, waiting = await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED, timeout=100)
+        assert done
+        for task in waiting:
+            task.cancel()
+        await site.ask(producer, "second", endless, streamed)
+        async with asyncio.timeout(100):
+            fields, value = await results.get()
+            while fields[h.ID] != "second":
+                fields, value = await results.get()
+    assert parts
+    assert fields[h.STATUS] == "deadline_exceeded"
+    assert b"nobody waits for this answer" in value
