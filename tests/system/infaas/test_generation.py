@@ -130,7 +130,7 @@ async def test_disconnected_client_stops_worker(writing: Cli) -> None:
 
 async def test_openai_client_gets_stream_and_whole(writing: Cli) -> None:
     state = await writing.state()
-    async with AsyncOpenAI(base_url=f"{state['gateway']}/v1", api_key="none") as client:
+    async with AsyncOpenAI(base_url=f"{state['gateway']}/v1", api_key="me") as client:
         options: dict[str, Any] = {"model": TASK, "prompt": "hello", "max_tokens": 20, "temperature": 0}
         whole = await client.completions.create(**options)
         assert whole.usage is not None
