@@ -226,6 +226,8 @@ def _checkable(request: ModelToRegister) -> Registration:
         accuracy=request.accuracy,
         measure=request.measure,
         max_batch=request.max_batch,
+        sequences=request.sequences,
+        context_tokens=request.context_tokens,
         partitions=request.partitions,
         threads=request.threads,
         cores=request.cores,

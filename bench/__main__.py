@@ -10,7 +10,7 @@ from typing import NamedTuple
 import uvloop
 from rich.console import Console
 
-from bench import cascade, idle, overload
+from bench import cascade, generation, idle, overload
 from bench.core.figures import Figure
 from bench.core.system import SystemUnderTest, running_system
 from bench.latency import crash, end_to_end, offline, tail
@@ -50,6 +50,7 @@ BENCHES = {
     "selector": Bench("selector", _quiet(selector.measure)),
     "worker": Bench("worker", _quiet(worker.measure)),
     "runtimes": Bench("worker, other runtimes", runtimes.measure, _APACHE),
+    "generation": Bench("language models", generation.measure, _APACHE),
     "cascade": Bench("cascade", cascade.measure, _APACHE),
     "crash": Bench("SIGKILL under load", _quiet(crash.measure)),
     "overload": Bench("overload", overload.measure, _APACHE),

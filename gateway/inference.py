@@ -13,6 +13,7 @@ from typing import Final, NamedTuple
 
 import msgspec
 
+from broker.replies.answer_stream import OnPart
 from gateway.limits.arrivals import BodyBudget
 from gateway.limits.backoff import RefusalBackoff
 from gateway.limits.quotas import QuotaMeters
@@ -66,6 +67,7 @@ class Inference:
         principal: Principal,
         client: Hashable,
         arrive: Callable[[], Awaitable[ArrivedRequest]],
+        on_part: OnPart | None = None,
     ) -> Result:
         """Execute one query once its request is complete. The caller cancels this when the client disconnects.
 
@@ -74,6 +76,7 @@ class Inference:
             principal: caller.
             client: key of the client's connection.
             arrive: waits for the rest of the request; called only if the caller's quota permits the query.
+            on_part: callback for the parts of a generative answer.
 
         Raises:
             QueryError: the query has no result; the error is for the client.
@@ -97,7 +100,7 @@ class Inference:
                 envelope = spans.send(envelope, sending)
             elif self._tracer is not None:
                 mark_unsampled(envelope, headers)
-            result = await query_client.ask(envelope)
+            result = await query_client.ask(envelope, on_part)
             if result.status != OK:
                 raise result.failure(msgspec.Raw(result.explanation.encode()) if result.explanation else None)
             exemplar = None if spans is None else spans.succeeded(result)

@@ -21,6 +21,7 @@ from process.security.access import STRANGERS, TenantClasses, usable_rows, users
 from schemas.access import EVERY_TENANT
 from schemas.catalog import Catalog
 from schemas.errors import InvalidRequest, UnknownTask
+from schemas.generation import TEXT_INPUT, TEXT_OUTPUT
 from schemas.names import version_target
 from schemas.rows.catalog import ACCURACY, Architecture, Task, TensorSpec, Variant
 from schemas.topics import task_topic
@@ -71,6 +72,12 @@ class ServedModel(msgspec.Struct, frozen=True):
     """Requested version, or the serving one."""
     versions: tuple[str, ...] = (VERSION,)
     """All versions that clients may request."""
+
+    @property
+    def is_generative(self) -> bool:
+        """True if it makes texts token by token."""
+        named = {spec.name for spec in self.outputs}
+        return TEXT_OUTPUT in named and [spec.name for spec in self.inputs] == [TEXT_INPUT]
 
     def metadata(self) -> dict[str, object]:
         """Return the content of `GET /v2/models/{name}`."""

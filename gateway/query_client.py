@@ -18,6 +18,7 @@ from prometheus_client import Gauge
 
 from broker.kafka.settings import KafkaSettings
 from broker.producing.producer import Ack
+from broker.replies.answer_stream import OnPart
 from broker.replies.request_reply import Reply, RequestReply
 from gateway.limits.admission import Admission
 from gateway.limits.concurrency import ConcurrencyLimit, ConcurrencyLimits
@@ -85,8 +86,10 @@ class QueryClient:
         """Return a unique id for a query; the name of this process in it is random."""
         return f"{self.owner}-{next(self._numbers)}"
 
-    async def ask(self, envelope: Envelope) -> Result:
+    async def ask(self, envelope: Envelope, on_part: OnPart | None = None) -> Result:
         """Send a query and wait for its result. Cancelling frees its place, but the query may still be computed.
+
+        Parts of a generative answer are passed to `on_part`.
 
         Raises:
             Overloaded: too many queries are in flight, the selector just refused similar ones, or Kafka is down.
@@ -102,7 +105,7 @@ class QueryClient:
                 rejected += kind.take_rejected_upstream()
             if rejected:
                 envelope.headers.extend(self._rejected_upstream(envelope, min(rejected, MAX_REJECTED_UPSTREAM)))
-            result = await self._result_of(envelope)
+            result = await self._result_of(envelope, on_part)
         finally:
             self._concurrency.leave(kind)
         return self._learn(query, kind, result, began_s)
@@ -116,7 +119,7 @@ class QueryClient:
             headers.append((h.REJECTED_UPSTREAM_PROOF, proof.encode()))
         return headers
 
-    async def _result_of(self, envelope: Envelope) -> Result | None:
+    async def _result_of(self, envelope: Envelope, on_part: OnPart | None) -> Result | None:
         """Send a query and wait for its result; return None at a timeout."""
         query = envelope.query
         if self._secret is not None and query.tenant is not None:
@@ -133,6 +136,7 @@ class QueryClient:
                 left_s=left_s,
                 timeout_s=self._wait_s(query, left_s),
                 on_sent=self._kafka_health.watch if envelope.on_acknowledged is None else partial(self._sent, envelope),
+                on_part=on_part,
             )
         except TimeoutError:
             return None

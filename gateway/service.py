@@ -16,9 +16,11 @@ from aiohttp import web
 from broker.kafka.cluster import KafkaReachability
 from broker.kafka.settings import KafkaSettings
 from gateway.auth.authenticator import open_authenticator
+from gateway.generation import Generation
 from gateway.http.admin import CONNECTIONS, AdminRoutes
 from gateway.http.bodies import RequestBodies
 from gateway.http.connection import http_listening, make_app
+from gateway.http.generate import GenerateRoutes
 from gateway.http.inference import InferenceRoutes
 from gateway.http.jobs import JobRoutes
 from gateway.http.manual import ManualRoutes
@@ -123,12 +125,16 @@ async def open_gateway(
         bodies = RequestBodies(settings, budget := BodyBudget(settings.max_bodies_bytes))
         asking = Inference(query_client, statistics, budget, quotas, tracer)
         inference = InferenceRoutes(models, asking, bodies, authenticator)
+        generation = Generation(asking, budget)
+        generating = GenerateRoutes(models, generation, bodies)
         jobs = JobRoutes(models, query_client, bodies, writer, pool, quotas, settings)
         admin = AdminRoutes(settings, kafka, bodies, admin_pool, artifacts := os.environ.get(ARTIFACTS_ENV, ""))
         uploads = UploadRoutes(settings, admin_pool, admin.turn, artifacts)
-        openai = OpenAiRoutes(settings, models, asking, query_client, bodies, budget, writer, quotas, pool, artifacts)
-        manual = ManualRoutes(settings.manual)
-        routes = all_routes((inference, jobs, admin, uploads, openai, manual), models, statistics, bodies, reason)
+        openai = OpenAiRoutes(
+            settings, models, asking, generation, query_client, bodies, budget, writer, quotas, pool, artifacts
+        )
+        parts = (inference, generating, jobs, admin, uploads, openai, ManualRoutes(settings.manual))
+        routes = all_routes(parts, models, statistics, bodies, reason)
         app = make_app(settings, routes, authenticator, [openai_errors])
         listeners: list[AbstractAsyncContextManager[str]] = [http_listening(app, inference, settings, tls)]
         if settings.grpc_port is not None:

@@ -200,6 +200,7 @@ class CatalogWriter:
             slope_s=measurement.fit.slope_s,
             fit_error=measurement.fit.error,
             lengths=measurement.lengths,
+            generation=measurement.generation,
         )
 
 

@@ -3,6 +3,7 @@
 * `.npz`: an array per input, and `label`. Read without pickles. Arrays are converted to the model's datatypes if that
   loses no more than precision.
 * A folder with a folder per class: if the only input is BYTES, the content of each file is an input.
+* `.jsonl`, for language models: rows of `prompt`, or of a chat as `messages`; and `answer`, or several right ones.
 * `.csv` with a header: a column per BYTES input, or `path` with files beside the table; and `label`. If the only input
   is a vector, all other columns are its numbers.
 
@@ -21,11 +22,13 @@ from numpy.typing import NDArray
 
 from registry.signature import VARIABLE, fits
 from schemas.errors import InvalidRequest, OperatorError
+from schemas.generation import TEXT_INPUT
 from schemas.rows.catalog import TensorSpec
 from schemas.tensors import BF16, bf16_of, bytes_array, dtype_of
 
 LABEL: Final = "label"
 _TABLES: Final = (".csv", ".tsv")
+_PROMPTS: Final = ".jsonl"
 _PATH: Final = "path"
 _FEWEST: Final = 10
 _SEED: Final = 0
@@ -79,6 +82,8 @@ def read_rows(source: Path, inputs: Sequence[TensorSpec], limit: int) -> FileRow
     try:
         if source.is_dir():
             rows = _read_folder(source, inputs, limit)
+        elif source.suffix.lower() == _PROMPTS:
+            rows = _read_prompts(source, inputs)
         elif source.suffix.lower() in _TABLES:
             rows = _read_table(source, inputs)
         else:
@@ -162,6 +167,42 @@ def _contents(files: Sequence[Path], inputs: Sequence[TensorSpec], where: str) -
 
 def _as_bytes(values: Sequence[bytes], spec: TensorSpec) -> NDArray[Any]:
     return bytes_array(values).reshape(-1, *[1] * (len(spec.shape) - 1))
+
+
+# -- prompts -----------------------------------------------------------------------------------------------------------
+class _PromptRow(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    prompt: str = ""
+    messages: list[dict[str, Any]] = []
+    answer: str | list[str] | None = None
+
+    @property
+    def text(self) -> bytes:
+        return msgspec.json.encode(self.messages) if self.messages else self.prompt.encode()
+
+    @property
+    def right(self) -> str:
+        answers = self.answer or ""
+        return answers if isinstance(answers, str) else "\n".join(answers)
+
+
+def _read_prompts(file: Path, inputs: Sequence[TensorSpec]) -> FileRows:
+    """Read prompts with their right answers; of several right ones each is on a line of its own in the label."""
+    if [spec.name for spec in inputs] != [TEXT_INPUT]:
+        raise InvalidRequest(f"{file.name} has prompts, which only language models take")
+    try:
+        rows = msgspec.json.Decoder(_PromptRow).decode_lines(file.read_bytes())
+    except msgspec.DecodeError as error:
+        raise InvalidRequest(
+            f"{file.name} must have a JSON object a line, of prompt or messages, and answer: {error}"
+        ) from error
+    for number, row in enumerate(rows, 1):
+        if bool(row.prompt) == bool(row.messages):
+            raise InvalidRequest(f"{file.name}, row {number}: give either a prompt or messages")
+    labelled = all(row.answer is not None for row in rows)
+    return FileRows(
+        {TEXT_INPUT: bytes_array([row.text for row in rows])},
+        np.array([row.right for row in rows], object) if labelled else None,
+    )
 
 
 # -- tables ------------------------------------------------------------------------------------------------------------

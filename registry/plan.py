@@ -148,8 +148,10 @@ def recipes_of(source_format: str, precision: str) -> tuple[Recipe, ...]:
     if precision == whole.precision:
         return (whole, *others)
     own = replace(whole, label=f"{whole.label.partition('-')[0]}-{precision}", precision=precision)
-    # Weights that have fewer bits already are not quantised again. FP16 weights can still become INT8.
-    kept = [recipe for recipe in others if recipe.label != own.label] if precision == _HALF else []
+    # Weights that have fewer bits already are not quantised again. FP16 weights can still become INT8. A language model
+    # in any format can take another one: some are computed several times as fast as others of the same size.
+    again = precision == _HALF or source_format == SourceFormat.GGUF
+    kept = [recipe for recipe in others if recipe.label != own.label] if again else []
     return (own, *kept)
 
 

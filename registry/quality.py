@@ -8,6 +8,9 @@ Every measure is 0..1, and higher is better, so each of them can stand for the a
 * `f1`: F1 of class 1 against class 0; `f1-macro`: mean F1 over classes, or over the columns of multi-hot labels;
 * `1-nrmse`: for regressions, 1 minus the root mean square error over the range of the labels;
 * `cosine`: mean cosine similarity to vectors given as labels, or to the outputs of a reference;
+* `exact-match`: share of answers of a language model that are the label, but for case, punctuation and articles;
+* `contains`: share of its answers that contain the label, compared alike, as whole words. A label may have several
+  lines, each of which is right;
 * `agreement`: share of inputs with the same result as a reference: the same class, or a value within 5 % of its range;
 * `module:function`: a function of outputs and labels, which the user names on the machine where it is imported.
 
@@ -25,18 +28,26 @@ import numpy as np
 from numpy.typing import NDArray
 
 from schemas.errors import InvalidRequest
+from schemas.generation import TEXT_OUTPUT
 from schemas.rows.catalog import ACCURACY, TensorSpec
 
 AGREEMENT: Final = "agreement"
 COSINE: Final = "cosine"
+EXACT_MATCH: Final = "exact-match"
+CONTAINS: Final = "contains"
 F1: Final = "f1"
 MACRO_F1: Final = "f1-macro"
 REGRESSION: Final = "1-nrmse"
 RELATIVE: Final = (AGREEMENT, COSINE)
 """Measures for which the outputs of a reference can replace labels."""
-CHOICES: Final = f"{ACCURACY}, top-5, {F1}, {MACRO_F1}, {REGRESSION}, {COSINE}, {AGREEMENT} or module:function"
+CHOICES: Final = (
+    f"{ACCURACY}, top-5, {F1}, {MACRO_F1}, {REGRESSION}, {COSINE}, {AGREEMENT}, {EXACT_MATCH}, {CONTAINS} or "
+    "module:function"
+)
 _TOP: Final = re.compile(r"top-([1-9]\d{0,3})")
 _FUNCTION: Final = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
+_WORDS: Final = re.compile(r"\w+(?:[.,]\d+)*")
+_ARTICLES: Final = ("a", "an", "the")
 _TOLERANCE: Final = 0.05
 _SURE: Final = 3.0
 """Factor over chance by which the largest score must be right for an output to count as scores."""
@@ -57,7 +68,7 @@ class Guess(msgspec.Struct, frozen=True):
 
 def check_measure(name: str) -> None:
     """Raise `InvalidRequest` if there is no such measure."""
-    known = name in (ACCURACY, F1, MACRO_F1, REGRESSION, COSINE, AGREEMENT)
+    known = name in _MEASURES
     if not known and not _TOP.fullmatch(name) and not is_function(name):
         raise InvalidRequest(f"unknown measure {name!r}: {_NAME_IT}")
 
@@ -142,12 +153,38 @@ def agreement(outputs: Outputs, reference: Outputs) -> float:
     return float(np.mean(np.abs(outputs - wide) <= _TOLERANCE * max(np.ptp(wide), 1e-9)))
 
 
+def _exact_match(outputs: Outputs, labels: Labels) -> float:
+    return _share_right(outputs, labels, lambda answer, right: answer == right)
+
+
+def _contains(outputs: Outputs, labels: Labels) -> float:
+    return _share_right(outputs, labels, lambda answer, right: f" {right} " in f" {answer} ")
+
+
+def _share_right(outputs: Outputs, labels: Labels, is_right: Callable[[str, str], bool]) -> float:
+    if outputs.dtype.kind != "O" or labels.dtype.kind != "O":
+        raise InvalidRequest("answers and labels must be texts for this measure")
+    answers = _same_shape(outputs, labels).reshape(-1).tolist()
+    rows = zip(map(_in_plain_words, answers), labels.reshape(-1).tolist(), strict=True)
+    return float(
+        np.mean([any(is_right(answer, _in_plain_words(one)) for one in label.splitlines()) for answer, label in rows])
+    )
+
+
+def _in_plain_words(text: bytes) -> str:
+    """Return a text in lower case, without punctuation and articles."""
+    words = _WORDS.findall(text.decode(errors="replace").lower())
+    return " ".join(word for word in words if word not in _ARTICLES)
+
+
 _MEASURES: Final[dict[str, Callable[[Outputs, Labels], float]]] = {
     ACCURACY: _accuracy,
     F1: _f1,
     MACRO_F1: _macro_f1,
     REGRESSION: _one_minus_error,
     COSINE: _cosine,
+    EXACT_MATCH: _exact_match,
+    CONTAINS: _contains,
     AGREEMENT: agreement,
 }
 
@@ -204,6 +241,8 @@ def guess_measure(output: TensorSpec, labels: Labels) -> Guess:
     """
     kind, shape, columns = labels.dtype.kind, output.shape, output.shape[-1] if len(output.shape) > 1 else 1
     if not output.datatype.startswith(("FP", "BF")):
+        if output.name == TEXT_OUTPUT:
+            return Guess(CONTAINS, "its answers are texts of a language model")
         if labels.ndim == 1 and (kind in "iub") == (output.datatype != "BYTES"):
             return Guess(ACCURACY, f"{output.name!r} is the class itself")
         raise _unclear(output, labels, "integers and strings need labels of their own type")

@@ -30,6 +30,8 @@ class GeneratorKind(StrEnum):
     AHEAD_OF_TIME = "ahead-of-time"
     NEURON = "neuron"
     NEURONX = "neuronx"
+    GGUF_Q8_0 = "gguf-q8-0"
+    GGUF_Q4_0 = "gguf-q4-0"
 
 
 class NotApplicable(Exception):
@@ -90,7 +92,7 @@ _ANY: Final = (Hardware.CPU, Hardware.CUDA)
 _CUDA: Final = (Hardware.CUDA,)
 _INTEL: Final = (Hardware.CPU, Hardware.INTEL_GPU, Hardware.INTEL_NPU)
 _NEURON_BATCHES: Final = (1, 2, 4, 8, 16, 32, 64)
-WIDE_RUNTIMES: Final = ("onnx", "openvino")
+WIDE_RUNTIMES: Final = ("onnx", "openvino", "llama.cpp")
 """Runtimes whose sessions have their own threads; torch has one thread pool for the process, and compiles for its
 size."""
 PRODUCTS: Final = ("MatMul", "Gemm")
@@ -180,5 +182,16 @@ RECIPES: Final[dict[str, tuple[Recipe, ...]]] = {
         *_of_onnx("onnx-fp32"),
     ),
     SourceFormat.OPENVINO: tuple(recipe for recipe in _of_onnx(None) if _is_openvinos_own(recipe)),
+    SourceFormat.GGUF: (
+        Recipe(label="llamacpp-fp32", runtime="llama.cpp", precision="fp32", hardware=_ANY),
+        Recipe(
+            label="llamacpp-q8-0", runtime="llama.cpp", precision="q8-0", generator=GeneratorKind.GGUF_Q8_0,
+            hardware=_ANY, condition=_missing("gguf", "'infaas[generative]'"),
+        ),
+        Recipe(
+            label="llamacpp-q4-0", runtime="llama.cpp", precision="q4-0", generator=GeneratorKind.GGUF_Q4_0,
+            hardware=_ANY, condition=_missing("gguf", "'infaas[generative]'"),
+        ),
+    ),
 }  # fmt: skip
 """Recipes by format of the registered file. A recipe stands after the recipe of its source."""

@@ -86,6 +86,8 @@ async def register(
     """
     request.check()
     form, precision = await _recognise(request.file)
+    if form is SourceFormat.GGUF:
+        request = replace(request, max_batch=request.sequences)
     sha256 = await asyncio.to_thread(model_sha256, request.file, form)
     options = await asyncio.to_thread(made_with, request)
     processing = await asyncio.to_thread(by_content, request.processing)
@@ -203,8 +205,10 @@ class _Pipeline:
         found, declared, judgement = model.inspection, self._request.accuracy, model.judgement
         async with self._brought.removed_on_failure(self._request.file.name):
             variant = replace(planned.row, artifact=await self._store_source(model))
-            measurement, outputs = await self._measure(planned, variant, self._file("single"))
-            single = await asyncio.to_thread(load_arrays, self._file("single"))
+            # Answers of a language model may differ in a batch: other sums round otherwise, and one token decides all.
+            alone = None if model.architecture.source_format == SourceFormat.GGUF else self._file("single")
+            measurement, outputs = await self._measure(planned, variant, alone)
+            single = await asyncio.to_thread(load_arrays, alone) if alone else Arrays()
             others = await self._reference_outputs(model)
             reference = await asyncio.to_thread(
                 verify_reference, model.samples, found.outputs, judgement, outputs, single, declared, others
@@ -332,6 +336,7 @@ class _Pipeline:
     ) -> tuple[Measurement, Arrays]:
         return await measure_variant(
             variant, self._artifacts, self._runner, self._steps.aside, threads=planned.threads,
+            context_tokens=self._request.context_tokens,
             samples=self._file("samples"), outputs=self._file("outputs"), single_outputs=single_outputs,
             processing=self._processing, tensors=self._tensors, returned=self._returned,
         )  # fmt: skip

@@ -9,13 +9,16 @@ import msgspec
 from process.security.access import check_access
 from registry.quality import AGREEMENT, COSINE, RELATIVE, check_measure
 from schemas.access import Access
-from schemas.defaults import BATCH_LIMIT, PARTITIONS, THREADS
+from schemas.defaults import BATCH_LIMIT, CONTEXT_TOKENS, PARTITIONS, SEQUENCES, THREADS
 from schemas.errors import InvalidRequest
 from schemas.hardware import Hardware
 from schemas.names import check_name
 from schemas.rows.catalog import Processing
 
 _MAX_BATCH: Final = 1024
+_MAX_SEQUENCES: Final = 256
+_FEWEST_TOKENS: Final = 16
+_MOST_TOKENS: Final = 1 << 20
 SAMPLES: Final = 1000
 """Default of the most labelled rows that measure an accuracy."""
 MOST_ACCURACY_LOST: Final = 0.05
@@ -47,6 +50,10 @@ class Registration(msgspec.Struct, frozen=True, kw_only=True):
     processing: Processing | None = None
     """Processing of texts or images before the model, and of its scores after it; its files are paths here."""
     max_batch: int = BATCH_LIMIT
+    sequences: int = SEQUENCES
+    """Most answers that an instance of a generative model makes at once."""
+    context_tokens: int = CONTEXT_TOKENS
+    """Most tokens of a prompt and its answer, for generative models."""
     partitions: int = PARTITIONS
     """Partitions of the topics of a new task. On a broker that can add none, also the maximum replicas of a variant."""
     hardware: str = Hardware.CPU
@@ -108,6 +115,10 @@ class Registration(msgspec.Struct, frozen=True, kw_only=True):
             raise InvalidRequest(f"unknown hardware {self.hardware!r}; known are {', '.join(Hardware)}")
         if not 1 <= self.max_batch <= _MAX_BATCH:
             raise InvalidRequest(f"the largest batch must be 1 to {_MAX_BATCH}, not {self.max_batch}")
+        if not 1 <= self.sequences <= _MAX_SEQUENCES:
+            raise InvalidRequest(f"the answers at once must be 1 to {_MAX_SEQUENCES}, not {self.sequences}")
+        if not _FEWEST_TOKENS <= self.context_tokens <= _MOST_TOKENS:
+            raise InvalidRequest(f"the context must be {_FEWEST_TOKENS} to {_MOST_TOKENS} tokens")
         if not 0 <= self.max_accuracy_loss <= 1:
             raise InvalidRequest("the maximum accuracy loss must be between 0 and 1")
         if min(self.partitions, self.threads, self.accuracy_samples) < 1:

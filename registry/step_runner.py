@@ -21,6 +21,7 @@ from registry.plan import PlanVariants
 from registry.samples import Arrays, load_arrays
 from runtimes.composite import hold_artifacts
 from runtimes.protocol import LoadOptions
+from schemas.defaults import CONTEXT_TOKENS
 from schemas.errors import ModelFailed, OperatorError
 from schemas.rows.catalog import Processing, Variant
 from schemas.signature import TensorSpec
@@ -104,7 +105,7 @@ LOCAL: Final = LocalSteps()
 async def measure_variant(
     variant: Variant, artifacts: ArtifactStore, runner: StepRunner, show: Show, *, threads: int, samples: Path,
     outputs: Path, processing: Processing | None, tensors: tuple[TensorSpec, ...],
-    returned: tuple[TensorSpec, ...] = (), single_outputs: Path | None = None,
+    returned: tuple[TensorSpec, ...] = (), single_outputs: Path | None = None, context_tokens: int = CONTEXT_TOKENS,
 ) -> tuple[Measurement, Arrays]:  # fmt: skip
     """Return the measurement of a variant, and its outputs for all samples; see `MeasureVariant` for the files."""
     async with CheckedOutArtifacts(artifacts) as held:
@@ -112,7 +113,12 @@ async def measure_variant(
             artifact=await held.variant(variant.runtime, variant.artifact),
             runtime=variant.runtime,
             hardware=variant.hardware,
-            options=LoadOptions(precision=variant.precision, threads=threads, max_batch=variant.max_batch),
+            options=LoadOptions(
+                precision=variant.precision,
+                threads=threads,
+                max_batch=variant.max_batch,
+                context_tokens=context_tokens,
+            ),
             samples=samples,
             outputs=outputs,
             single_outputs=single_outputs,

@@ -12,6 +12,7 @@ from runtimes.composite import (
     ChainSession,
     CompositeRuntime,
 )
+from runtimes.llama_cpp import LlamaCppRuntime
 from runtimes.onnx import OnnxRuntime
 from runtimes.openvino import OpenVinoRuntime
 from runtimes.protocol import Runtime
@@ -34,6 +35,7 @@ _SINGLE: Final[tuple[Runtime, ...]] = (
     TensorRtRuntime(),
     TorchNeuronRuntime("torch-neuron", "torch_neuron", "Inf1"),
     TorchNeuronRuntime("torch-neuronx", "torch_neuronx", "Inf2"),
+    LlamaCppRuntime(),
 )
 _CASCADE: Final = CompositeRuntime(CASCADE, CascadeDocument, CascadeSession, _SINGLE)
 _CHAIN: Final = CompositeRuntime(CHAIN, ChainDocument, ChainSession, (*_SINGLE, _CASCADE))
@@ -48,6 +50,7 @@ _PACKAGES: Final = {
     "tensorrt": "tensorrt",
     "torch-neuron": "torch_neuron",
     "torch-neuronx": "torch_neuronx",
+    "llama.cpp": "xllamacpp",
 }
 
 
@@ -64,6 +67,11 @@ def available_runtimes(hardware: str) -> tuple[str, ...]:
 def is_concurrent(name: str) -> bool:
     """Return true if threads can compute with one session of the runtime at once; false for an unknown runtime."""
     return any(runtime.name == name and runtime.concurrent for runtime in _RUNTIMES)
+
+
+def is_generative(name: str) -> bool:
+    """Return true if the sessions of a runtime are generative."""
+    return name == LlamaCppRuntime.name
 
 
 def import_package(name: str) -> None:

@@ -32,6 +32,10 @@ CLAIM_INTERVAL_S: Final = 300.0
 
 BATCH_LIMIT: Final = 16
 """Maximum number of inputs in a variant's batch."""
+CONTEXT_TOKENS: Final = 2048
+"""Maximum tokens of a prompt and its answer, for generative variants."""
+SEQUENCES: Final = 8
+"""Maximum answers that an instance of a generative variant makes at once."""
 PARTITIONS: Final = 4
 """Partitions of the topics of each task, and of each variant on a broker that can add none later."""
 THREADS: Final = 1

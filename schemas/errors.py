@@ -114,6 +114,7 @@ class RefusalReason(StrEnum):
     # -- worker
     WORKER_CRASHED = "worker_crashed", ErrorCode.MODEL_FAILED, "Workers died repeatedly while they computed the query."
     COMPUTE_TIMEOUT = "compute_timeout", ErrorCode.MODEL_FAILED, "Computing the query took longer than its limit."
+    RESTARTED = "restarted", _OVERLOADED, "The text that was sent is void: a crash made another computation necessary."
     OUT_OF_MEMORY = "out_of_memory", ErrorCode.MODEL_FAILED, "The worker's memory does not suffice for this query."
 
     # -- waiting for the answer

@@ -51,7 +51,10 @@ class GenerationOptions(msgspec.Struct, frozen=True, kw_only=True, omit_defaults
     json_schema: str = ""
     """JSON Schema that the answer obeys; `{}`: any JSON object; empty: no limit."""
     logprobs: int | None = None
-    """Number of alternatives whose log-probabilities each token states; None: no log-probabilities at all."""
+    """Number of alternatives whose log-probabilities each token states; None: no log-probabilities at all, and the
+    result lacks `mean_logprob` unless the query names that output."""
+    ignore_eos: bool = False
+    """True: the answer goes on to `max_tokens`, as measurements need it."""
 
 
 class TokenLogprob(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -102,7 +105,7 @@ class GenerationProfile(msgspec.Struct, frozen=True, kw_only=True):
     prompt_tokens: int
     """Tokens of a typical prompt: the median of the labelled data."""
     answer_tokens: int
-    """Tokens of a typical answer: the median of the labelled data."""
+    """Tokens of a typical answer: the median of its answers to prompts of the labelled data."""
     bytes_per_token: float
     """Bytes of text that a token stands for, from the labelled data."""
     sequence_bytes: int = 0

@@ -16,7 +16,7 @@ REPLY_STREAM: Final = "infaas-reply-stream"  # `host:port token [fingerprint]` o
 DEADLINE_MS: Final = "infaas-deadline-ms"  # absolute, ms since the epoch, by the clock of SENT_NS if that is given
 LATENCY_MS: Final = "infaas-latency-ms"  # counted from the send time, or from the append time if that is unknown
 MIN_ACCURACY: Final = "infaas-min-accuracy"  # 0..1
-MAX_COST: Final = "infaas-max-cost"  # USD per 1000 queries
+MAX_COST: Final = "infaas-max-cost"  # USD per 1000 queries; of a generative query per 1000 tokens
 TTFT_MS: Final = "infaas-ttft-ms"  # of a generative query: from its send to the first token
 TPOT_MS: Final = "infaas-tpot-ms"  # of a generative query: mean time of each token after the first
 MAX_TOKENS: Final = "infaas-max-tokens"  # of a generative query: maximum tokens of its answer
@@ -44,7 +44,7 @@ CHOICE: Final = "infaas-choice"  # the values of `CHOSEN` in a forwarded query; 
 TASK_QUEUE_NS: Final = "infaas-task-queue-ns"  # time from the client's send to the selector's decision
 PREDICTED_NS: Final = "infaas-predicted-ns"  # the selector's prediction: from its decision to the result
 ACCURACY: Final = "infaas-accuracy"  # of the chosen variant
-COST: Final = "infaas-cost"  # USD per 1000 such queries, as charged
+COST: Final = "infaas-cost"  # USD per 1000 such queries, or tokens of a generative answer, as charged
 EXPLANATION: Final = "infaas-explanation"  # JSON
 COPIED: Final = "infaas-copied"  # `true`: a shadow version computes a copy, and the two results are compared
 ATTEMPTS: Final = "infaas-attempts"  # number of earlier attempts to process the query
@@ -71,6 +71,9 @@ NEEDS: Final = {
     "latency_ms": LATENCY_MS,
     "min_accuracy": MIN_ACCURACY,
     "max_cost": MAX_COST,
+    "ttft_ms": TTFT_MS,
+    "tpot_ms": TPOT_MS,
+    "max_tokens": MAX_TOKENS,
     "mode": MODE,
     "target": TARGET,
     "tenant": TENANT,

@@ -171,7 +171,7 @@ class BatchRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     """Request for a batch."""
 
     input_file_id: Name
-    endpoint: Literal["/v1/embeddings"]
+    endpoint: Literal["/v1/embeddings", "/v1/chat/completions", "/v1/completions"]
     completion_window: str = "24h"
     """Time within which the batch is computed, at most a day: `24h`, `90m`, `45s`."""
     metadata: dict[str, str] | None = None

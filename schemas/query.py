@@ -45,7 +45,13 @@ class Needs(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     min_accuracy: float | None = None
     """Minimum accuracy, 0..1, as measured on the task's validation set."""
     max_cost: float | None = None
-    """Maximum USD per 1000 queries of this size."""
+    """Maximum USD per 1000 queries of this size, or per 1000 tokens of a generative answer."""
+    ttft_ms: float | None = None
+    """Of a generative query: maximum milliseconds from the client's send to the first token."""
+    tpot_ms: float | None = None
+    """Of a generative query: maximum mean milliseconds of each token after the first."""
+    max_tokens: int | None = None
+    """Of a generative query: maximum tokens of its answer."""
     mode: Mode = Mode.ONLINE
     target: str | None = None
     """Architecture, version of an architecture (`architecture@2`) or variant; None: any of the task."""
@@ -76,6 +82,7 @@ def is_believable(said_ms: float, append_ms: float, most_ms: float) -> bool:
 
 MAX_ID = 200
 MAX_BATCH = 65_536
+MAX_TOKENS = 2**31 - 1
 MAX_REJECTED_UPSTREAM = 10_000
 _MOST_BUDGET_MS = 24 * 3600e3
 _NO_NEEDS = Needs()
@@ -96,6 +103,8 @@ class Query(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     tenant: str | None = None
     rejected_upstream: int = 0
     """Number of similar queries that a gateway has proved to have refused; they count as load."""
+    size: int = 0
+    """Bytes of the record's value; 0: unknown."""
 
     @property
     def due_s(self) -> float:
@@ -111,6 +120,7 @@ def parse_query(
     *,
     forwarded: bool = False,
     owner: str | None = None,
+    size: int = 0,
 ) -> Query:
     """Read a query of `task` from its headers.
 
@@ -121,6 +131,7 @@ def parse_query(
         offset_ms: the broker's clock minus the reader's clock; the query's times are converted to the reader's clock.
         forwarded: true if a selector wrote the record; its send time then counts as the broker's time.
         owner: the proved tenant of the query; the result may go to this tenant's own topics.
+        size: bytes of the record's value.
 
     Raises:
         InvalidRequest: a header is missing or out of range; the message names it.
@@ -147,6 +158,7 @@ def parse_query(
         needs=needs,
         batch=1 if batch is None else int(_number(h.BATCH, batch, 1, MAX_BATCH)),
         tenant=tenant,
+        size=size,
     )
 
 
@@ -165,9 +177,10 @@ def _read_needs(fields: dict[str, str]) -> Needs:
     get = fields.get
     latency, accuracy, cost = get(h.LATENCY_MS), get(h.MIN_ACCURACY), get(h.MAX_COST)
     mode, target, late, explain = get(h.MODE), get(h.TARGET), get(h.ALLOW_LATE), get(h.EXPLAIN)
-    if not (latency or accuracy or cost or mode or target or late or explain):
+    ttft, tpot, tokens = get(h.TTFT_MS), get(h.TPOT_MS), get(h.MAX_TOKENS)
+    if not (latency or accuracy or cost or mode or target or late or explain or ttft or tpot or tokens):
         return _NO_NEEDS
-    return _parse_needs(latency, accuracy, cost, mode, target, late, explain)
+    return _parse_needs(latency, accuracy, cost, mode, target, late, explain, ttft, tpot, tokens)
 
 
 @lru_cache(maxsize=1024)
@@ -195,6 +208,9 @@ def _parse_needs(
     target: str | None,
     late: str | None,
     explain: str | None,
+    ttft: str | None,
+    tpot: str | None,
+    tokens: str | None,
 ) -> Needs:
     if target and not (is_name(target) or is_variant_name(target) or is_version(target)):
         raise InvalidRequest(f"header {h.TARGET} is not a name of an architecture, version or variant: {target[:80]!r}")
@@ -202,6 +218,9 @@ def _parse_needs(
         latency_ms=_number(h.LATENCY_MS, latency, 0, math.inf) if latency else None,
         min_accuracy=_number(h.MIN_ACCURACY, accuracy, 0, 1) if accuracy else None,
         max_cost=_number(h.MAX_COST, cost, 0, math.inf) if cost else None,
+        ttft_ms=_number(h.TTFT_MS, ttft, 0, math.inf) if ttft else None,
+        tpot_ms=_number(h.TPOT_MS, tpot, 0, math.inf) if tpot else None,
+        max_tokens=int(_number(h.MAX_TOKENS, tokens, 1, MAX_TOKENS)) if tokens else None,
         mode=_mode(mode) if mode else Mode.ONLINE,
         target=target or None,
         allow_late=_flag(h.ALLOW_LATE, late),

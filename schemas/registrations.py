@@ -17,7 +17,7 @@ from typing import Annotated, Final, TypeAlias
 import msgspec
 
 from schemas.access import Access
-from schemas.defaults import BATCH_LIMIT, PARTITIONS, THREADS
+from schemas.defaults import BATCH_LIMIT, CONTEXT_TOKENS, PARTITIONS, SEQUENCES, THREADS
 from schemas.errors import InvalidRequest
 from schemas.hardware import Hardware
 from schemas.rows.catalog import Processing, Profile, Tokenise, TopClasses, Variant
@@ -95,6 +95,8 @@ class ModelToRegister(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     processing: Processing | None = None
     """Its files are named by the SHA-256 of uploads."""
     max_batch: Positive = BATCH_LIMIT
+    sequences: Positive = SEQUENCES
+    context_tokens: Positive = CONTEXT_TOKENS
     partitions: Positive = PARTITIONS
     threads: Positive = THREADS
     variants: Annotated[tuple[str, ...], _Few] = ()

@@ -126,7 +126,8 @@ async def put_profile(session: DatabaseSession, profile: Profile) -> None:
     """
     p = profile
     row = (p.variant, p.device, p.threads, p.load_s, p.memory_bytes, p.accuracy, p.accuracy_source, p.samples)
-    await session.execute(_SQL["put_profile"], *row, p.latency, p.intercept_s, p.slope_s, p.fit_error, p.lengths)
+    row = (*row, p.latency, p.intercept_s, p.slope_s, p.fit_error, p.lengths, p.generation)
+    await session.execute(_SQL["put_profile"], *row)
 
 
 async def get_profile(session: DatabaseSession, variant: str) -> Profile | None:

@@ -20,6 +20,7 @@ from workers.replacement import Replacement
 from workers.serving.loading import DeviceMemory
 from workers.serving.metrics import AnswerMeter
 from workers.settings import WorkerSettings
+from workers.slots.busy_time import BusyTime
 from workers.slots.crash_journal import CrashJournal
 from workers.slots.executor import BatchExecutor
 
@@ -70,6 +71,8 @@ class WorkerContext:
     streams: ReplyStreamSender
     artifacts: ArtifactStore
     executor: BatchExecutor
+    generating: BusyTime = field(default_factory=BusyTime)
+    """Slot seconds in which generative instances made answers, in threads of their own."""
     journal: CrashJournal
     leases: Leases
     answers: AnswerMeter = field(default_factory=AnswerMeter)

@@ -38,7 +38,6 @@ from store.placement import report_instance_state
 from workers.context import WorkerContext
 from workers.handover import ASK_AGAIN_S, NOTICED_S
 from workers.serving.corrected_profile import CorrectedProfile
-from workers.serving.instance import ServingInstance
 from workers.serving.loading import (
     LoadFailure,
     UnloadableModel,
@@ -48,6 +47,7 @@ from workers.serving.loading import (
     open_session,
 )
 from workers.serving.model import LoadedModel, ServableModel
+from workers.serving.open_instance import Instance, open_instance
 from workers.slots.batch_queue import WaitingBatches
 from workers.slots.prefetch import prefetch_count
 
@@ -74,7 +74,7 @@ class InstanceController:
         self._state = InstanceState.LOADING
         self._updated = asyncio.Event()
         self._profile = CorrectedProfile(row.variant, context, self._updated.set)
-        self._instance: ServingInstance | None = None
+        self._instance: Instance | None = None
         self._lost: set[int] = set()
         self._leaving = False
         self._giving_up_since: float | None = None
@@ -235,7 +235,7 @@ class InstanceController:
         # Variants created by a version with one topic per variant have no topic for offline queries yet.
         await ensure_variant_topics(context.kafka, [(self.variant, model.variant.partitions)])
         async with self._consumer(model, context.online) as online, self._consumer(model, context.offline) as offline:
-            instance = ServingInstance(model, loaded, online, offline, self._profile, context)
+            instance = open_instance(model, loaded, online, offline, self._profile, context)
             async with asyncio.TaskGroup() as tasks:
                 serving = tasks.create_task(instance.serve(), name=f"serve {self.variant}")
                 self._instance = instance
@@ -263,7 +263,7 @@ class InstanceController:
             clocks=context.producer.clock,
         )
 
-    async def _follow(self, instance: ServingInstance, is_over: Callable[[], bool]) -> None:
+    async def _follow(self, instance: Instance, is_over: Callable[[], bool]) -> None:
         """Serve the partitions of the row. Returns when the row is gone and no partition is left to hand over.
 
         For a model that has failed, it returns as soon as `is_over`.
@@ -289,18 +289,20 @@ class InstanceController:
                 return
             await self._wait(ASK_AGAIN_S if missing or kept else _LOOK_AGAIN_S if self._failure else None)
 
-    async def _update_predictions(self, instance: ServingInstance) -> None:
+    async def _update_predictions(self, instance: Instance) -> None:
         """Apply changes of the profile and of the row's batch limit; the loaded session supports every limit in use."""
         corrected = await self._profile.follow()
-        if self._row is None or not (corrected or self._row.max_batch != instance.model.latency.max_batch):
+        if self._row is None:
             return
         try:
-            instance.use_model(self._profile.model(self._row.max_batch))
-            self._context.trigger.change()
+            model = self._profile.model(self._row.max_batch)
+            if corrected or model.latency.max_batch != instance.model.latency.max_batch:
+                instance.use_model(model)
+                self._context.trigger.change()
         except OperatorError as error:  # it is being deleted; its row will follow
             log.debug("predictions are unchanged: %s", error)
 
-    async def _hand_over_due(self, instance: ServingInstance, wanted: Collection[int]) -> None:
+    async def _hand_over_due(self, instance: Instance, wanted: Collection[int]) -> None:
         """Release the partitions that the row does not want and that are due."""
         due = await self._due(instance.partitions - frozenset(wanted))
         unclaimed = frozenset(one.partition for one in due if not one.requested)
@@ -334,7 +336,7 @@ class InstanceController:
             log.warning("no leases for %s: %s", self.variant, error)
             return set()
 
-    async def _hand_over(self, instance: ServingInstance, partitions: frozenset[int]) -> None:
+    async def _hand_over(self, instance: Instance, partitions: frozenset[int]) -> None:
         if partitions:
             instance.hide_partitions(partitions)
             self._context.trigger.change()

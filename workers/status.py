@@ -80,7 +80,7 @@ class StatusReporter:
             slot_backlogs_s=slot_backlogs_s(context.executor.left_s(), waiting),
             memory_used=self._memory_used,
             memory_total=settings.memory_bytes,
-            busy_s=context.executor.busy_s,
+            busy_s=context.executor.busy_s + context.generating.seconds(time.monotonic()),
             instances=instances,
             answers=context.answers.take(),
             leaving=self._leaving,

@@ -3,8 +3,9 @@
 Sender and receiver prove with the token that each got the other's random number. The receiver proves first. A process
 that listens at an address without its token learns nothing, and gets no result. Neither end ever sends the token.
 
-A result is a length, then headers and value in MessagePack; an acknowledgement is the number received. A frame without
-a body is a keepalive: it is answered by an acknowledgement, but does not count as a result.
+A result, or a part of one, is a length, then headers and value in MessagePack; an acknowledgement is the number
+received. If nobody waits for a part, its number is returned with the highest bit set, before the acknowledgement that
+includes it. A frame without a body is a keepalive: it is answered by an acknowledgement, but is no result.
 
 Hot: frames and acknowledgements, once per result at either end.
 """
@@ -35,10 +36,16 @@ _LENGTH: Final = Struct("<I")
 _COUNT: Final = Struct("<Q")
 ACK_BYTES: Final = _COUNT.size
 KEEPALIVE: Final = _LENGTH.pack(0)
+_UNWANTED: Final = 1 << 63
 _encode: Final = msgspec.msgpack.Encoder().encode
 _decode: Final = msgspec.msgpack.Decoder(tuple[list[tuple[str, bytes]], bytes]).decode
 
 pack_ack: Final = _COUNT.pack
+
+
+def pack_unwanted(number: int) -> bytes:
+    """Return the message that nobody waits for the part with this number."""
+    return _COUNT.pack(_UNWANTED | number)
 
 
 def new_token() -> str:
@@ -117,14 +124,17 @@ def take_frames(buffer: bytearray) -> Iterator[tuple[RawHeaders, bytes]]:
         del buffer[:at]
 
 
-def take_ack(buffer: bytearray) -> int | None:
-    """Remove all complete acknowledgements; return the last one, which includes the others.
+def take_ack(buffer: bytearray, unwanted: list[int]) -> int | None:
+    """Remove all complete acknowledgements; return the last one, which includes the others; None if there is none yet.
 
-    None if there is none yet.
+    The numbers of parts that nobody waits for are added to `unwanted`.
     """
+    last: int | None = None
     whole = len(buffer) // ACK_BYTES * ACK_BYTES
-    if not whole:
-        return None
-    (count,) = _COUNT.unpack_from(buffer, whole - ACK_BYTES)
+    for (count,) in _COUNT.iter_unpack(buffer[:whole]):
+        if count & _UNWANTED:
+            unwanted.append(count ^ _UNWANTED)
+        else:
+            last = count
     del buffer[:whole]
-    return count
+    return last

@@ -13,6 +13,7 @@ Rules.
   is refused. The senders of one address have a share of the places.
 * Results are read only from senders that know the token. A result is acknowledged once `on_result` has returned: all
   results read at once by one number. A keepalive is answered by the same number as before.
+* If nobody waits for a part of a result, the sender learns that at once, so that it can stop the computation.
 * Invalid data closes the connection; results without an acknowledgement then come by the topic.
 
 Hot: `ReceiverConnection.data_received`.
@@ -27,7 +28,16 @@ from typing import Any, Final, Generic, Protocol, Self, TypeAlias, TypeVar, cast
 
 from broker.kafka.settings import ReplyStreamSettings
 from broker.replies.address import ReceiverTls, StreamAddress, new_receiver_tls
-from broker.replies.protocol import HELLO_BYTES, PROOF_BYTES, challenge, check_sender, new_token, pack_ack, take_frames
+from broker.replies.protocol import (
+    HELLO_BYTES,
+    PROOF_BYTES,
+    challenge,
+    check_sender,
+    new_token,
+    pack_ack,
+    pack_unwanted,
+    take_frames,
+)
 from process.errors import listen_words
 from schemas.errors import OperatorError
 from schemas.headers import RawHeaders
@@ -49,8 +59,11 @@ IN_USE_S: Final = 10.0
 SILENT_S: Final = 45.0
 """Seconds without data after which a sender counts as gone; it sends three keepalives in that time."""
 
-OnResult: TypeAlias = Callable[[RawHeaders, bytes], None]
-"""Callback with a result's headers and value; raises nothing."""
+OnResult: TypeAlias = Callable[[RawHeaders, bytes], bool | None]
+"""Callback with the headers and value of a result or a part; raises nothing.
+
+True: it is a part for which nobody waits.
+"""
 
 
 class PlacedConnection(Protocol):
@@ -173,8 +186,9 @@ class ReceiverConnection(asyncio.Protocol):
     def _take_results(self) -> None:
         on_result, before, size = self._receiver.on_result, self._results, len(self._received)
         for headers, value in take_frames(self._received):
-            on_result(headers, value)
             self._results += 1
+            if on_result(headers, value):
+                self._transport.write(pack_unwanted(self._results))
         if self._results > before:
             self.used_s = self.heard_s
         if len(self._received) < size:

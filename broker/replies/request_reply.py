@@ -9,6 +9,7 @@ Rules.
 * At most `max_in_flight` requests wait at once; further ones are refused.
 * Delivery is at least once, so a result may arrive twice. The first one goes to its caller; later ones are dropped and
   counted. So is a result without a correlation, or with an unknown one.
+* Parts of a result go to the caller that wants them, as they come; a part for which nobody waits is refused.
 * If reading of the reply topic ends, all waiting requests fail at once, and not at their timeouts.
 * The caller chooses the content of a request and its timeout, and interprets its errors.
 
@@ -36,11 +37,12 @@ from broker.kafka.settings import KafkaSettings
 from broker.kafka.topic_lifecycle import create_topics, delete_topics, new_topic
 from broker.kafka.types import KafkaError
 from broker.producing.producer import Ack, Producer
+from broker.replies.answer_stream import OnPart
 from broker.replies.receiver import ReplyStreamReceiver
 from process.cpus import CpuMeter
 from schemas.defaults import CLAIM_INTERVAL_S
 from schemas.errors import InfaasError, Internal, Overloaded, RefusalReason
-from schemas.headers import CORRELATION, LINGER_NS, REPLY_STREAM, RawHeaders, as_text
+from schemas.headers import CORRELATION, LINGER_NS, PART, REPLY_STREAM, RawHeaders, as_text
 from schemas.result import Result, parse_result
 from schemas.topics import reply_topic
 
@@ -65,6 +67,22 @@ OnSent: TypeAlias = Callable[[asyncio.Future[Ack], Reply], None]
 """Callback with the future acknowledgement of a request, and its reply."""
 
 
+class _Listener:
+    """Caller that wants the parts of its answer."""
+
+    __slots__ = ("heard_s", "on_part", "timer")
+
+    def __init__(self, on_part: OnPart, now_s: float) -> None:
+        self.on_part = on_part
+        self.heard_s = now_s
+        """Event-loop time of the last part."""
+        self.timer: asyncio.TimerHandle | None = None
+
+    def close(self) -> None:
+        if self.timer is not None:
+            self.timer.cancel()
+
+
 class RequestReply:
     """Sender of requests that reads their results from a reply topic of its own.
 
@@ -83,6 +101,8 @@ class RequestReply:
         self._max_in_flight = max_in_flight
         self._waiting: dict[str, Reply] = {}
         """Replies by the correlation of their request."""
+        self._listeners: dict[str, _Listener] = {}
+        """Callers that want parts, by correlation."""
         self._prefix = f"{secrets.token_urlsafe(_PREFIX_BYTES)}."
         self._count = itertools.count(1)
         self._answered: dict[str, None] = {}
@@ -140,21 +160,24 @@ class RequestReply:
         left_s: float | None = None,
         timeout_s: float | None = None,
         on_sent: OnSent | None = None,
+        on_part: OnPart | None = None,
     ) -> Result:
         """Send a request, whose headers name its id and `reply_topic`, and wait for its result.
 
         Other requests may have the same id. `left_s` is the time until the request's deadline, if it has one; the
         request may linger for a share of that time. Cancelling frees the request's place, but the request may be
-        computed all the same.
+        computed all the same, unless it is answered in parts. Those are passed to `on_part`.
 
         Raises:
             Overloaded: too many requests wait already.
             Internal: the reply topic is no longer read.
-            TimeoutError: no result arrived within `timeout_s`.
+            TimeoutError: no result arrived within `timeout_s`; with `on_part`, none after the last part.
         """
         correlation, reply = self._expect()
+        if on_part is not None:
+            self._listeners[correlation] = _Listener(on_part, self._loop.time())
         # A timer costs less than a timeout block; the producer itself limits the time of sending.
-        timer = None if timeout_s is None else self._loop.call_later(timeout_s, _expire, reply)
+        timer = None if timeout_s is None else self._loop.call_later(timeout_s, self._expire, correlation, timeout_s)
         try:
             correlated = [*headers, (CORRELATION, correlation.encode()), *self.stream_headers]
             linger_s = self._linger.linger_s(time.monotonic(), left_s, self._cpu.busy())
@@ -169,6 +192,8 @@ class RequestReply:
             if timer is not None:
                 timer.cancel()
             del self._waiting[correlation]
+            if on_part is not None:
+                self._listeners.pop(correlation).close()
             del reply  # its exception refers to this frame: a cycle that only the garbage collector would free
 
     def deliver(self, result: Result) -> None:
@@ -212,14 +237,43 @@ class RequestReply:
             except (KafkaError, InfaasError) as error:
                 log.warning("%s was not claimed: %s", self.reply_topic, error)
 
-    def _take(self, headers: Iterable[tuple[str, bytes | None]], value: bytes) -> None:
+    def _take(self, headers: Iterable[tuple[str, bytes | None]], value: bytes) -> bool:
+        """Accept a record; return true if it is a part for which nobody waits."""
         try:
-            result = parse_result(as_text(headers), value)
+            fields = as_text(headers)
+            if PART in fields:
+                return not self._take_part(fields, value)
+            result = parse_result(fields, value)
         except (KeyError, ValueError) as error:
             _invalid.inc()
             log.debug("%s: received an invalid result: %r", self.reply_topic, error)
         else:
             self.deliver(result)
+        return False
+
+    def _take_part(self, fields: dict[str, str], value: bytes) -> bool:
+        """Pass a part to its caller; return false if nobody waits for its answer."""
+        correlation = fields.get(CORRELATION, "")
+        reply = self._waiting.get(correlation)
+        if reply is None or reply.done():
+            return False
+        listener = self._listeners.get(correlation)
+        if listener is not None:
+            attempt, _blank, number = fields[PART].partition(" ")
+            listener.heard_s = self._loop.time()
+            listener.on_part(attempt, int(number), value)
+        return True
+
+    def _expire(self, correlation: str, timeout_s: float) -> None:
+        """Fail a request whose time is up, unless a part of its result arrived within the last `timeout_s`."""
+        reply, listener = self._waiting.get(correlation), self._listeners.get(correlation)
+        if reply is None or reply.done():
+            return
+        left_s = 0.0 if listener is None else listener.heard_s + timeout_s - self._loop.time()
+        if listener is None or left_s <= 0.0:
+            reply.set_exception(TimeoutError())
+        else:
+            listener.timer = self._loop.call_later(left_s, self._expire, correlation, timeout_s)
 
     def _remember(self, correlation: str) -> None:
         self._answered[correlation] = None
@@ -238,8 +292,3 @@ class RequestReply:
             await delete_topics(self._settings, [self.reply_topic])
         except InfaasError as error:
             log.warning("%s was not deleted: %s", self.reply_topic, error)
-
-
-def _expire(reply: Reply) -> None:
-    if not reply.done():
-        reply.set_exception(TimeoutError())

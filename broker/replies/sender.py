@@ -21,7 +21,7 @@ from prometheus_client import Counter
 
 from broker.kafka.settings import ReplyStreamSettings
 from broker.replies.address import StreamAddress, new_sender_context, parse_address
-from broker.replies.sender_connection import OnEnd, SenderConnection
+from broker.replies.sender_connection import OnEnd, OnUnwanted, SenderConnection
 from process.backoff import Backoff, KeyedBackoff
 from schemas.headers import RawHeaders
 
@@ -49,6 +49,10 @@ class ResultSender(Protocol):
 
     def send(self, stream: str, headers: RawHeaders, value: bytes, on_end: OnEnd) -> bool:
         """Send a result; False if that is not possible now. See `ReplyStreamSender.send`."""
+        ...
+
+    def send_part(self, stream: str, headers: RawHeaders, value: bytes, on_unwanted: OnUnwanted) -> bool:
+        """Send a part of a result; False if that is not possible now. See `ReplyStreamSender.send_part`."""
         ...
 
 
@@ -88,6 +92,19 @@ class ReplyStreamSender:
         if self._closed:
             return False
         NOT_STREAMED.labels("busy" if connection is not None else self._connect(stream)).inc()
+        return False
+
+    def send_part(self, stream: str, headers: RawHeaders, value: bytes, on_unwanted: OnUnwanted) -> bool:
+        """Send a part of a result, with the header `PART`; False if not possible now.
+
+        A part that is not acknowledged is not sent again: the result that follows has the whole answer. `on_unwanted`
+        is called if nobody waits for the answer any more; never from within this call, and perhaps more than once.
+        """
+        connection = self._connections.get(stream)
+        if connection is not None:
+            return connection.send_part(headers, value, on_unwanted)
+        if not self._closed:
+            self._connect(stream)
         return False
 
     def _connect(self, stream: str) -> str:

@@ -6,6 +6,7 @@ Rules.
 * A result must be acknowledged within two checks, `LOOK_S` apart. Otherwise the connection is closed, and all
   unacknowledged results fail; they may have arrived all the same.
 * While too much is not acknowledged no result is accepted; this also limits the data that the receiver has not read.
+* A part is sent like a result. If the receiver has nobody who waits for it, its author is called back.
 * A connection without results is kept by keepalives; an answer shows that the receiver is alive. A connection that is
   not used for long is closed.
 
@@ -15,6 +16,7 @@ Hot: `send` and `data_received`.
 import asyncio
 from collections import deque
 from collections.abc import Callable
+from functools import partial
 from typing import Final, TypeAlias, cast
 
 from broker.replies.address import StreamAddress, shown_fingerprint
@@ -30,6 +32,8 @@ UNUSED_S = 300.0
 
 OnEnd: TypeAlias = Callable[[bool], None]
 """Callback with true if the receiver has the result."""
+OnUnwanted: TypeAlias = Callable[[], None]
+"""Callback for a part that belongs to no request that still waits; it may follow each part that was sent."""
 OnClosed: TypeAlias = Callable[["SenderConnection", str, int], None]
 """Callback with the connection, the reason of its end, and the number of its unacknowledged results."""
 MAX_FRAMES: Final = 4096
@@ -104,6 +108,8 @@ class SenderConnection(asyncio.Protocol):
         self._transport: asyncio.Transport
         self._received = bytearray()
         self._window = AckWindow()
+        self._parts: dict[int, OnUnwanted] = {}
+        """Callbacks of the unacknowledged parts, by number."""
         self._unsent: list[bytes] = []
         self._looking: asyncio.TimerHandle | None = None
         self._beating: asyncio.TimerHandle | None = None
@@ -138,6 +144,17 @@ class SenderConnection(asyncio.Protocol):
             self._loop.call_soon(self._flush)
         self._unsent.append(frame)
         return True
+
+    def send_part(self, headers: RawHeaders, value: bytes, on_unwanted: OnUnwanted) -> bool:
+        """Send a part of a result; False if not possible now. It is lost if the connection ends."""
+        number = self._window.sent + 1
+        if not self.send(headers, value, partial(self._part_ended, number)):
+            return False
+        self._parts[number] = on_unwanted
+        return True
+
+    def _part_ended(self, number: int, _arrived: bool) -> None:
+        del self._parts[number]
 
     def close(self, reason: str) -> None:
         """Close the connection; unacknowledged results fail."""
@@ -193,9 +210,10 @@ class SenderConnection(asyncio.Protocol):
             return
         if not taken:
             return
-        self._on_acknowledged(len(taken))
+        parts = len(self._parts)
         for on_end in taken:
             on_end(True)
+        self._on_acknowledged(len(taken) - (parts - len(self._parts)))
 
     def _prove(self) -> list[OnEnd]:
         if len(self._received) < CHALLENGE_BYTES:
@@ -208,7 +226,11 @@ class SenderConnection(asyncio.Protocol):
         return []
 
     def _acknowledged(self) -> list[OnEnd]:
-        count = take_ack(self._received)
+        unwanted: list[int] = []
+        count = take_ack(self._received, unwanted)
+        for number in unwanted:
+            if number in self._parts:
+                self._parts[number]()
         return [] if count is None else self._window.acknowledge(count)
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -220,6 +242,6 @@ class SenderConnection(asyncio.Protocol):
         if not self.authenticated.done():
             self.authenticated.cancel()
         failed = self._window.clear()
-        self._on_closed(self, self._end, len(failed))
+        self._on_closed(self, self._end, len(failed) - len(self._parts))
         for on_end in failed:
             on_end(False)

@@ -19,6 +19,8 @@ from google.protobuf.message import DecodeError
 from gateway.grpc.inference_pb2 import InferParameter, ModelInferRequest, ModelInferResponse, ModelStreamInferResponse
 from gateway.grpc.wire import Piece, field, joined, split_field
 from schemas.errors import Internal, InvalidRequest, QueryError
+from schemas.generated_answer import GeneratedAnswer
+from schemas.generation import TEXT_OUTPUT, AnswerPart
 from schemas.oip import ALIGNMENT, ResponseHead
 from schemas.query_names import BINARY_OUTPUT, Parameter
 from schemas.result import Result
@@ -182,6 +184,39 @@ def infer_response(result: Result) -> bytes:
 def streamed_response(result: Result) -> bytes:
     """Return the encoded response to a request of a stream; raises as `infer_response`."""
     return joined(field(_STREAMED, _pieces(result, {_FINAL: True})))
+
+
+def streamed_part(model_name: str, request_id: str, part: AnswerPart) -> bytes:
+    """Return the encoded response with a part of a generative answer."""
+    told: dict[str, object] = {_FINAL: False, "tokens": part.tokens}
+    if part.logprobs:
+        told["logprobs"] = msgspec.json.encode(part.logprobs).decode()
+    return _texts(ModelInferResponse(model_name=model_name, id=request_id), {TEXT_OUTPUT: part.text}, told)
+
+
+def streamed_end(result: Result, answer: GeneratedAnswer) -> bytes:
+    """Return the encoded response that ends a generative answer: its values beside the text, which was sent before."""
+    try:
+        head = _decode(memoryview(result.value)[: result.json_length or len(result.value)])
+    except msgspec.MsgspecError as error:
+        raise Internal(f"the answer is not a v2 response: {error}") from None
+    told = head.parameters | {
+        _FINAL: True,
+        "prompt_tokens": answer.prompt_tokens,
+        "completion_tokens": answer.completion_tokens,
+        "mean_logprob": answer.mean_logprob,
+    }
+    texts = {TEXT_OUTPUT: "", "finish_reason": answer.finish_reason}
+    return _texts(ModelInferResponse(model_name=head.model_name, id=head.id), texts, told)
+
+
+def _texts(response: ModelInferResponse, texts: Mapping[str, str], parameters: Mapping[str, object]) -> bytes:
+    for name, text in texts.items():
+        response.outputs.add(name=name, datatype="BYTES", shape=[1])
+        response.raw_output_contents.append(to_binary(bytes_array([text])))
+    for name, parameter in _encoded_parameters(parameters).items():
+        response.parameters[name].CopyFrom(parameter)
+    return ModelStreamInferResponse(infer_response=response).SerializeToString()
 
 
 def streamed_error(request_id: str, error: QueryError) -> bytes:

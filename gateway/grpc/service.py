@@ -5,6 +5,8 @@
   rounded down to two digits: the difference is for the way of the response, and similar calls fall into one class of
   queries.
 * A call that its client cancels, or whose deadline passes, is cancelled here, which releases its memory.
+* A request of a stream to a generative model is answered by a response for each part of the text as it is made, and
+  one that ends it; a request of several prompts, or by `ModelInfer`, by one response with the whole texts.
 * At most `_IN_FLIGHT` requests of a stream run at once; beyond that no more are read, and HTTP/2 applies backpressure.
   A client that reads no responses blocks only its own requests.
 """
@@ -17,6 +19,8 @@ from typing import Any, Final, TypeAlias
 from google.protobuf.json_format import ParseDict
 from google.protobuf.message import Message
 
+from broker.replies.answer_stream import OnPart, stream_answer
+from gateway.generation import RESTARTED, answers_in
 from gateway.grpc import inference_pb2 as wire
 from gateway.grpc.call import Call
 from gateway.grpc.calls import Caller, Callers, Handler, known_error, parsed, stream, unary
@@ -26,18 +30,29 @@ from gateway.grpc.messages import (
     infer_response,
     oip_request,
     read_message,
+    streamed_end,
     streamed_error,
+    streamed_part,
     streamed_response,
 )
 from gateway.inference import ArrivedRequest, Inference, result_headers
 from gateway.limits.arrivals import Arrivals, BodyBudget
 from gateway.limits.connections import CallLimit
-from gateway.model_directory import ServedModels, load_model, repository_index, server_metadata, unload_model
+from gateway.model_directory import (
+    ServedModel,
+    ServedModels,
+    load_model,
+    repository_index,
+    server_metadata,
+    unload_model,
+)
 from gateway.settings import GatewaySettings
 from gateway.statistics import ModelStatisticsTable
 from schemas import headers as h
 from schemas.access import ANYONE
 from schemas.errors import Overloaded, RefusalReason, UnknownTask
+from schemas.generated_answer import AnswerRestart
+from schemas.generation import AnswerPart
 from schemas.query_names import TIMEOUT
 from schemas.result import Result
 from schemas.signature import BINARY
@@ -52,6 +67,8 @@ _LATENCIES: Final = ("latency_ms", TIMEOUT)
 """Parameters that set a latency."""
 _Telling: TypeAlias = Callable[[Any, ServedModels], Awaitable[Message]]
 """Method that answers from the models that its caller may use."""
+_Write: TypeAlias = Callable[[bytes], Awaitable[None]]
+"""Function that writes a response to a stream."""
 
 
 class InferenceService:
@@ -117,11 +134,13 @@ class InferenceService:
     async def _answer_stream(self, messages: AsyncIterator[bytes], call: Call) -> None:
         writing, places = asyncio.Lock(), asyncio.Semaphore(_IN_FLIGHT)
 
+        async def write(response: bytes) -> None:
+            async with writing:
+                await call.write(response)
+
         async def answer(message: bytes) -> None:
             try:
-                answered = await self._streamed(message, call)
-                async with writing:
-                    await call.write(answered)
+                await self._respond(message, call, write)
             finally:
                 places.release()
 
@@ -143,21 +162,41 @@ class InferenceService:
         await self._stop.wait()
         reading.cancel()
 
-    async def _streamed(self, message: bytes, call: Call) -> bytes:
-        """Return the response to a request of a stream; the deadline of the stream is not that of a request."""
+    async def _respond(self, message: bytes, call: Call, write: _Write) -> None:
+        """Write the responses to a request of a stream; the deadline of the stream is not that of a request."""
         request_id = ""
         try:
             request = read_message(message)
             request_id = request.head.id
             caller = await self._callers.of(call, "ModelStreamInfer")  # its key may be revoked by now
-            return streamed_response(await self._ask(request, caller, call.peer, None))
+            model = caller.models.find(request.head.model_name, request.head.model_version or None)
+            if model.is_generative and _prompts(request) == 1:
+                await self._write_parts(request, model, caller, call.peer, write)
+            else:
+                await write(streamed_response(await self._ask(request, caller, call.peer, None)))
         except Exception as error:  # noqa: BLE001 - top of a request; the stream continues
-            return streamed_error(request_id, known_error(error))
+            await write(streamed_error(request_id, known_error(error)))
 
-    async def _ask(self, message: InferMessage, caller: Caller, client: Hashable, left_s: float | None) -> Result:
+    async def _write_parts(
+        self, request: InferMessage, model: ServedModel, caller: Caller, client: Hashable, write: _Write
+    ) -> None:
+        asked = caller._replace(metadata={**caller.metadata, h.STREAM: "true"})
+        async with stream_answer(lambda on_part: self._ask(request, asked, client, None, on_part)) as events:
+            async for event in events:
+                if isinstance(event, AnswerPart):
+                    await write(streamed_part(model.name, request.head.id, event))
+                elif isinstance(event, AnswerRestart):
+                    raise Overloaded(RESTARTED, reason=RefusalReason.RESTARTED)
+                else:
+                    await write(streamed_end(event, *answers_in(event)))
+
+    async def _ask(
+        self, message: InferMessage, caller: Caller, client: Hashable, left_s: float | None,
+        on_part: OnPart | None = None,
+    ) -> Result:  # fmt: skip
         model = caller.models.find(message.head.model_name, message.head.model_version or None)
         return await self._inference.ask(
-            model, caller.principal, client, lambda: self._arriving(message, caller.metadata, left_s)
+            model, caller.principal, client, lambda: self._arriving(message, caller.metadata, left_s), on_part
         )
 
     async def _arriving(
@@ -256,6 +295,11 @@ def _names_latency(request: OipRequest, metadata: Mapping[str, str]) -> bool:
         or h.LATENCY_MS in metadata
         or h.DEADLINE_MS in metadata
     )
+
+
+def _prompts(request: InferMessage) -> int:
+    """Return the number of inputs that a request states."""
+    return request.head.inputs[0].shape[0] if request.head.inputs and request.head.inputs[0].shape else 1
 
 
 def _open(method: Callable[[], Awaitable[Message]]) -> Handler:

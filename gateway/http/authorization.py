@@ -17,6 +17,7 @@ from gateway.model_directory import ModelDirectory, ServedModels
 from process.tls import certificate_names
 from schemas.access import EVERY_TENANT, Principal, Role
 from schemas.errors import InvalidRequest
+from schemas.openai_generation import CHAT, COMPLETIONS
 
 _OPEN: Final = frozenset(
     {
@@ -26,12 +27,13 @@ _OPEN: Final = frozenset(
 )
 """Paths of probes, which send no keys, and of the documentation."""
 _MODEL: Final = ("/v2/models/{name}", "/v2/models/{name}/versions/{version}")
+_OF_MODEL: Final = ("", "/ready", "/config", "/stats", "/infer", "/generate", "/generate_stream")
 _MEMORY: Final = ("/v2/systemsharedmemory", "/v2/cudasharedmemory")
 _REGION: Final = "/region/{region}"
 _JOBS: Final = "/v2/models/{name}/jobs"
 _ROLES: Final[Mapping[str, Role]] = {
     **dict.fromkeys(("/v2", "/v2/", "/v2/models/stats", "/v2/repository/index"), Role.QUERY),
-    **{f"{path}{of}": Role.QUERY for path in _MODEL for of in ("", "/ready", "/config", "/stats", "/infer")},
+    **{f"{path}{of}": Role.QUERY for path in _MODEL for of in _OF_MODEL},
     f"{_MODEL[1]}/jobs": Role.QUERY,
     **dict.fromkeys(("/v2/logging", "/v2/trace/setting", "/v2/models/{name}/trace/setting"), Role.QUERY),
     **{f"{path}{of}": Role.QUERY for path in _MEMORY for of in ("/status", "/unregister")},
@@ -39,6 +41,7 @@ _ROLES: Final[Mapping[str, Role]] = {
     **dict.fromkeys((_JOBS, f"{_JOBS}/{{id}}", f"{_JOBS}/{{id}}/result"), Role.QUERY),
     **{f"/v2/repository/models/{{name}}/{act}": Role.PUBLISH for act in ("load", "unload")},
     **dict.fromkeys(("/v1/embeddings", "/v1/rerank", "/v1/models", "/v1/models/{model}"), Role.QUERY),
+    **dict.fromkeys((CHAT, COMPLETIONS), Role.QUERY),
     **{f"/v1/files{of}": Role.QUERY for of in ("", "/{id}", "/{id}/content")},
     **{f"/v1/batches{of}": Role.QUERY for of in ("", "/{id}", "/{id}/cancel")},
     "/metrics": Role.ADMIN,  # of all tenants

@@ -11,10 +11,13 @@ from typing import Any, Final, NamedTuple
 import msgspec
 import orjson
 
+from gateway.generation import answers_in
 from gateway.jobs.outcomes import failed
 from gateway.model_directory import ServedModel, ServedModels
+from gateway.openai.completions import CompletionForm
 from gateway.openai.embeddings import embedding_pieces, read_embedding_request, read_json, read_needs
 from gateway.openai.errors import error_body
+from gateway.openai.generation import read_chat_request, read_completion_request
 from gateway.openai.vectors import (
     check_dimensions,
     decode_vectors,
@@ -27,8 +30,9 @@ from schemas import headers as h
 from schemas.errors import ErrorCode, InvalidRequest, QueryError
 from schemas.jobs import JobState
 from schemas.oip import EncodedMessage
-from schemas.openai import BatchLine, EmbeddingRequest
-from schemas.result import error_message, parse_result
+from schemas.openai import EMBEDDINGS, BatchLine, EmbeddingRequest
+from schemas.openai_generation import CHAT
+from schemas.result import Result, error_message, parse_result
 from schemas.rows.batches import BatchRow, LineReply, LineResult
 from store.batches import FailedLine
 
@@ -78,12 +82,31 @@ def read_query(models: ServedModels, line: BatchLine) -> LineQuery:
     Raises:
         QueryError: it is invalid, or its model is unknown.
     """
-    body = bytes(line.body)
-    asked = read_embedding_request(body)
-    needs = read_needs(body, EmbeddingRequest.__struct_fields__)
+    if line.url == EMBEDDINGS:
+        return _read_embeddings(models, line)
+    read = read_chat_request if line.url == CHAT else read_completion_request
+    asked = read(bytes(line.body))
+    _check_needs(asked.parameters)
+    if asked.is_streamed or asked.with_logprobs:
+        name = "stream" if asked.is_streamed else "logprobs"
+        raise InvalidRequest(f"$.{name}: it is not offered in lines of a batch")
+    model = models.find(asked.model)
+    form, prompts = "chat" if asked.is_chat else "text", len(asked.prompts)
+    reply = LineReply(custom_id=line.custom_id, form=form, model=asked.model, prompts=prompts)
+    return LineQuery(model, asked.query(model), reply)
+
+
+def _check_needs(needs: Mapping[str, object]) -> None:
     for name in _OWN_NEEDS:
         if name in needs:
             raise InvalidRequest(f"$.{name}: lines of a batch have none; their deadline is its completion window")
+
+
+def _read_embeddings(models: ServedModels, line: BatchLine) -> LineQuery:
+    body = bytes(line.body)
+    asked = read_embedding_request(body)
+    needs = read_needs(body, EmbeddingRequest.__struct_fields__)
+    _check_needs(needs)
     model = models.find(asked.model)
     check_dimensions(model, asked.dimensions)
     inputs = read_inputs(asked.input)
@@ -134,12 +157,21 @@ def answered_line(result: LineResult) -> AnsweredLine:
         body = error_body(error.http_status, error_message(result.result), error.reason or error.code)
         return AnsweredLine(False, _response_line(result, error.http_status, orjson.Fragment(body)))
     try:
-        vectors, tokens = decode_vectors(result.line.output, found)
+        content = _vectors(result.line, found) if result.line.form == "embeddings" else _texts(result.line, found)
     except QueryError as error:  # the other lines of the batch must not wait for it
         return AnsweredLine(False, _error_line(result.id, result.line.custom_id, error.code, str(error)))
-    tokens = result.line.tokens if tokens is None else tokens
-    pieces = embedding_pieces(result.line.model, vectors, tokens, result.line.encoding)
-    return AnsweredLine(True, _response_line(result, 200, orjson.Fragment(b"".join(pieces))))
+    return AnsweredLine(True, _response_line(result, 200, orjson.Fragment(content)))
+
+
+def _vectors(line: LineReply, found: Result) -> bytes:
+    vectors, tokens = decode_vectors(line.output, found)
+    tokens = line.tokens if tokens is None else tokens
+    return b"".join(embedding_pieces(line.model, vectors, tokens, line.encoding))
+
+
+def _texts(line: LineReply, found: Result) -> bytes:
+    form = CompletionForm(found.id, 0, line.model, is_chat=line.form == "chat", with_logprobs=False)
+    return msgspec.json.encode(form.whole(answers_in(found, line.prompts), found.variant))
 
 
 def unsent_line(batch: BatchRow, number: int, text: bytes) -> AnsweredLine:

@@ -4,6 +4,7 @@ from functools import cache
 
 from aiohttp import web
 
+from gateway.generation import Generation
 from gateway.http.bodies import RequestBodies
 from gateway.inference import Inference
 from gateway.jobs.submission import JobWriter
@@ -12,6 +13,7 @@ from gateway.limits.quotas import QuotaMeters
 from gateway.model_directory import ModelDirectory
 from gateway.openai.batch_keeper import BatchKeeper
 from gateway.openai.batches import BatchRoutes
+from gateway.openai.completion_routes import CompletionRoutes
 from gateway.openai.files import FileRoutes
 from gateway.openai.queries import OpenAiQueryRoutes
 from gateway.query_client import QueryClient
@@ -28,6 +30,7 @@ class OpenAiRoutes:
         settings: settings of the gateway.
         models: names that clients may use as models.
         inference: executor of queries.
+        generation: executor of generative queries.
         query_client: client whose clock dates jobs.
         bodies: reader of request bodies.
         budget: memory of the bodies of all requests.
@@ -38,9 +41,9 @@ class OpenAiRoutes:
     """
 
     def __init__(
-        self, settings: GatewaySettings, models: ModelDirectory, inference: Inference, query_client: QueryClient,
-        bodies: RequestBodies, budget: BodyBudget, writer: JobWriter, quotas: QuotaMeters, pool: Pool,
-        artifacts: str,
+        self, settings: GatewaySettings, models: ModelDirectory, inference: Inference, generation: Generation,
+        query_client: QueryClient, bodies: RequestBodies, budget: BodyBudget, writer: JobWriter, quotas: QuotaMeters,
+        pool: Pool, artifacts: str,
     ) -> None:  # fmt: skip
         @cache
         def uploads() -> ArtifactStore:
@@ -54,6 +57,7 @@ class OpenAiRoutes:
         """Background work of batches."""
         self._parts = (
             OpenAiQueryRoutes(models, inference, bodies, budget),
+            CompletionRoutes(models, generation, bodies),
             FileRoutes(settings, pool, uploads),
             BatchRoutes(pool, bodies, self.keeper),
         )

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, cast
 
 import msgspec
 import numpy as np
@@ -27,18 +27,23 @@ from infaas.cli.connect import (
 from infaas.cli.options import RequestOptions, with_options
 from infaas.cli.output import facts, show, show_json, table, usd
 from infaas.cli.processing import plain_inputs
-from infaas.client.client import Answer, InfaasClient, QueryOptions
+from infaas.cli.text_stream import print_stream, prompt_of
+from infaas.client.client import Answer, InfaasClient, QueryOptions, SystemOptions
 from infaas.up.optional_zoo import zoo_example
 from registry.labelled_files import NotPlainArrays, read_npz
 from schemas.errors import InvalidRequest, OperatorError, QueryError, UnknownTask
 from schemas.oip import decode_request
 from schemas.query import Mode
+from schemas.query_names import Parameter
 from schemas.rows.catalog import ACCURACY, TensorSpec
 from schemas.tensors import BYTES, Array
 from store.pool import open_pool
 from store.registry import get_architecture, get_task, get_variant
 from store.settings import ENV as POSTGRES_ENV
 
+_OPTIONAL_NEEDS: Final = (
+    "latency_ms", "min_accuracy", "max_cost", "ttft_ms", "tpot_ms", "max_tokens", "target", "tenant",
+)  # fmt: skip
 _SHOWN: Final = 8
 _NUMPY: Final = {"FP16": "f2", "FP32": "f4", "FP64": "f8", "BOOL": "?"}
 
@@ -67,6 +72,13 @@ class QueryFlags(msgspec.Struct, frozen=True, kw_only=True):
     latency_ms: Annotated[float | None, typer.Option(min=0, help="Deadline of the answer, in ms from now.")] = None
     min_accuracy: Annotated[float | None, typer.Option(min=0, max=1, help="Minimum accuracy, 0..1.")] = None
     max_cost: Annotated[float | None, typer.Option(min=0, help="Maximum cost in USD per 1000 such queries.")] = None
+    ttft_ms: Annotated[float | None, typer.Option(min=0, help="Generative tasks: ms until the first token.")] = None
+    tpot_ms: Annotated[float | None, typer.Option(min=0, help="Generative tasks: ms of each further token.")] = None
+    max_tokens: Annotated[int | None, typer.Option(min=1, help="Generative tasks: tokens of the answer.")] = None
+    parameters: Annotated[
+        list[str] | None,
+        typer.Option("--parameter", help="NAME=VALUE of the model, e.g. temperature=0; repeat it for more."),
+    ] = None
     target: Annotated[str | None, typer.Option(help="Use only this architecture or variant.")] = None
     tenant: Annotated[str | None, typer.Option(help="Tenant of the query. Default: none, for public models only.")] = (
         None
@@ -76,17 +88,21 @@ class QueryFlags(msgspec.Struct, frozen=True, kw_only=True):
     def needs(self, mode: Mode = Mode.ONLINE) -> QueryOptions:
         """Return the options of the client for a query with an explanation, which also shows an upgrade."""
         options = QueryOptions(mode=mode, allow_late=self.allow_late, explain=True)
-        if self.latency_ms is not None:
-            options["latency_ms"] = self.latency_ms
-        if self.min_accuracy is not None:
-            options["min_accuracy"] = self.min_accuracy
-        if self.max_cost is not None:
-            options["max_cost"] = self.max_cost
-        if self.target is not None:
-            options["target"] = self.target
-        if self.tenant is not None:
-            options["tenant"] = self.tenant
-        return options
+        given: dict[str, Any] = {name: getattr(self, name) for name in _OPTIONAL_NEEDS}
+        if self.parameters:
+            given["parameters"] = dict(map(_parameter, self.parameters))
+        return cast("QueryOptions", options | {name: value for name, value in given.items() if value is not None})
+
+
+def _parameter(text: str) -> tuple[str, Parameter]:
+    """Return the name and the value of a parameter; a value that is no number or flag is a text."""
+    name, equals, value = text.partition("=")
+    if not (name and equals):
+        raise InvalidRequest(f"--parameter {text}: write NAME=VALUE")
+    try:
+        return name, msgspec.json.decode(value, type=bool | int | float)
+    except msgspec.MsgspecError:
+        return name, value
 
 
 @with_options
@@ -95,11 +111,18 @@ def query(
     options: RequestOptions[QueryFlags],
     mode: Annotated[Mode, typer.Option(help="offline: computed when a worker is idle.")] = Mode.ONLINE,
     via: Annotated[QueryRoute, typer.Option(help="Through the gateway, or directly through Kafka.")] = QueryRoute.HTTP,
+    stream: Annotated[bool, typer.Option("--stream", help="Generative tasks: print the answer as it is made.")] = False,
+    chat: Annotated[
+        bool, typer.Option("--chat", help="Generative tasks: the texts are messages of a chat, the first of the user.")
+    ] = False,
     home: Home = DEFAULT_HOME,
     as_json: Json = False,
 ) -> None:
     """Query a task once and show the answer. Exit code 2, with the reason, if the query was refused."""
     flags = options.request()
+    if stream or chat:
+        prompt, needs = prompt_of(flags.values or (), chat=chat), flags.needs(mode)
+        return asyncio.run(print_stream(system_of(home, via), task, prompt, needs, as_json=as_json))
     answer = asyncio.run(_ask(home, task, flags, flags.needs(mode), via))
     if as_json:
         return show_json(_as_json(answer))
@@ -141,11 +164,13 @@ async def _ask(home: Path, task: str, flags: QueryFlags, needs: QueryOptions, vi
         arrays = plain_inputs(flags.values, specs, task)
     else:
         arrays = _read_inputs(flags.inputs) if flags.inputs else await _example(home, task, via)
-    client = (
-        InfaasClient(gateway=find_gateway(home)) if via is QueryRoute.HTTP else InfaasClient(kafka=find_kafka(home))
-    )
-    async with client:
+    async with InfaasClient(**system_of(home, via)) as client:
         return await client.infer(task, arrays, **needs)
+
+
+def system_of(home: Path, via: QueryRoute) -> SystemOptions:
+    """Return the system of a folder, to be reached this way."""
+    return {"gateway": find_gateway(home)} if via is QueryRoute.HTTP else {"kafka": find_kafka(home)}
 
 
 def _read_inputs(file: Path) -> Mapping[str, Array]:
@@ -232,12 +257,23 @@ def _considered(explanation: Any) -> Table:
             f"{row['accuracy']:.2%}",
             usd(row["cost"]),
             f"{row['predicted_ms']:.1f}" if "predicted_ms" in row else "-",
+            _median(row.get("ttft_ms")),
+            _median(row.get("tpot_ms")),
             row["verdict"],
         )
         for row in explanation["considered"]
     ]
-    columns = ("variant", "worker", f"{explanation.get('measure', ACCURACY)}>", "cost/1000>", "ms>", "verdict")
+    generative = explanation.get("ttft_ms") or any("ttft_ms" in row for row in explanation["considered"])
+    accuracy = f"{explanation.get('measure', ACCURACY)}>"
+    columns = ("variant", "worker", accuracy, "cost/1000>", "ms>", "TTFT ms>", "TPOT ms>", "verdict")
+    if not generative:
+        columns, rows = (*columns[:5], columns[-1]), [(*row[:5], row[-1]) for row in rows]
     return table(columns, rows, title=explanation["reason"], optional_columns=("worker", "cost/1000>"))
+
+
+def _median(times: Sequence[float] | None) -> str:
+    """Return the median of predicted times in ms, with their p99."""
+    return "-" if not times else f"{times[0]:.1f} (p99 {times[1]:.1f})"
 
 
 def _preview(values: Array) -> str:

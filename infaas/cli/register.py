@@ -43,7 +43,7 @@ from registry.registering import imported, register_path, with_profiles
 from registry.request import MOST_ACCURACY_LOST, Registration
 from runtimes.processing.steps import read_class_names
 from schemas.access import Access
-from schemas.defaults import BATCH_LIMIT, PARTITIONS, THREADS
+from schemas.defaults import BATCH_LIMIT, CONTEXT_TOKENS, PARTITIONS, SEQUENCES, THREADS
 from schemas.errors import OperatorError
 from schemas.hardware import Hardware
 from schemas.registrations import MissingWorkerPolicy, ModelToRegister, RegisteredVariant
@@ -82,7 +82,7 @@ class RegisterFlags(msgspec.Struct, frozen=True, kw_only=True):
     validation: Annotated[
         Path | None,
         typer.Option(
-            exists=True, help="Labelled inputs: .npz (an array per input, `label`), .csv, a folder per class."
+            exists=True, help="Labelled inputs: .npz (an array per input, `label`), .csv, .jsonl, a folder per class."
         ),
     ] = None
     calibration: Annotated[Path | None, typer.Option(exists=True, help="Inputs without labels, in the same forms.")] = (
@@ -112,6 +112,12 @@ class RegisterFlags(msgspec.Struct, frozen=True, kw_only=True):
         ),
     ] = None
     max_batch: Annotated[int, typer.Option(min=1, help="Maximum batch size.")] = BATCH_LIMIT
+    sequences: Annotated[
+        int, typer.Option(min=1, help="Maximum answers that an instance of a language model makes at once.")
+    ] = SEQUENCES
+    context: Annotated[
+        int, typer.Option(min=16, help="Maximum tokens of a prompt and its answer, for language models.")
+    ] = CONTEXT_TOKENS
     partitions: Annotated[
         int,
         typer.Option(
@@ -194,6 +200,8 @@ def register(
             flags.pool,
         ),
         max_batch=flags.max_batch,
+        sequences=flags.sequences,
+        context_tokens=flags.context,
         partitions=flags.partitions,
         threads=flags.threads,
         cores=tuple(flags.cores or ()),
@@ -306,6 +314,8 @@ async def _over_gateway(
         batch_axes=request.batch_axes,
         processing=await uploader.processing(request.processing),
         max_batch=request.max_batch,
+        sequences=request.sequences,
+        context_tokens=request.context_tokens,
         partitions=request.partitions,
         threads=request.threads,
         cores=request.cores,

@@ -3,14 +3,16 @@
 It is also published as a distribution of its own, `infaas-client`. The package `infaas_client` consists of this package
 and its imports (see `packages/client/hatch_build.py`). This module is the whole public interface.
 
-Reading order: client (the asyncio client) -> transport (protocol of a transport) -> http_transport,
-kafka_transport -> sync_client (the client for threads, with an event loop in a thread).
+Reading order: answer -> client (the asyncio client) -> transport (protocol of a transport) -> generation (prompts and
+chats) -> event_reader (answers in parts over HTTP) -> http_transport, kafka_transport -> sync_client (the client for
+threads, with an event loop in a thread).
 """
 
 from typing import Final
 
 from broker.kafka.settings import KafkaSettings
-from infaas.client.client import Answer, InfaasClient, QueryOptions, SystemOptions
+from infaas.client.answer import Answer, TextPart
+from infaas.client.client import InfaasClient, QueryOptions, SystemOptions
 from infaas.client.sync_client import SyncInfaasClient
 from process.gateway_access import ClientTls
 from process.version import version
@@ -57,6 +59,7 @@ __all__ = [
     "RefusalReason",
     "SyncInfaasClient",
     "SystemOptions",
+    "TextPart",
     "Unauthenticated",
     "UnknownTask",
     "Unsatisfiable",

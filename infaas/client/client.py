@@ -18,11 +18,12 @@ from types import TracebackType
 from typing import Any, Final, Self, TypedDict, Unpack
 from uuid import uuid4
 
-import msgspec
 import numpy as np
 from numpy.typing import ArrayLike
 
 from broker.kafka.settings import KafkaSettings
+from infaas.client.answer import Answer, TextPart, answer_of, parsed_explanation
+from infaas.client.generation import Prompt, encode_prompt
 from infaas.client.http_transport import HttpTransport
 from infaas.client.kafka_transport import KafkaTransport
 from infaas.client.transport import EncodedQuery, Transport
@@ -31,10 +32,12 @@ from process.security.signature import parse_key
 from schemas import headers as h
 from schemas.defaults import ANSWER_TIMEOUT_S, GATEWAY_PORT, LOOPBACK, MAX_IN_FLIGHT
 from schemas.errors import InvalidRequest, OperatorError, QueryError
-from schemas.oip import decode_response, encode_request
+from schemas.generated_answer import AnswerRestart
+from schemas.generation import AnswerPart
+from schemas.oip import encode_request
 from schemas.query import Mode
-from schemas.query_names import check_query_names, nearest_name
-from schemas.result import OK, Result, error_explanation
+from schemas.query_names import Parameter, check_query_names, nearest_name
+from schemas.result import OK, error_explanation
 from schemas.tensors import Array, bytes_array
 from schemas.trace_context import current_traceparent
 
@@ -47,7 +50,13 @@ class QueryOptions(TypedDict, total=False):
     min_accuracy: float
     """Minimum accuracy of the variant, 0..1, as measured on the task's validation set."""
     max_cost: float
-    """Maximum price, in USD per 1000 such queries."""
+    """Maximum price, in USD per 1000 such queries, or per 1000 tokens of a generative answer."""
+    ttft_ms: float
+    """Generative tasks: maximum time to the first token, in milliseconds from the call."""
+    tpot_ms: float
+    """Generative tasks: maximum mean time of each token after the first, in milliseconds."""
+    max_tokens: int
+    """Generative tasks: maximum tokens of the answer."""
     target: str
     """Name of an architecture or a variant; no other may answer."""
     mode: Mode | str
@@ -58,6 +67,8 @@ class QueryOptions(TypedDict, total=False):
     """True to get the reasons of the choice in `Answer.explanation`, or of a refusal in `QueryError.explanation`."""
     tenant: str
     """Tenant to which the query is attributed when load is shared fairly."""
+    parameters: Mapping[str, Parameter]
+    """Parameters of the model, as the sampling options of a generative task: `temperature`, `seed`, ..."""
     outputs: tuple[str, ...]
     """Names of the outputs to return; default: all."""
     query_id: str
@@ -87,32 +98,6 @@ class SystemOptions(TypedDict, total=False):
     """API key or token for the gateway; default: the environment variable INFAAS_KEY."""
     max_in_flight: int
     """Maximum number of calls that wait for their results at once; default: 2000."""
-
-
-class Answer(msgspec.Struct, frozen=True, kw_only=True, eq=False):
-    """Answer to a query: its outputs, the variant and worker that computed it, and its times."""
-
-    outputs: dict[str, Array]
-    """Arrays by output name."""
-    id: str
-    variant: str
-    worker: str
-    accuracy: float | None
-    """Accuracy of the variant, 0..1; None if unknown."""
-    cost: float | None
-    """Price in USD per 1000 such queries."""
-    predicted_ms: float
-    """Predicted time from the choice of the variant to the result."""
-    queue_ms: float
-    """Time spent in queues, before the choice and before the computation."""
-    compute_ms: float
-    """Computation time of the query's batch."""
-    total_ms: float
-    """Time from the call to the answer, as measured by the client."""
-    late: bool = False
-    """True if the answer came after the deadline (`latency_ms`), as judged by the system or measured by the client."""
-    explanation: Any = None
-    """Reasons of the choice of this variant; None unless `explain` was set."""
 
 
 class InfaasClient:
@@ -156,8 +141,32 @@ class InfaasClient:
         """Send an encoded query and wait for its answer; otherwise like `infer`."""
         result = await self._transport.ask(query)
         if result.status != OK:
-            raise result.failure(_parsed(result.explanation) or error_explanation(result.value))
-        return _answer(result, time.perf_counter() - query.begun_s, query.latency_s)
+            raise result.failure(parsed_explanation(result.explanation) or error_explanation(result.value))
+        return answer_of(result, time.perf_counter() - query.begun_s, query.latency_s)
+
+    async def stream(self, task: str, prompt: Prompt, **options: Unpack[QueryOptions]) -> AsyncGenerator[TextPart]:
+        """Send a prompt, or a chat as a list of messages, to a generative task, and yield its answer as it is made.
+
+            async for part in client.stream("text", "Once upon a time", max_tokens=50, ttft_ms=500):
+                print(part.text, end="")
+
+        Each token comes once, in order; the last part has the whole answer. Closing the generator ends the query.
+
+        Raises:
+            QueryError: the query failed, perhaps after some parts.
+        """
+        query = encode_prompt(encode, task, prompt, options)
+        async with self._transport.stream(query) as events:
+            async for event in events:
+                if isinstance(event, AnswerPart):
+                    yield TextPart(text=event.text, tokens=event.tokens, logprobs=event.logprobs)
+                elif isinstance(event, AnswerRestart):
+                    yield TextPart(text="", restarted=True)
+                elif event.status != OK:
+                    raise event.failure(parsed_explanation(event.explanation) or error_explanation(event.value))
+                else:
+                    answer = answer_of(event, time.perf_counter() - query.begun_s, query.latency_s)
+                    yield TextPart(text="", answer=answer)
 
     async def infer_many(
         self,
@@ -288,7 +297,11 @@ def encode(task: str, inputs: Mapping[str, ArrayLike], options: QueryOptions) ->
     query_id = options.get("query_id") or uuid4().hex
     try:
         message = encode_request(
-            arrays, request_id=query_id, outputs=options.get("outputs", ()), binary=not options.get("json", False)
+            arrays,
+            request_id=query_id,
+            parameters=options.get("parameters"),
+            outputs=options.get("outputs", ()),
+            binary=not options.get("json", False),
         )
     except TypeError as error:
         raise InvalidRequest(str(error)) from error
@@ -315,28 +328,3 @@ def as_array(values: ArrayLike) -> Array:
     if isinstance(items, (list, tuple)) and 0 < len(texts) == len(items):
         return bytes_array(texts)
     return np.asarray(values)
-
-
-def _answer(result: Result, total_s: float, latency_s: float | None) -> Answer:
-    response = decode_response(result.value, result.json_length)
-    return Answer(
-        outputs=response.outputs,
-        id=result.id,
-        variant=result.variant,
-        worker=result.worker,
-        accuracy=result.accuracy,
-        cost=result.cost,
-        predicted_ms=result.predicted_ns / 1e6,
-        queue_ms=(result.task_queue_ns + result.variant_queue_ns) / 1e6,
-        compute_ms=result.compute_ns / 1e6,
-        total_ms=total_s * 1e3,
-        late=result.late or (latency_s is not None and total_s > latency_s),
-        # Over HTTP the explanation is only in the response: it may be too large for a header.
-        explanation=_parsed(response.parameters.get("explanation", result.explanation)),
-    )
-
-
-def _parsed(explanation: Any) -> Any:
-    if not isinstance(explanation, str):
-        return explanation
-    return msgspec.json.decode(explanation) if explanation else None

@@ -1,14 +1,19 @@
 """Queries to a gateway over HTTP, with the same bytes and headers as over Kafka; one connection per query in flight."""
 
 import asyncio
-from collections.abc import Mapping
+import time
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import asynccontextmanager
 from types import TracebackType
 from typing import Final, Self
 from urllib.parse import quote
 
 import aiohttp
 
+from broker.replies.answer_stream import AnswerStream, OnPart, stream_answer
+from infaas.client.event_reader import EventReader
 from infaas.client.transport import EncodedQuery
+from process.backoff import Backoff
 from process.gateway_access import ClientTls, own_headers, why_unreached
 from process.sockets import open_files_limit
 from schemas import headers as h
@@ -28,6 +33,9 @@ _CODES: Final = {
     504: ErrorCode.DEADLINE_EXCEEDED,
 }
 """Error codes by HTTP status, for answers of a proxy in front of the gateway."""
+
+_AGAIN: Final = Backoff(first_s=0.1, longest_s=2.0, jitter=0.2)
+"""Pauses before a query whose connection was lost is sent again."""
 
 
 class HttpTransport:
@@ -80,6 +88,52 @@ class HttpTransport:
                 raise DeadlineExceeded(message, reason=RefusalReason.NO_RESULT) from None
             except aiohttp.ClientError as error:
                 raise Internal(why_unreached(self._url, error)) from error
+
+    @asynccontextmanager
+    async def stream(self, query: EncodedQuery) -> AsyncGenerator[AnswerStream]:
+        """Send a query and provide the parts of its answer; see `Transport.stream`.
+
+        If a connection that was made is lost, the query is sent again with the same id; text that was given already is
+        not given again.
+        """
+        async with self._slots, stream_answer(lambda on_part: self._ask_until_answered(query, on_part)) as events:
+            yield events
+
+    async def _ask_until_answered(self, query: EncodedQuery, on_part: OnPart) -> Result:
+        reader, connected, failures = EventReader(query, on_part), False, 0
+        lost_s = time.monotonic()
+        while True:
+            try:
+                return await self._read_events(query, reader)
+            except TimeoutError:
+                message = f"no part of the answer came within {query.timeout_s:g} s"
+                raise DeadlineExceeded(message, reason=RefusalReason.NO_RESULT) from None
+            except aiohttp.ClientError as error:
+                now_s = time.monotonic()
+                connected |= not isinstance(error, aiohttp.ClientConnectorError)
+                lost_s, failures = (now_s, 1) if reader.heard else (lost_s, failures + 1)
+                if not connected or now_s - lost_s > query.timeout_s:
+                    raise Internal(why_unreached(self._url, error)) from error
+            reader.connect_again()
+            await asyncio.sleep(_AGAIN.pause_s(failures))
+
+    async def _read_events(self, query: EncodedQuery, reader: "EventReader") -> Result:
+        assert self._http is not None, "used outside its context"
+        url = f"{self._url}/v2/models/{quote(query.task, safe='')}/generate_stream"
+        headers = {h.ID: query.id, **query.fields}
+        headers.pop(h.BATCH, None)
+        body = {"text_input": query.prompt, "id": query.id, "parameters": dict(query.parameters)}
+        async with (
+            asyncio.timeout(query.timeout_s) as limit,
+            self._http.post(url, json=body, headers=headers) as response,
+        ):
+            if response.status != 200 or response.content_type != "text/event-stream":
+                return _result(query.id, response.status, response.headers, await response.read())
+            async for data in response.content.iter_any():
+                limit.reschedule(asyncio.get_running_loop().time() + query.timeout_s)
+                if (result := reader.feed(data)) is not None:
+                    return result
+        raise aiohttp.ServerDisconnectedError
 
 
 def _result(query_id: str, status: int, headers: Mapping[str, str], value: bytes) -> Result:

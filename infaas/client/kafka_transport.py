@@ -1,6 +1,7 @@
 """Queries through Kafka: thousands in flight, their results matched on one reply topic."""
 
 import asyncio
+from contextlib import AbstractAsyncContextManager
 from types import TracebackType
 from typing import Final, Self
 from uuid import uuid4
@@ -9,6 +10,7 @@ from broker.kafka.settings import KafkaSettings
 from broker.kafka.topic_lifecycle import TopicNotAllowed
 from broker.kafka.types import KafkaError, NotAllowed, RecordTooLarge, UnknownTopic
 from broker.producing.producer import Ack
+from broker.replies.answer_stream import AnswerStream, OnPart, stream_answer
 from broker.replies.request_reply import Reply, RequestReply
 from infaas.client.transport import EncodedQuery
 from process.security.signature import SigningKey, sign
@@ -69,9 +71,17 @@ class KafkaTransport:
             UnknownTask: the task has no topic.
             InvalidRequest: the query exceeds Kafka's maximum record size.
         """
+        return await self._ask(query, None)
+
+    def stream(self, query: EncodedQuery) -> AbstractAsyncContextManager[AnswerStream]:
+        """Send a query and return the parts of its answer; see `Transport.stream`, and `ask` for errors."""
+        return stream_answer(lambda on_part: self._ask(query, on_part))
+
+    async def _ask(self, query: EncodedQuery, on_part: OnPart | None) -> Result:
         topic = self._topic(query)
+        limit_s = query.timeout_s if on_part is None else None  # a stream may take as long as parts come
         try:
-            async with self._slots, asyncio.timeout(query.timeout_s):
+            async with self._slots, asyncio.timeout(limit_s):
                 await self._check(topic)
                 return await self._requests.ask(
                     query.id,
@@ -79,7 +89,9 @@ class KafkaTransport:
                     query.message.value,
                     self._headers(query),
                     left_s=query.latency_s,
+                    timeout_s=None if on_part is None else query.timeout_s,
                     on_sent=_fail_if_not_sent,
+                    on_part=on_part,
                 )
         except TimeoutError:
             message = f"there was no result within {query.timeout_s:g} s"

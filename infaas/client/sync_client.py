@@ -27,14 +27,17 @@ import time
 import weakref
 from asyncio import AbstractEventLoop, Task
 from collections import deque
-from collections.abc import Callable, Coroutine, Generator, Iterable, Mapping
+from collections.abc import AsyncGenerator, Callable, Coroutine, Generator, Iterable, Mapping
 from concurrent.futures import Future
+from contextlib import suppress
 from types import TracebackType
 from typing import Any, Final, Self, TypeVar, Unpack
 
 from numpy.typing import ArrayLike
 
-from infaas.client.client import Answer, InfaasClient, QueryOptions, SystemOptions, check_stream, check_system, encode
+from infaas.client.answer import Answer, TextPart
+from infaas.client.client import InfaasClient, QueryOptions, SystemOptions, check_stream, check_system, encode
+from infaas.client.generation import Prompt
 from schemas.errors import Internal, QueryError
 
 log = logging.getLogger(__name__)
@@ -219,6 +222,32 @@ class SyncInfaasClient:
             for call in open_calls:
                 call.cancel()
 
+    def stream(self, task: str, prompt: Prompt, **options: Unpack[QueryOptions]) -> Generator[TextPart]:
+        """Send a prompt or a chat to a generative task, and yield its answer as it is made, as `InfaasClient.stream`.
+
+        Raises:
+            QueryError: the query failed, perhaps after some parts.
+            RuntimeError: the client is closed.
+        """
+        thread = self._connected()
+        parts: list[AsyncGenerator[TextPart]] = []
+
+        async def following(client: InfaasClient) -> TextPart | None:
+            if not parts:
+                parts.append(client.stream(task, prompt, **options))
+            return await anext(parts[0], None)
+
+        async def close(_client: InfaasClient) -> None:
+            for part in parts:
+                await part.aclose()
+
+        try:
+            while (part := _answer_to(thread.submit(following))) is not None:
+                yield part
+        finally:
+            with suppress(RuntimeError):  # closed, which has ended the query
+                thread.submit(close)
+
     def _ask(self, task: str, inputs: Mapping[str, ArrayLike], options: QueryOptions) -> Future[Answer]:
         query = encode(task, inputs, options)
         return self._connected().submit(lambda client: client.ask(query))
@@ -249,7 +278,7 @@ class SyncInfaasClient:
 _clients: Final = weakref.WeakSet[SyncInfaasClient]()
 
 
-def _answer_to(call: Future[Answer]) -> Answer:
+def _answer_to(call: Future[_Result]) -> _Result:
     try:
         return call.result()
     except concurrent.futures.CancelledError:

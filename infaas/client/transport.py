@@ -1,12 +1,15 @@
 """Protocol of a transport, which sends queries and returns their results."""
 
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AbstractAsyncContextManager
 from types import TracebackType
 from typing import Protocol, Self
 
 import msgspec
 
+from broker.replies.answer_stream import AnswerEvent
 from schemas.oip import EncodedMessage
+from schemas.query_names import Parameter
 from schemas.result import Result
 
 
@@ -24,6 +27,10 @@ class EncodedQuery(msgspec.Struct, frozen=True):
     """Deadline of the answer, in seconds from the call; None if there is none."""
     begun_s: float = 0.0
     """Start of the call, in seconds of `time.perf_counter`."""
+    prompt: str = ""
+    """Prompt, or chat in JSON, of a query whose answer is wanted in parts."""
+    parameters: Mapping[str, Parameter] = {}
+    """Parameters of such a query."""
 
 
 class Transport(Protocol):
@@ -46,5 +53,12 @@ class Transport(Protocol):
             DeadlineExceeded: there was no result in time.
             Internal: the gateway cannot be reached.
             Overloaded: Kafka does not accept the query.
+        """
+        ...
+
+    def stream(self, query: EncodedQuery) -> AbstractAsyncContextManager[AsyncIterator[AnswerEvent]]:
+        """Return a context with the parts of an answer, which ends with its result; the iterator raises as `ask`.
+
+        `query.timeout_s` limits the time between two parts.
         """
         ...

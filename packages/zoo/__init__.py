@@ -3,6 +3,6 @@
 The files are in `data/`; `README.md` states their origins and licences.
 
 Reading order: samples (labelled inputs) -> catalog (tasks and their architectures) -> whole_file (writes files of the
-cache) -> minilm (builds the large models from their weights) -> sentences (an encoder on demand) -> register (registers
-the zoo).
+cache) -> minilm (builds the large models from their weights) -> sentences, chat (an encoder and language models on
+demand) -> register (registers the zoo).
 """

@@ -7,6 +7,8 @@ import msgspec
 
 from schemas.errors import OperatorError
 from schemas.rows.catalog import Processing
+from zoo.chat import GEMMA, SMOLLM
+from zoo.chat import TASK as CHAT
 from zoo.samples import DATA, IMAGES, TEXTS
 from zoo.sentences import TASK as SENTENCES
 
@@ -30,10 +32,13 @@ class ZooModel(msgspec.Struct, frozen=True):
     """
     on_demand: bool = False
     """True if the model is registered only if its task is named, since it needs weights that are installed extra."""
+    by_name: bool = False
+    """True if it is registered only if it is named itself, since its weights have terms of their own."""
 
 
 _STATIC: Final = ("onnx-int8static",)
 _DYNAMIC: Final = ("onnx-int8dyn",)
+_GGUF: Final = ("llamacpp-q8-0", "llamacpp-q4-0")
 
 # The first model of a task is registered first, so it is small. The README's queries need the accuracy of these.
 MODELS: Final = (
@@ -56,17 +61,26 @@ MODELS: Final = (
     ZooModel("mnist-cnn-s-image", "mnist-image", DATA / "mnist_cnn_s.onnx", processing=IMAGES, variants=_STATIC),
     ZooModel("mnist-cnn-m-image", "mnist-image", DATA / "mnist_cnn_m.onnx", processing=IMAGES, variants=_STATIC),
     ZooModel("all-minilm-l6", SENTENCES, None, variants=_DYNAMIC, on_demand=True),
+    ZooModel(SMOLLM, CHAT, None, variants=_GGUF, on_demand=True),
+    ZooModel(GEMMA, CHAT, None, variants=_GGUF, on_demand=True, by_name=True),
 )
 
 
 def models_of(tasks: tuple[str, ...]) -> tuple[ZooModel, ...]:
-    """Return the models of the named tasks; if none is named, all models but those on demand.
+    """Return the models of the named tasks, and those named themselves; if none is named, all but those on demand.
 
     Raises:
-        OperatorError: the zoo has no such task.
+        OperatorError: the zoo has no such task and no such model.
     """
     known = tuple(dict.fromkeys(model.task for model in MODELS))
+    models = [model.architecture for model in MODELS if model.by_name]
     for task in tasks:
-        if task not in known:
-            raise OperatorError(f"the zoo has no task {task!r}; it has {', '.join(known)}")
-    return tuple(model for model in MODELS if model.task in tasks or not (tasks or model.on_demand))
+        if task not in (*known, *models):
+            raise OperatorError(f"the zoo has no task {task!r}; it has {', '.join((*known, *models))}")
+
+    def is_wanted(model: ZooModel) -> bool:
+        if model.by_name:
+            return model.architecture in tasks
+        return model.task in tasks or not (tasks or model.on_demand)
+
+    return tuple(filter(is_wanted, MODELS))

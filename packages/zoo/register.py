@@ -18,7 +18,7 @@ from broker.kafka.settings import KafkaSettings
 from process.cpus import usable_cores
 from process.errors import leaves
 from registry.artifacts import ArtifactStore
-from registry.quality import COSINE
+from registry.quality import CONTAINS, COSINE
 from registry.register import register
 from registry.request import ProgressSink, Registration
 from registry.step_runner import LocalSteps, StepRunner
@@ -27,6 +27,8 @@ from schemas.hardware import Hardware
 from schemas.rows.catalog import ACCURACY, Variant
 from store.pool import Pool
 from zoo.catalog import ZooModel, models_of
+from zoo.chat import QUESTIONS, chat_model_file
+from zoo.chat import TASK as CHAT
 from zoo.minilm import build_minilm
 from zoo.samples import Inputs, calibration, labelled
 from zoo.sentences import sentence_encoder_files
@@ -162,6 +164,8 @@ def _for_hardware(request: Registration, hardware: Hardware) -> Registration:
 
 
 def _request(model: ZooModel, cache: Path) -> Registration:
+    if model.task == CHAT:
+        return _chat_model(model, cache)
     if model.on_demand:
         return _sentence_encoder(model, cache)
     file = model.file
@@ -196,6 +200,17 @@ def _sentence_encoder(model: ZooModel, cache: Path) -> Registration:
         calibration=labelled_files(_TEXTS, cache).calibration,
         measure=COSINE,
         output=_VECTORS,
+        variants=model.variants,
+    )
+
+
+def _chat_model(model: ZooModel, cache: Path) -> Registration:
+    return Registration(
+        architecture=model.architecture,
+        task=model.task,
+        file=chat_model_file(model.architecture, cache),
+        validation=QUESTIONS,
+        measure=CONTAINS,
         variants=model.variants,
     )
 

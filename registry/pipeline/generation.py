@@ -26,6 +26,8 @@ _TOOLS: Final = {
     GeneratorKind.AHEAD_OF_TIME: "AOTInductor",
     GeneratorKind.NEURON: "the Neuron compiler",
     GeneratorKind.NEURONX: "the Neuron compiler",
+    GeneratorKind.GGUF_Q8_0: "the quantisation of GGUF files",
+    GeneratorKind.GGUF_Q4_0: "the quantisation of GGUF files",
     GeneratorKind.AS_IS: "nothing",
 }
 
@@ -71,6 +73,10 @@ class GenerateVariant(msgspec.Struct, frozen=True, tag=True):
                 self._convert_program()
             case GeneratorKind.NEURON | GeneratorKind.NEURONX:
                 self._compile_for_neuron()
+            case GeneratorKind.GGUF_Q8_0 | GeneratorKind.GGUF_Q4_0:
+                from registry.pipeline.generators.gguf import requantise
+
+                requantise(self.source, self.target, self.generator.removeprefix("gguf-"))
             case GeneratorKind.AS_IS:
                 raise ValueError("a file that is used as it is needs no generator")
             case _:

@@ -15,6 +15,7 @@ from msgspec.structs import replace
 
 from registry.pipeline.source_format import SourceFormat, read_onnx
 from registry.signature import ALONE, VARIABLE, Signature, check_task, datatype_from
+from runtimes.gguf_header import read_gguf_header
 from runtimes.onnx import is_pack, read_pack
 from runtimes.openvino import read_artifact
 from runtimes.padding import Arrays, stack_padded
@@ -23,6 +24,7 @@ from runtimes.processing.session import load_before
 from runtimes.processing.steps import IDS, read_class_names
 from runtimes.torch.exported_archive import make_safe
 from runtimes.torch.program import import_torch, input_names, load_program
+from schemas import generation
 from schemas.errors import InvalidRequest, ModelFailed
 from schemas.rows.catalog import PoolTokens, Processing, Task, TensorSpec, TopClasses
 
@@ -94,6 +96,8 @@ class InspectModel(msgspec.Struct, frozen=True, tag=True):
         own = with_axes(signature.with_parameters(parameters), file, self.source_format)
         pools = self._pools_tokens
         named = None if pools and self.output == EMBEDDING else self.output  # the task's measured output is pooled
+        if self.source_format is SourceFormat.GGUF:
+            named = named or generation.TEXT_OUTPUT
         scores = own.output(named, per_token=pools)
         signature = own if self.processing is None else processed_signature(own, self.processing, scores)
         outputs = signature.outputs
@@ -318,8 +322,14 @@ def labels_of(processing: Processing | None) -> tuple[str, ...]:
     return read_class_names(Path(files[0])) if files else ()
 
 
+def _read_gguf(file: Path) -> Signature:
+    read_gguf_header(file)
+    return Signature(inputs=generation.INPUTS, outputs=generation.OUTPUTS)
+
+
 _READERS: Final[dict[SourceFormat, Callable[[Path], Signature]]] = {
     SourceFormat.ONNX: _read_onnx,
     SourceFormat.EXPORTED_PROGRAM: _read_exported_program,
     SourceFormat.OPENVINO: _read_openvino,
+    SourceFormat.GGUF: _read_gguf,
 }

@@ -20,15 +20,17 @@ from numpy.typing import NDArray
 
 from process.collection import no_collection
 from process.cpus import usable_cores
+from registry.pipeline.generation_timing import batch_latencies, make_token, time_generation
 from registry.pipeline.timing import Case, Run, RunObserver, Timing, pinned_to_quiet_cores, time_cases, time_uneven
 from registry.samples import Arrays, batches_of, load_arrays, save_arrays, take_rows
 from runtimes import cuda
-from runtimes.catalog import find_runtime, import_package
+from runtimes.catalog import find_runtime, import_package, is_generative
 from runtimes.composite import CASCADE, runtimes_within
 from runtimes.device import device_name
 from runtimes.padding import FACTOR, axis_sizes, cut_to, join_rows, pad_to, row_size
 from runtimes.processing.session import ProcessedSession
 from runtimes.protocol import LoadOptions, Session, Tensors
+from schemas.generation import TEXT_INPUT, GenerationProfile
 from schemas.hardware import Hardware
 from schemas.latency import LENGTH_BATCH, BatchLatency, LatencyFit, LengthLatency, fit_latency
 from schemas.rows.catalog import Processing
@@ -64,6 +66,8 @@ class Measurement(msgspec.Struct, frozen=True):
     """True if inputs of different lengths may share a batch."""
     threads: int = 1
     """Threads that computed a batch."""
+    generation: GenerationProfile | None = None
+    """Measurements of a generative variant."""
 
 
 class _VariantStep(msgspec.Struct, frozen=True):
@@ -112,7 +116,9 @@ class MeasureVariant(_VariantStep, frozen=True, tag=True):
         return runtimes_within(self.runtime, self.artifact)
 
     def _profile(self, samples: Arrays) -> tuple[Session, Measurement]:
-        memory = _MemoryGrowth(self.hardware)
+        if is_generative(self.runtime):
+            return self._profile_generation(samples)
+        memory = MemoryGrowth(self.hardware)
         began = time.perf_counter()
         session = self.load()
         # Compilation and allocation at the first batch count as loading.
@@ -127,6 +133,25 @@ class MeasureVariant(_VariantStep, frozen=True, tag=True):
         peak = memory.peak_bytes()
         fit, threads = fit_latency(latency), self.options.threads
         return session, Measurement(device_name(self.hardware), load_s, peak, latency, fit, lengths, mixes, threads)
+
+    def _profile_generation(self, samples: Arrays) -> tuple[Session, Measurement]:
+        memory, runtime, options = MemoryGrowth(self.hardware), find_runtime(self.runtime), self.options
+        alone = runtime.load(self.artifact, self.hardware, msgspec.structs.replace(options, max_batch=1))
+        make_token(alone)
+        alone_bytes = memory.peak_bytes()
+        alone.close()
+        memory, began = MemoryGrowth(self.hardware), time.perf_counter()
+        session = runtime.load(self.artifact, self.hardware, options)
+        make_token(session)
+        load_s = time.perf_counter() - began
+        generation = time_generation(session, samples[TEXT_INPUT], options, self._cores)
+        peak = memory.peak_bytes()
+        if options.max_batch > 1:
+            more = max(peak - alone_bytes, 0) // (options.max_batch - 1)
+            generation = msgspec.structs.replace(generation, sequence_bytes=more)
+        latency = batch_latencies(generation)
+        name, fit = device_name(self.hardware), fit_latency(latency)
+        return session, Measurement(name, load_s, peak, latency, fit, threads=options.threads, generation=generation)
 
     def _time(self, session: Session, samples: Arrays, *, even: bool) -> tuple[BatchLatency, ...]:
         sizes = batch_sizes(self.options.max_batch)
@@ -245,7 +270,7 @@ def _lanes(options: LoadOptions) -> int:
 
 
 # -- memory ------------------------------------------------------------------------------------------------------------
-class _MemoryGrowth:
+class MemoryGrowth:
     """Peak of the memory that this process, or the device, has allocated since this object was created."""
 
     def __init__(self, hardware: str) -> None:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Final, TypeVar
 
 from registry.artifacts import sha256_of
+from runtimes.gguf_header import MAGIC, read_gguf_header
 from runtimes.openvino import is_openvino_pack, read_graph
 from schemas.errors import InvalidRequest, OperatorError
 
@@ -22,7 +23,7 @@ _PICKLE: Final = b"\x80"
 _ONNX_IR_VERSION: Final = b"\x08"
 """First byte of an ONNX file: every exporter writes `ModelProto.ir_version`, field 1, a varint, first."""
 _PICKLED_NAMES: Final = (".pkl", ".pickle", ".joblib", ".dill")
-_INSTEAD: Final = "register an .onnx file, or a .pt2 written by torch.export.save"
+_INSTEAD: Final = "register an .onnx file, a .pt2 written by torch.export.save, or a language model in a .gguf file"
 _QUANTISED: Final = b'type="FakeQuantize"'
 
 
@@ -33,6 +34,8 @@ class SourceFormat(StrEnum):
     EXPORTED_PROGRAM = "exported-program"
     OPENVINO = "openvino"
     """A graph and weights in OpenVINO's own format, packed in one file."""
+    GGUF = "gguf"
+    """A language model with its tokenizer, for llama.cpp."""
 
 
 def source_format(file: Path) -> SourceFormat:
@@ -51,6 +54,8 @@ def source_format(file: Path) -> SourceFormat:
         raise OperatorError(f"cannot read {file}: {error.strerror or error}") from error
     if is_pickle(file, start):
         raise _refused(file)
+    if start == MAGIC:
+        return SourceFormat.GGUF
     if start[:1] == _ONNX_IR_VERSION:
         return SourceFormat.ONNX
     raise InvalidRequest(f"{file.name} is {'empty' if not start else 'not a model in a known format'}: {_INSTEAD}")
@@ -90,6 +95,8 @@ def weights_precision(file: Path, form: SourceFormat) -> str:
             return read_onnx(_precision, file)
         case SourceFormat.OPENVINO:
             return _openvino_precision(file)
+        case SourceFormat.GGUF:
+            return read_gguf_header(file).precision
         case SourceFormat.EXPORTED_PROGRAM:
             return "fp32"
 

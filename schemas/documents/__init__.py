@@ -2,6 +2,6 @@
 
 `python -m schemas.documents` writes the JSON files of this folder. With `--check` it fails if a file is stale.
 
-Reading order: components (JSON Schema of wire structs and headers, HTTP errors) -> asyncapi (topics) -> jobs, openai,
-admin, openapi (paths) -> page (HTML for people) -> __main__.
+Reading order: components (JSON Schema of wire structs and headers, HTTP errors) -> asyncapi (topics) -> generation,
+jobs, openai, admin, openapi (paths) -> page (HTML for people) -> __main__.
 """

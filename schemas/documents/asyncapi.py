@@ -71,11 +71,11 @@ _CHANNELS: Final[dict[str, tuple[str, str, str, dict[str, str]]]] = {
         "Offline queries of one variant; computed when its queue is empty.",
         *("forwarded", _VARIANT),
     ),
-    "results": (topics.RESULTS + "{task}", "Results of queries without a reply topic.", "result", _TASK),
+    "results": (topics.RESULTS + "{task}", "Results of queries without a reply topic.", "result part", _TASK),
     "replies": (
         topics.REPLIES + "{owner}",
         "Results for one client or gateway, which creates the topic and is its only reader.",
-        *("result", {"owner": "Owner of the topic."}),
+        *("result part", {"owner": "Owner of the topic."}),
     ),
     "jobResults": (topics.JOB_RESULTS, "Results of jobs, for the services that store them.", "result", {}),
     "status": (topics.STATUS, "State of each worker, every 100 ms.", "status", {}),
@@ -83,14 +83,14 @@ _CHANNELS: Final[dict[str, tuple[str, str, str, dict[str, str]]]] = {
     "load": (topics.LOAD, "Load of each selector, every second.", "load", {}),
     "deadLetters": (topics.DEAD_LETTERS, "Records that could not be processed, unchanged.", "deadLetter", {}),
 }
-"""Address, description, message and parameters of each channel."""
+"""Address, description, messages and parameters of each channel."""
 
 
-def _channel(address: str, description: str, message: str, parameters: dict[str, str]) -> dict[str, Any]:
+def _channel(address: str, description: str, messages: str, parameters: dict[str, str]) -> dict[str, Any]:
     channel: dict[str, Any] = {
         "address": address,
         "description": description,
-        "messages": {message: {"$ref": f"#/components/messages/{message}"}},
+        "messages": {message: {"$ref": f"#/components/messages/{message}"} for message in messages.split()},
         "bindings": {"kafka": {"bindingVersion": _KAFKA, "topicConfiguration": {"cleanup.policy": ["delete"]}}},
     }
     if parameters:
@@ -167,6 +167,12 @@ def _messages() -> dict[str, Any]:
             "A result",
             components.headers_schema(components.RESULT, [h.ID, h.STATUS]),
             response,
+            key="The id of the query.",
+        ),
+        "part": _message(
+            "A part of a generative answer, before its result",
+            components.headers_schema(components.PART, [h.ID, h.PART]),
+            ref("AnswerPart"),
             key="The id of the query.",
         ),
         "status": _plain("The state of a worker", "WorkerStatus", key="The worker."),

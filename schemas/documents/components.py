@@ -10,6 +10,7 @@ import msgspec
 
 from schemas import headers as h
 from schemas.errors import QUERY_ERRORS, ErrorCode, RefusalReason
+from schemas.generation import AnswerPart
 from schemas.jobs import Job
 from schemas.load_classes import SelectorLoad
 from schemas.names import MAX_NAME
@@ -27,6 +28,7 @@ ROOTS: Final = {
     "WorkerStatus": WorkerStatus,
     "Demand": Demand,
     "SelectorLoad": SelectorLoad,
+    "AnswerPart": AnswerPart,
     "Job": Job,
 }
 """Structs by their names in the documents."""
@@ -106,7 +108,12 @@ NEEDS: Final = {
         pattern=_NUMBER,
     ),
     h.MIN_ACCURACY: _text("Minimum accuracy, 0 to 1, as measured on the task's validation set.", pattern=_NUMBER),
-    h.MAX_COST: _text("Maximum cost, USD per 1000 such queries.", pattern=_NUMBER),
+    h.MAX_COST: _text(
+        "Maximum cost, USD per 1000 such queries; of a generative task per 1000 tokens of its answers.", pattern=_NUMBER
+    ),
+    h.TTFT_MS: _text("Generative tasks: deadline of the first token, ms after the send time.", pattern=_NUMBER),
+    h.TPOT_MS: _text("Generative tasks: maximum mean time in ms of each token after the first.", pattern=_NUMBER),
+    h.MAX_TOKENS: _text("Generative tasks: maximum tokens of the answer.", pattern=_WHOLE),
     h.MODE: _text("Offline queries are computed when a worker is idle.", enum=[mode.value for mode in Mode]),
     h.TARGET: _text("Use only this architecture, version (`name@2`) or variant of the task."),
     h.TENANT: _text("Tenant of the query.", maxLength=MAX_NAME),
@@ -134,6 +141,9 @@ QUERY: Final = (
         h.BATCH: _text(
             f"Number of inputs in the query, 1 if absent, at most {MAX_BATCH}. A wrong number is refused.",
             pattern=_WHOLE,
+        ),
+        h.STREAM: _text(
+            "Generative tasks: `true` to get the answer also in parts, as it is made.", enum=["true", "false"]
         ),
         h.SENT_NS: _text("Send time, ns since the epoch.", pattern=_WHOLE),
         h.LINGER_NS: _text(
@@ -183,7 +193,7 @@ _CHOSEN: Final = {
     h.TASK_QUEUE_NS: _text("Time from the client's send to the selector's choice.", pattern=_WHOLE),
     h.PREDICTED_NS: _text("Predicted time from the choice to the result.", pattern=_WHOLE),
     h.ACCURACY: _text("Accuracy of the chosen variant.", pattern=_NUMBER),
-    h.COST: _text("USD per 1000 such queries.", pattern=_NUMBER),
+    h.COST: _text("USD per 1000 such queries, or per 1000 tokens of a generative answer.", pattern=_NUMBER),
     h.EXPLANATION: FORWARDED[h.EXPLANATION],
 }
 RESULT: Final = (
@@ -202,6 +212,11 @@ RESULT: Final = (
     | CONTENT
     | TRACE
 )
+PART: Final = {
+    h.ID: RESULT[h.ID],
+    h.CORRELATION: RESULT[h.CORRELATION],
+    h.PART: _text("Random name of the attempt, and number of the part within it from 0, separated by a blank."),
+}
 
 
 def headers_schema(fields: dict[str, dict[str, Any]], required: list[str]) -> dict[str, Any]:

@@ -5,10 +5,11 @@ from typing import Any, Final
 import msgspec
 
 from schemas import headers as h
-from schemas import openai
+from schemas import openai, openai_generation
 from schemas.documents import components
 from schemas.documents.components import ref
 from schemas.openai import EMBEDDINGS
+from schemas.openai_generation import CHAT, COMPLETIONS
 
 _JSON: Final = "application/json"
 _TEXT: Final = {"type": "string"}
@@ -23,6 +24,12 @@ _STRUCTS: Final = (
     openai.EmbeddingRequest,
     openai.RerankRequest,
     openai.RerankResponse,
+    openai_generation.ChatRequest,
+    openai_generation.ChatCompletion,
+    openai_generation.ChatChunk,
+    openai_generation.CompletionRequest,
+    openai_generation.TextCompletion,
+    openai_generation.TextChunk,
     openai.OpenAiFiles,
     openai.DeletedFile,
     openai.BatchRequest,
@@ -36,7 +43,13 @@ def paths() -> dict[str, Any]:
     """Return the operations by path and method."""
     embeddings = f"Compute vectors of texts or token ids by an embedding task, as one query. {_NEEDS}"
     rerank = f"Order documents by the cosine similarity of their vectors to a query's. {_NEEDS}"
+    chat = f"Make the next message of a chat by a generative task, whole or as server-sent events. {_NEEDS}"
+    text = f"Make the text after a prompt by a generative task, whole or as server-sent events. {_NEEDS}"
     return {
+        CHAT: {"post": _streaming(_asking("createChatCompletion", chat, "ChatRequest", "ChatCompletion"), "ChatChunk")},
+        COMPLETIONS: {
+            "post": _streaming(_asking("createCompletion", text, "CompletionRequest", "TextCompletion"), "TextChunk")
+        },
         EMBEDDINGS: {"post": _asking("createEmbeddings", embeddings, "EmbeddingRequest", "EmbeddingResponse")},
         "/v1/rerank": {"post": _asking("rerank", rerank, "RerankRequest", "RerankResponse")},
         "/v1/models": {"get": _operation("listOpenAiModels", "Names for `model` that are ready.", "OpenAiModels")},
@@ -49,8 +62,9 @@ def paths() -> dict[str, Any]:
 def schemas() -> dict[str, Any]:
     """Return the schemas that only these routes use."""
     _, found = msgspec.json.schema_components(_STRUCTS, ref_template=components.REF)
-    for name in ("EmbeddingRequest", "RerankRequest"):
-        found[name]["properties"] |= {need: {"type": ["string", "number", "boolean"]} for need in openai.NEEDS}
+    for name in ("EmbeddingRequest", "RerankRequest", "ChatRequest", "CompletionRequest"):
+        needs = {need: {"type": ["string", "number", "boolean"]} for need in openai.NEEDS}
+        found[name]["properties"] = needs | found[name]["properties"]
         found[name]["additionalProperties"] = False
     ids = {"type": "array", "items": {"type": "integer", "minimum": 0}, "minItems": 1}
     texts, many = {"type": "array", "items": _TEXT}, {"type": "array", "items": ids}
@@ -111,6 +125,12 @@ def _asking(operation: str, summary: str, request: str, response: str) -> dict[s
     passed = components.NEEDS | components.TRACE
     described["parameters"] = [_parameter("header", name, schema) for name, schema in passed.items()]
     described["parameters"] += [_parameter("query", name, components.NEEDS[header]) for name, header in h.NEEDS.items()]
+    return described
+
+
+def _streaming(described: dict[str, Any], chunk: str) -> dict[str, Any]:
+    """Return an operation whose answer may also be a list of events."""
+    described["responses"]["200"]["content"]["text/event-stream"] = {"schema": ref(chunk)}
     return described
 
 

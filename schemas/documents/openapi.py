@@ -3,7 +3,7 @@
 from typing import Any, Final
 
 from schemas import headers as h
-from schemas.documents import admin, components, jobs, openai
+from schemas.documents import admin, components, generation, jobs, openai
 from schemas.documents.components import ref
 from schemas.query import MAX_BATCH, Mode
 from schemas.tensors import DTYPES
@@ -58,6 +58,7 @@ def document() -> dict[str, Any]:
         paths |= {f"{path}/infer": {"post": _infer(f"infer{suffix}", path)}}
     paths |= _get("/v2/models/stats", "allStatistics", "Inference statistics of all models.", "Statistics")
     paths |= _repository()
+    paths |= generation.paths()
     paths |= jobs.paths()
     paths |= _unsupported()
     paths |= openai.paths()
@@ -85,6 +86,7 @@ def document() -> dict[str, Any]:
             "schemas": admin.schemas()
             | components.struct_schemas(components.REF)
             | _schemas()
+            | generation.schemas()
             | jobs.schemas()
             | openai.schemas(),
             "responses": components.error_responses(),
@@ -288,6 +290,9 @@ def _needs() -> dict[str, Any]:
             "latency_ms": number,
             "min_accuracy": number | {"maximum": 1},
             "max_cost": number,
+            "ttft_ms": number,
+            "tpot_ms": number,
+            "max_tokens": {"type": "integer", "minimum": 1},
             "mode": {"type": "string", "enum": [mode.value for mode in Mode]},
             "target": text,
             "tenant": text,

@@ -1,6 +1,7 @@
 """Rows of files and batches of OpenAI's API."""
 
 from datetime import datetime
+from typing import Literal
 
 import msgspec
 
@@ -61,12 +62,16 @@ class LineReply(msgspec.Struct, frozen=True, kw_only=True):
     """Properties of a line from which its answer is made, beside the result of its job."""
 
     custom_id: str
+    form: Literal["embeddings", "chat", "text"] = "embeddings"
+    """Form of the answer, by the endpoint of the batch."""
     model: str = ""
     encoding: Encoding = "float"
     output: str = ""
     """Output with the vectors."""
     tokens: int = 0
     """Number of token ids, if the line has such; the model reports the number of others."""
+    prompts: int = 1
+    """Number of prompts of a text completion."""
 
 
 class LineResult(msgspec.Struct, frozen=True, kw_only=True):

@@ -14,6 +14,7 @@ import msgspec
 from msgspec.structs import replace
 
 from schemas.defaults import PARTITIONS
+from schemas.generation import GenerationProfile
 from schemas.latency import BatchLatency, LengthLatency, is_noisy
 from schemas.signature import TensorSpec
 
@@ -136,7 +137,7 @@ class Architecture(msgspec.Struct, frozen=True, kw_only=True):
     source: str
     """SHA-256 of the registered model file."""
     source_format: str
-    """`onnx`, `exported-program` or `openvino`."""
+    """`onnx`, `exported-program`, `openvino` or `gguf`."""
     sample_rows: str = ""
     """SHA-256 of a file with some of the inputs used for verification; empty: none were kept."""
     processing: Processing | None = None
@@ -229,6 +230,8 @@ class Profile(msgspec.Struct, frozen=True, kw_only=True):
     """Root mean square of the line's relative error."""
     lengths: tuple[LengthLatency, ...] = ()
     """Latency by input length at one batch size; empty if only the batch axis is dynamic."""
+    generation: GenerationProfile | None = None
+    """Measurements of a generative variant; its `latency` is computed from them. None: it is not generative."""
     created_at: datetime | None = None
 
     @property

@@ -129,7 +129,7 @@ class QueryReader:
             fields[h.MODE] = Mode.OFFLINE.value
             headers = [*(pair for pair in headers if pair[0] != h.MODE), (h.MODE, Mode.OFFLINE.value.encode())]
         check_headers(fields)
-        query = parse_query(task, fields, record.timestamp, offset_ms, owner=proof.tenant)
+        query = parse_query(task, fields, record.timestamp, offset_ms, owner=proof.tenant, size=len(value or b""))
         if query.batch > 1:
             self._check_batch(query, fields, value)
         if h.REJECTED_UPSTREAM in fields and tenant_of(record.topic) is None:

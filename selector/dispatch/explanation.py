@@ -10,12 +10,14 @@ from typing import Final
 import msgspec
 
 from schemas.errors import RefusalReason
+from schemas.generation_model import GenerationModel
 from schemas.query import Mode, Query
 from schemas.rows.catalog import ACCURACY
 from selector.policy.candidates import TaskCandidates
-from selector.policy.choice import Choice, PolicyConfig, Refusal
+from selector.policy.choice import Choice, ChoiceContext, PolicyConfig, Refusal, context_of
 from selector.policy.cluster_state import ClusterState
 from selector.policy.entities import Instance
+from selector.policy.generative import GenerationEstimate, estimate, limits_of, unloaded_estimate
 from selector.policy.prediction import cold_start_finish_s, finish_s
 from selector.policy.replicas import NOBODY
 from selector.policy.variants import PricedVariant, size_class
@@ -37,6 +39,10 @@ class ConsideredVariant(msgspec.Struct, frozen=True, omit_defaults=True, kw_only
     cost: float
     worker: str = ""
     predicted_ms: float | None = None
+    ttft_ms: tuple[float, float] | None = None
+    """Of a generative answer: median and p99 of the time to its first token."""
+    tpot_ms: tuple[float, float] | None = None
+    """Of a generative answer: median and p99 of the time of each further token."""
     verdict: str
 
 
@@ -51,6 +57,10 @@ class Explanation(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True)
     chosen: str = ""
     worker: str = ""
     predicted_ms: float | None = None
+    ttft_ms: tuple[float, float] | None = None
+    """Of a generative answer: predicted median and p99 of the time to its first token."""
+    tpot_ms: tuple[float, float] | None = None
+    """Of a generative answer: predicted median and p99 of the time of each further token."""
     upgraded: bool = False
     """True if a more accurate variant is given at the cost of the cheapest."""
     reason: str
@@ -75,10 +85,14 @@ def explanation_of(
     not_listed = 0
     if task is not None:
         for variant in sorted(task.variants, key=lambda variant: _cost(variant, query)):
-            considered += _rows(variant, task, query, state, now, slack_s, outcome)
+            if variant.generation is None:
+                considered += _rows(variant, task, query, state, now, slack_s, outcome)
+            elif (context := context_of(query, state, now, config)) is not None:
+                considered += _generative_rows(variant, variant.generation, context, outcome)
             not_listed += max(len(task.serving.get(variant.name, NOBODY)) - _MAX_LISTED, 0)
     considered.sort(key=lambda row: row.verdict != CHOSEN)
     is_choice = isinstance(outcome, Choice)
+    taken = next((row for row in considered if is_choice and row.verdict == CHOSEN), None)
     return Explanation(
         task=query.task,
         measure=ACCURACY if task is None else task.measure,
@@ -86,6 +100,8 @@ def explanation_of(
         chosen=outcome.variant.name if is_choice else "",
         worker=outcome.instance.worker.name if is_choice and outcome.instance else "",
         predicted_ms=_ms(outcome.predicted_s) if is_choice else None,
+        ttft_ms=None if taken is None else taken.ttft_ms,
+        tpot_ms=None if taken is None else taken.tpot_ms,
         upgraded=is_choice and outcome.upgraded,
         reason=_version_reason(task, query, outcome) or _reason(outcome, slack_s, config),
         refusal=None if is_choice else outcome.error.reason,
@@ -161,6 +177,40 @@ def _rows(
     predicted_s = cold_start_finish_s(variant, query.batch, state)
     verdict = _not_loaded(variant, predicted_s, slack_s, task.load_failure(variant))
     return [row(isinstance(outcome, Choice) and outcome.variant is variant, verdict, predicted_s)]
+
+
+def _generative_rows(
+    variant: PricedVariant, model: GenerationModel, context: ChoiceContext, outcome: Choice | Refusal
+) -> list[ConsideredVariant]:
+    """Return a row for each listed replica of a generative variant, or one row if it is not loaded."""
+    task, query, limits = context.task, context.query, limits_of(context)
+    cost = _cost(variant, query)
+    misfit = _misfit(task, variant, query, cost)
+
+    def row(found: GenerationEstimate, chosen: bool, verdict: str, worker: str = "") -> ConsideredVariant:
+        return ConsideredVariant(
+            variant=variant.name,
+            accuracy=variant.accuracy,
+            cost=cost,
+            worker=worker,
+            predicted_ms=_ms(found.total_s),
+            ttft_ms=(_ms(found.ttft_s), _ms(found.ttft_p99_s)),
+            tpot_ms=(_ms(found.tpot_s), _ms(found.tpot_p99_s)),
+            verdict=CHOSEN if chosen else misfit or verdict,
+        )
+
+    rows: list[ConsideredVariant] = []
+    for instance in _listed(task, variant, outcome):
+        found = estimate(context, model, instance)
+        unfit = "its worker sends no status" if instance.worker.expires_at <= context.now else limits.missed(found)
+        chosen = isinstance(outcome, Choice) and outcome.instance is instance
+        verdict = unfit or _beaten(variant, cost, found.total_s, outcome)
+        rows.append(row(found, chosen, verdict, instance.worker.name))
+    if rows:
+        return rows
+    found = unloaded_estimate(context, variant, model)
+    chosen = isinstance(outcome, Choice) and outcome.variant is variant
+    return [row(found, chosen, _not_loaded(variant, found.total_s, limits.total_s, task.load_failure(variant)))]
 
 
 def _misfit(task: TaskCandidates, variant: PricedVariant, query: Query, cost: float) -> str:

@@ -43,7 +43,7 @@ log = logging.getLogger(__name__)
 _CLIENTS: Final = frozenset(
     {
         h.REPLY_TO, h.REPLY_STREAM, h.CORRELATION, h.DEADLINE_MS, h.LATENCY_MS, h.MIN_ACCURACY, h.MAX_COST, h.MODE,
-        h.TARGET, h.EXPLAIN, *h.TRACE,
+        h.TARGET, h.EXPLAIN, h.TTFT_MS, h.TPOT_MS, h.STREAM, *h.TRACE,
     }
 )  # fmt: skip
 """Headers with a client's wishes for its own answer."""

@@ -25,7 +25,9 @@ from typing import Final, TypeAlias
 import msgspec
 
 from process.security.access import STRANGERS, TenantClasses
+from schemas import headers as h
 from schemas.access import EVERY_TENANT, Users
+from schemas.errors import InvalidRequest
 from schemas.names import version_target
 from schemas.query import Mode, Needs, Query
 from schemas.versions import Rollout, Versions
@@ -173,6 +175,8 @@ class TaskCandidates:
         self.measure = measure
         """Measure of quality that `accuracy` means for this task."""
         self.variants = tuple(variants)
+        self.is_generative = any(variant.generation is not None for variant in self.variants)
+        """True if its answers are texts that are made token by token."""
         self.serving: dict[str, Replicas] = {}
         """Replicas by variant; in a part for some tenants, those of the whole task."""
         self.formerly_served: set[str] = set()
@@ -254,6 +258,8 @@ class TaskCandidates:
         return found
 
     def _of_class(self, needs: Needs, batch: int, latency_s: float) -> Candidates:
+        if not self.is_generative:
+            _check_needs(needs)
         size = batch if batch <= EXACT_SIZE else size_class(batch)
         offline = needs.mode is _OFFLINE
         low, high = needs.min_accuracy, needs.max_cost
@@ -343,6 +349,13 @@ class TaskCandidates:
         if cost_rank < 0:
             return math.inf
         return self._costs_of(size, offline)[cost_rank - 1] if cost_rank else -math.inf
+
+
+def _check_needs(needs: Needs) -> None:
+    """Raise `InvalidRequest` for needs that only answers made of tokens have: else they would be ignored silently."""
+    for name in ("ttft_ms", "tpot_ms", "max_tokens"):
+        if getattr(needs, name) is not None:
+            raise InvalidRequest(f"header {h.NEEDS[name]}: the task is not generative, its answers have no tokens")
 
 
 def _by_accuracy(candidate: Candidate) -> tuple[float, float, str]:

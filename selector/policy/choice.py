@@ -10,8 +10,10 @@ Refusals, in the order in which they are checked:
     overloaded, without retry time  no worker can load a suitable variant
 """
 
+from collections.abc import Callable
 from itertools import islice
 from typing import Final
+from zlib import crc32
 
 import msgspec
 
@@ -115,8 +117,17 @@ def context_of(
         slack_s, firm = query.deadline_ms / 1000 - now, not needs.allow_late
     else:
         slack_s = FOREVER_S if offline else config.default_latency_s
-    candidates = task.candidates(needs, query.batch, slack_s if firm else FOREVER_S)
+    # The time of a generative answer depends on its own length, so no class of latencies excludes variants.
+    limit_s = slack_s if firm and not task.is_generative else FOREVER_S
+    candidates = task.candidates(needs, query.batch, limit_s)
     return ChoiceContext(query, state, now, config, wait_s, task, candidates, slack_s, firm, offline, query.batch)
+
+
+def to_unloaded(context: ChoiceContext, candidate: Candidate, finish: float) -> Choice:
+    """Return the choice of a variant that is not loaded; a worker that loads it will find the query in its topic."""
+    partitions = context.state.partitions(candidate.variant)
+    partition = partitions[crc32(context.query.id.encode()) % len(partitions)]
+    return Choice(candidate.variant, partition, None, finish, candidate.cost, candidate.cost_header)
 
 
 def has_hard_deadline(query: Query) -> bool:
@@ -151,7 +162,7 @@ def beyond_limit(refusal: Refusal, contested: bool, is_calm: bool) -> Refusal:
 
 def refuse(context: ChoiceContext) -> Refusal:
     """Return the refusal of a query for which no step of the policy found a choice."""
-    query, candidates, task = context.query, context.candidates, context.task
+    query, candidates = context.query, context.candidates
     registered = candidates.registered
     budget_s = FOREVER_S
     if query.deadline_ms is not None and context.firm:
@@ -166,12 +177,18 @@ def refuse(context: ChoiceContext) -> Refusal:
         retry_after_s = drain_s(islice(contended.replicas, FEW), query.batch, context.now)
         error = Overloaded(reason=RefusalReason.INSTANCES_BUSY, retry_after_s=retry_after_s)
         return Refusal(error, contended=contended)
+    return unserved(context, lambda variant: variant.model.query_s(query.batch) <= budget_s)
+
+
+def unserved(context: ChoiceContext, is_in_time: Callable[[PricedVariant], bool]) -> Refusal:
+    """Return the refusal of a query whose candidates are not loaded; it demands the cheapest that is in time."""
+    registered, task = context.candidates.registered, context.task
     failed = registered.failed
     if failed is not None:  # demanded nevertheless, because a new worker may load it
         why = f"{failed.variant.name} cannot be loaded: {task.load_failure(failed.variant)}"
         return Refusal(ModelFailed(why, reason=RefusalReason.LOAD_FAILED), failed.variant)
     unloaded = (candidate.variant for candidate in registered.unloaded)
-    wanted = next((variant for variant in unloaded if variant.model.query_s(query.batch) <= budget_s), None)
+    wanted = next(filter(is_in_time, unloaded), None)
     if wanted is None:
         why = "no running worker can load a variant that meets these needs"
         return Refusal(Overloaded(why, reason=RefusalReason.NO_WORKER))
@@ -197,15 +214,22 @@ def _nearest(context: ChoiceContext, budget_s: float) -> str:
 
 def _unmet_needs(candidate: Candidate, query: Query, budget_s: float, hop_s: float) -> list[tuple[float, str]]:
     """Return each need that the candidate fails: the relative distance, and its description."""
+    found = unmet_needs(candidate, query)
+    needed_s = candidate.variant.model.query_s(query.batch) + hop_s
+    if needed_s > budget_s:
+        by = needed_s / max(budget_s, 1e-6) - 1
+        found.append((by, f"needs {needed_s * 1e3:.3g} ms where {budget_s * 1e3:.3g} ms are allowed"))
+    return found
+
+
+def unmet_needs(candidate: Candidate, query: Query) -> list[tuple[float, str]]:
+    """Return each need besides those for time that the candidate fails: the relative distance, and its description."""
     needs, variant, found = query.needs, candidate.variant, list[tuple[float, str]]()
     if needs.min_accuracy is not None and variant.accuracy < needs.min_accuracy:
         by = needs.min_accuracy - variant.accuracy
         found.append((by, f"has accuracy {variant.accuracy:.4f} where {needs.min_accuracy:g} is required"))
     if needs.max_cost is not None and candidate.cost > needs.max_cost:
         by = candidate.cost / max(needs.max_cost, 1e-9) - 1
-        found.append((by, f"costs {candidate.cost:.3g} USD per 1000 queries where {needs.max_cost:g} is allowed"))
-    needed_s = variant.model.query_s(query.batch) + hop_s
-    if needed_s > budget_s:
-        by = needed_s / max(budget_s, 1e-6) - 1
-        found.append((by, f"needs {needed_s * 1e3:.3g} ms where {budget_s * 1e3:.3g} ms are allowed"))
+        unit = "queries" if variant.generation is None else "tokens"
+        found.append((by, f"costs {candidate.cost:.3g} USD per 1000 {unit} where {needs.max_cost:g} is allowed"))
     return found

@@ -35,9 +35,20 @@ import msgspec
 
 from schemas.query import Query
 from selector.policy.candidates import Candidate, Candidates, TaskCandidates
-from selector.policy.choice import FOREVER_S, Choice, ChoiceContext, PolicyConfig, Refusal, context_of, refuse, unknown
+from selector.policy.choice import (
+    FOREVER_S,
+    Choice,
+    ChoiceContext,
+    PolicyConfig,
+    Refusal,
+    context_of,
+    refuse,
+    to_unloaded,
+    unknown,
+)
 from selector.policy.cluster_state import ClusterState
 from selector.policy.entities import Instance
+from selector.policy.generative import choose_generative
 from selector.policy.prediction import bars_upgrades, cold_start_finish_s, finish_s, idle_finish_s, upgraded_share
 from selector.policy.replicas import FEW, ReplicaGroup, two_of
 from selector.policy.variants import PricedVariant
@@ -64,6 +75,8 @@ def choose(
     context = context_of(query, state, now, config, wait_s)
     if context is None:
         return unknown(query, state.seen_in(query))
+    if context.task.is_generative:
+        return choose_generative(context)
     for step in _STEPS:
         choice = step(context)
         if choice is not None:
@@ -257,7 +270,7 @@ def cold_start_in_time(context: ChoiceContext) -> Choice | None:
         if variant.load_s < context.slack_s:
             finish = cold_start_finish_s(variant, context.batch, context.state)
             if finish <= context.slack_s:
-                return _to_unloaded(context, candidate, finish)
+                return to_unloaded(context, candidate, finish)
     return None
 
 
@@ -272,13 +285,6 @@ def _is_fast_enough_alone(context: ChoiceContext) -> bool:
             if alone_s <= context.slack_s and instance.worker.expires_at > context.now:
                 return True
     return False
-
-
-def _to_unloaded(context: ChoiceContext, candidate: Candidate, finish: float) -> Choice:
-    """Return the choice of a variant that is not loaded; a worker that loads it will find the query in its topic."""
-    partitions = context.state.partitions(candidate.variant)
-    partition = partitions[crc32(context.query.id.encode()) % len(partitions)]
-    return Choice(candidate.variant, partition, None, finish, candidate.cost, candidate.cost_header)
 
 
 # -- 3 soonest, 4 fallback ---------------------------------------------------------------------------------------------
@@ -304,7 +310,7 @@ def fallback(context: ChoiceContext) -> Choice | None:
     candidate = context.candidates.registered.fallback
     if candidate is None:
         return None
-    return _to_unloaded(context, candidate, cold_start_finish_s(candidate.variant, context.batch, context.state))
+    return to_unloaded(context, candidate, cold_start_finish_s(candidate.variant, context.batch, context.state))
 
 
 _STEPS: Final = (cheapest_in_time, cold_start_in_time, soonest, fallback)

@@ -11,6 +11,7 @@ encode the same name and accuracy for every query.
 from typing import Final
 
 from schemas import headers as h
+from schemas.generation_model import GenerationModel
 from schemas.hardware import CorePrice, cores_of, cores_taken, cost_per_1000, list_price
 from schemas.latency import LatencyModel
 from schemas.rows.catalog import Profile, Variant
@@ -46,9 +47,9 @@ class PricedVariant:
     """A ready variant that queries may go to."""
 
     __slots__ = (
-        "_models", "accuracy", "architecture", "hardware", "load_s", "max_batch", "memory_bytes", "model", "name",
-        "name_and_accuracy", "offline_topic", "partitions", "price", "profile", "row", "task", "task_header",
-        "threads", "topic", "topics",
+        "_models", "accuracy", "architecture", "generation", "hardware", "load_s", "max_batch", "memory_bytes",
+        "model", "name", "name_and_accuracy", "offline_topic", "partitions", "price", "profile", "row", "task",
+        "task_header", "threads", "topic", "topics",
     )  # fmt: skip
 
     def __init__(self, row: Variant, profile: Profile, core_price: CorePrice | None = None) -> None:
@@ -67,6 +68,8 @@ class PricedVariant:
         self.threads = cores_of(row.hardware, profile.threads, 1)
         """Cores that a batch takes; 1 on an accelerator."""
         self.use_price(core_price or CorePrice(list_price(row.hardware, 1)))
+        self.generation = None if profile.generation is None else GenerationModel(profile.generation)
+        """Times of its answers; None: it is not generative."""
         self.model = LatencyModel(profile.latency, row.max_batch)
         self._models = {(row.max_batch, 1.0): self.model}
         self.topics = variant_topics(row.name)
@@ -93,7 +96,12 @@ class PricedVariant:
         return known
 
     def cost(self, size: int, offline: bool) -> float:
-        """Return the USD per 1000 queries of `size` inputs: online ones run alone, offline ones in full batches."""
+        """Return the USD per 1000 queries of `size` inputs: online ones run alone, offline ones in full batches.
+
+        Those of a generative variant are per 1000 tokens: the length of an answer is not known before it is made.
+        """
+        if self.generation is not None:
+            return cost_per_1000(self.generation.token_s(offline=offline), self.price)
         seconds = self.model.input_s() * size if offline else self.model.batch_s(size)
         return cost_per_1000(seconds, self.price)
 

@@ -80,19 +80,19 @@ ORDER BY name
 WITH forgotten AS (DELETE FROM corrections WHERE variant = $1)
 INSERT INTO profiles
     (variant, device, threads, load_s, memory_bytes, accuracy, accuracy_source, samples, latency, intercept_s, slope_s,
-    fit_error, lengths)
-VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)
+    fit_error, lengths, generation)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)
 ON CONFLICT (variant) DO UPDATE SET
     device = excluded.device, threads = excluded.threads, load_s = excluded.load_s,
     memory_bytes = excluded.memory_bytes, accuracy = excluded.accuracy, accuracy_source = excluded.accuracy_source,
     samples = excluded.samples, latency = excluded.latency, intercept_s = excluded.intercept_s,
     slope_s = excluded.slope_s, fit_error = excluded.fit_error, lengths = excluded.lengths,
-    created_at = now()
+    generation = excluded.generation, created_at = now()
 
 -- name: list_profiles
 -- All profiles, filtered by task, architecture, variant names and variant state.
 SELECT p.variant, p.device, p.threads, p.load_s, p.memory_bytes, p.accuracy, p.accuracy_source, p.samples, p.latency,
-    p.intercept_s, p.slope_s, p.fit_error, p.lengths, p.created_at
+    p.intercept_s, p.slope_s, p.fit_error, p.lengths, p.generation, p.created_at
 FROM profiles p JOIN variants v ON v.name = p.variant
 WHERE ($1::text IS NULL OR v.task = $1)
     AND ($2::text IS NULL OR v.architecture = $2)

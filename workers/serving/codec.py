@@ -21,7 +21,7 @@ from schemas.errors import InvalidRequest, ModelFailed, QueryError
 from schemas.latency import LatencyModel
 from schemas.load_classes import class_key
 from schemas.oip import InferRequest, decode_request, encode_response
-from schemas.query import MAX_ID, Mode, parse_query
+from schemas.query import MAX_ID, Mode, Query, parse_query
 from schemas.result import OK, error_value
 from schemas.rows.catalog import DecodeImage
 from schemas.signature import is_plain
@@ -73,6 +73,23 @@ def decode_query(
     Raises:
         InvalidRequest: a header or the value is wrong; the message names it.
     """
+    parsed, request = read_request(query, model, offset_ms)
+    query.shape = batch_key(model, request.inputs)
+    if model.lengths.varies:
+        query.extra_s = model.lengths.extra_s(row_size(request.inputs))
+    if alone:
+        query.shape = (query.shape, query.record.partition, query.record.offset)
+    parts = _split(query, request.inputs, model.latency, parsed.needs.mode is Mode.OFFLINE, parsed.needs.allow_late)
+    query.parts_left = len(parts)
+    query.outputs = [{}] * len(parts)
+    return parts
+
+
+def read_request(query: PendingQuery, model: ServableModel, offset_ms: float) -> tuple[Query, InferRequest]:
+    """Read the headers and the tensors of a query, and check them against the model.
+
+    The arguments and errors are those of `decode_query`.
+    """
     fields, value = query.fields, query.record.value or b""
     if fields.get(h.CONTENT_TYPE, "").startswith(_EVENT):
         fields, value = unwrap(fields, value) or (fields, value)
@@ -100,15 +117,7 @@ def decode_query(
     query.signature = model.outputs
     query.class_names = model.class_names
     query.deadline_s = NO_DEADLINE if parsed.deadline_ms is None else parsed.deadline_ms / 1e3
-    query.shape = batch_key(model, request.inputs)
-    if model.lengths.varies:
-        query.extra_s = model.lengths.extra_s(row_size(request.inputs))
-    if alone:
-        query.shape = (query.shape, query.record.partition, query.record.offset)
-    parts = _split(query, request.inputs, model.latency, parsed.needs.mode is Mode.OFFLINE, parsed.needs.allow_late)
-    query.parts_left = len(parts)
-    query.outputs = [{}] * len(parts)
-    return parts
+    return parsed, request
 
 
 def batch_key(model: ServableModel, inputs: Mapping[str, NDArray[Any]]) -> Hashable:

@@ -148,10 +148,11 @@ def open_session(
 def _load(model: ServableModel, settings: WorkerSettings, artifacts: ArtifactStore) -> LoadedModel:
     """Load a model at low priority if possible: a load takes seconds of a core, and queries must not wait for it.
 
-    Only if a single thread computes: the threads that a session or a driver starts would inherit the low priority.
+    Only if a single thread computes: the threads that a session or a driver starts would inherit the low priority. A
+    generative session always computes in threads of its own.
     """
     lanes = footprint_of(model, settings).parallel
-    if settings.hardware != Hardware.CPU or model.threads > 1:
+    if settings.hardware != Hardware.CPU or model.threads > 1 or model.generation is not None:
         return load_session(model, artifacts, model.threads, lanes)
     with ThreadPoolExecutor(1, "low priority load", lower_priority) as thread:
         return thread.submit(load_session, model, artifacts, model.threads, lanes).result()

@@ -7,6 +7,7 @@ by load class, as selectors count requests.
 from prometheus_client import Counter, Gauge, Histogram
 
 from broker.delivery.outbox import Message
+from runtimes.protocol import FinishedAnswer
 from schemas.headers import REASON, as_text
 from schemas.load_classes import ClassAnswers, ClassKey, CountsByClass
 from schemas.result import OK
@@ -30,6 +31,16 @@ QUEUE = Histogram(
 )
 CORRECTION = Gauge("infaas_worker_latency_correction_ratio", "Long-term measured over profiled latency.", ["variant"])
 INSTANCES = Gauge("infaas_worker_instances", "Instances by state.", ["state"])
+
+
+TTFT = Histogram(
+    "infaas_worker_ttft_seconds",
+    "Time from the selector's send to the first token of an answer.",
+    ["variant"],
+    buckets=_SECONDS,
+)
+TPOT = Histogram("infaas_worker_tpot_seconds", "Mean time of a token after the first.", ["variant"], buckets=_SECONDS)
+TOKENS = Counter("infaas_worker_tokens", "Tokens of prompts and of answers.", ["variant", "kind"])
 
 
 class _ClassCount:
@@ -115,6 +126,25 @@ class InstanceMetrics:
         if child is None:
             child = self._by_status[sent.status, reason] = QUERIES.labels(self._variant, sent.status, reason)
         child.inc()
+
+
+class GenerationMetrics:
+    """Metrics of the answers of one generative instance."""
+
+    def __init__(self, model: ServableModel) -> None:
+        self._ttft, self._tpot = TTFT.labels(model.name), TPOT.labels(model.name)
+        self._prompt, self._answer = (TOKENS.labels(model.name, kind) for kind in ("prompt", "answer"))
+
+    def first(self, seconds: float) -> None:
+        """Count the first token of an answer; `seconds`: since the selector's send."""
+        self._ttft.observe(seconds)
+
+    def ended(self, answer: FinishedAnswer, seconds: float) -> None:
+        """Count a whole answer; `seconds`: since its first token."""
+        self._prompt.inc(answer.prompt_tokens)
+        self._answer.inc(answer.completion_tokens)
+        if answer.completion_tokens > 1:
+            self._tpot.observe(seconds / (answer.completion_tokens - 1))
 
 
 def count_states(states: list[InstanceState]) -> None:

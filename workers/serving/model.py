@@ -17,6 +17,7 @@ from msgspec.structs import replace
 from numpy.typing import NDArray
 
 from registry.artifacts import ArtifactStore
+from registry.pipeline.generation_timing import make_token
 from registry.samples import Arrays, load_arrays, take_rows
 from runtimes.catalog import find_runtime
 from runtimes.composite import hold_artifacts
@@ -24,6 +25,8 @@ from runtimes.processing.session import ProcessedSession
 from runtimes.protocol import LoadOptions, Session, Tensors
 from schemas.catalog import Catalog
 from schemas.errors import InvalidRequest, OperatorError
+from schemas.generation import GenerationProfile
+from schemas.generation_model import GenerationModel
 from schemas.latency import UNKNOWN_LENGTHS, LatencyModel, LengthModel
 from schemas.rows.catalog import Architecture, Processing, Task, TensorSpec, Variant
 from schemas.tensors import BYTES, DTYPES, datatype_of
@@ -56,6 +59,14 @@ class ServableModel(msgspec.Struct, frozen=True):
     """Names of the classes, in the order of the scores; empty if it has none."""
     threads: int = 1
     """Cores that a batch computes on, as profiled."""
+    generation: GenerationProfile | None = None
+    """Measurements of a generative variant; None: it is not."""
+
+    @property
+    def generation_model(self) -> GenerationModel:
+        """Prediction of the times of its answers; only of a generative variant."""
+        assert self.generation is not None, f"{self.name} is generative"
+        return GenerationModel(self.generation, self.latency.correction)
 
     @property
     def name(self) -> str:
@@ -78,6 +89,8 @@ class LoadedModel(NamedTuple):
 def find_model(catalog: Catalog, variant: str, max_batch: int, correction: float = 1.0) -> ServableModel:
     """Return the model of a variant, limited to `max_batch`, with its profiled latency times `correction`.
 
+    A generative variant is not limited.
+
     Raises:
         OperatorError: the variant is not registered, or not ready.
     """
@@ -86,7 +99,9 @@ def find_model(catalog: Catalog, variant: str, max_batch: int, correction: float
     architecture = catalog.architectures.get(row.architecture) if row else None
     if row is None or profile is None or task is None or architecture is None:
         raise OperatorError(f"{variant} is not registered and ready: see `infaas variants`")
-    latency = LatencyModel(profile.latency, max(1, min(max_batch, row.max_batch)), correction)
+    # The limit of an instance bounds the time of a batch. Answers at once are bounded by their needs instead.
+    limit = row.max_batch if profile.generation is not None else max(1, min(max_batch, row.max_batch))
+    latency = LatencyModel(profile.latency, limit, correction)
     inputs, processing = _taken_inputs(task, architecture), architecture.processing
     if processing is not None and architecture.inputs:
         processing = replace(processing, tensors=architecture.inputs)
@@ -101,6 +116,7 @@ def find_model(catalog: Catalog, variant: str, max_batch: int, correction: float
         LengthModel(profile.lengths, latency),
         task.classes,
         profile.threads,
+        profile.generation,
     )
 
 
@@ -127,6 +143,8 @@ def load_session(model: ServableModel, artifacts: ArtifactStore, threads: int, l
     """
     variant, rows = model.variant, _warm_up_rows(model, artifacts)
     options = LoadOptions(precision=variant.precision, threads=threads, lanes=lanes, max_batch=variant.max_batch)
+    if model.generation is not None:
+        options = replace(options, context_tokens=model.generation.context_tokens)
     with ExitStack() as resources:
         loops: list[Path] = []
 
@@ -138,6 +156,9 @@ def load_session(model: ServableModel, artifacts: ArtifactStore, threads: int, l
         artifact = hold_artifacts(variant.runtime, variant.artifact, hold)
         session = find_runtime(variant.runtime).load(artifact, variant.hardware, options)
         resources.callback(session.close)
+        if model.generation is not None:
+            make_token(session)
+            return LoadedModel(session, {}, resources.pop_all())
         if model.processing is not None:
             session = _processed(session, model, model.processing, hold)
         for batch in (variant.max_batch, *[1] * _WARM_UP_RUNS):

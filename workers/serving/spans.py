@@ -3,6 +3,7 @@
     queue infaas.variants.<variant>     from the selector's send to the start of the computation
     process infaas.variants.<variant>   from there to the acknowledged answer
       compute <variant>                 its batches, with a link to each
+      generate <variant>                in place of them: an answer that is made token by token
       send <reply topic>                from the encoded answer to its acknowledgement; the result names this span
     batch <variant>                     a trace of its own, with links to the sampled queries that it held
 
@@ -57,6 +58,15 @@ class InstanceSpans:
         for context in links:
             self._tracer.record(f"compute {self._variant}", context, started_ns, ended_ns, attributes, [whole.context])
         return traced[0].exemplar
+
+    def generated(self, query: PendingQuery, started_ns: int, ended_ns: int) -> dict[str, str] | None:
+        """Make the span of an answer made token by token. Return the labels of an exemplar; None: it is not sampled."""
+        processing = query.span or self._begin(query, started_ns)
+        if processing is None:
+            return None
+        attributes: names.Attributes = {names.VARIANT: self._variant, names.WORKER: self._worker}
+        self._tracer.record(f"generate {self._variant}", processing.context, started_ns, ended_ns, attributes)
+        return processing.exemplar
 
     def answering(self, query: PendingQuery, message: Message, error: QueryError | None = None) -> None:
         """Begin the span of an answer that is to be sent; its headers then name this span."""

@@ -1,4 +1,5 @@
 """Slots of a device: which batch they compute next. Independent of queries and models.
 
-Reading order: footprint, prefetch, large_queries, batch_queue, schedule (pure) -> executor (threads) -> crash_journal.
+Reading order: footprint, prefetch, large_queries, batch_queue, schedule, answer_queue, busy_time (pure) -> executor
+(threads) -> crash_journal.
 """

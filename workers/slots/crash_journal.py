@@ -33,6 +33,8 @@ RecordKey: TypeAlias = tuple[str, int, int]
 """Topic, partition and offset of a record: the same at every delivery."""
 
 _REGION: Final = 64 * 1024
+OTHER_REGIONS: Final = 16
+"""Regions for instances that compute outside the slots; further ones note nothing."""
 _MAX_KEYS: Final = 4000
 """Number of keys that fit into a region; of a batch with more queries, only the first ones are noted."""
 _HEAD: Final = struct.Struct("<II")
@@ -59,6 +61,7 @@ class CrashJournal:
         self._slots = slots
         self._max_crashes = max_crashes
         self._crashes: dict[RecordKey, int] = {}
+        self._free = [*range(slots, slots + OTHER_REGIONS)]
         self.has_suspect = False
         """True if a suspect is computed, or is about to be."""
 
@@ -70,9 +73,9 @@ class CrashJournal:
             self._crashes[key] = self._crashes.get(key, 0) + 1
         self._save()
         with self._file.open("wb") as file:
-            file.truncate(self._slots * _REGION)
+            file.truncate((self._slots + OTHER_REGIONS) * _REGION)
         with self._file.open("r+b") as file:
-            self._map = mmap.mmap(file.fileno(), self._slots * _REGION)
+            self._map = mmap.mmap(file.fileno(), (self._slots + OTHER_REGIONS) * _REGION)
         return self
 
     def __exit__(
@@ -98,6 +101,15 @@ class CrashJournal:
         """Forget the crashes of a record that was answered."""
         if self._crashes and self._crashes.pop(key, None) is not None:
             self._save()
+
+    def claim(self) -> int | None:
+        """Return a region for an instance that computes outside the slots, or None if all are taken."""
+        return self._free.pop(0) if self._free else None
+
+    def release(self, region: int) -> None:
+        """Give back a region; its records are computed no more."""
+        self.end(region)
+        self._free.append(region)
 
     def begin(self, slot: int, keys: Sequence[RecordKey]) -> None:
         """Note that the slot begins to compute these records; all must be of one topic."""

@@ -162,6 +162,8 @@ CREATE TABLE profiles (
     fit_error double precision NOT NULL,
     -- Latency at lengths other than that of the samples; empty: only the batch axis is dynamic.
     lengths jsonb NOT NULL DEFAULT '[]',
+    -- Times of prompts and steps of a generative variant; NULL: it is not generative.
+    generation jsonb,
     created_at timestamptz NOT NULL DEFAULT now(),
     CHECK ((accuracy_source = 'measured') = (samples > 0))
 );

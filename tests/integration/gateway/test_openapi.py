@@ -4,8 +4,10 @@ import json
 
 from broker.kafka.settings import KafkaSettings
 from gateway.auth.authenticator import Authenticator
+from gateway.generation import Generation
 from gateway.http.admin import AdminRoutes
 from gateway.http.bodies import RequestBodies
+from gateway.http.generate import GenerateRoutes
 from gateway.http.inference import InferenceRoutes
 from gateway.http.jobs import JobRoutes
 from gateway.http.manual import ManualRoutes
@@ -50,7 +52,9 @@ async def test_openapi_paths_equal_routes(gateway: Running) -> None:
         uploads = UploadRoutes(settings, pool, admin.turn, "")
         client, writer = gateway.query_client, JobWriter(pool, JobQuota(1, 1))
         jobs = JobRoutes(models, client, bodies, writer, pool, quotas, settings)
-        openai = OpenAiRoutes(settings, models, asking, client, bodies, room, writer, quotas, pool, "")
-    parts = (inference, jobs, admin, uploads, openai, ManualRoutes())
+        generation = Generation(asking, room)
+        openai = OpenAiRoutes(settings, models, asking, generation, client, bodies, room, writer, quotas, pool, "")
+    generating = GenerateRoutes(models, generation, bodies)
+    parts = (inference, generating, jobs, admin, uploads, openai, ManualRoutes())
     routes = all_routes(parts, models, statistics, bodies, always_ready)
     assert {(route.method, route.path) for route in routes} == listed | UNLISTED

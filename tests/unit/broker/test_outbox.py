@@ -13,7 +13,7 @@ from broker.delivery.in_flight import InFlightTracker, RecordMemory
 from broker.delivery.outbox import Message, Outbox
 from broker.kafka.types import InvalidRecord, KafkaError, Record, RecordTooLarge, UnknownTopic
 from broker.producing.producer import Ack, OnAck, Producer
-from broker.replies.sender_connection import OnEnd
+from broker.replies.sender_connection import OnEnd, OnUnwanted
 from schemas.errors import QueryError
 from schemas.headers import RawHeaders
 from schemas.result import OK, error_value
@@ -73,6 +73,9 @@ class Streams:
             return False
         asyncio.get_running_loop().call_later(0.001 if self.way else 1.0, on_end, self.way)
         return True
+
+    def send_part(self, stream: str, headers: RawHeaders, value: bytes, on_unwanted: OnUnwanted) -> bool:
+        raise AssertionError("an outbox sends no parts")
 
 
 class OutboxMachine(RuleBasedStateMachine):

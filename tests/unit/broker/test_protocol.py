@@ -17,6 +17,7 @@ from broker.replies.protocol import (
     new_hello,
     new_token,
     pack_ack,
+    pack_unwanted,
     sender_proof,
     take_ack,
     take_frames,
@@ -140,8 +141,11 @@ def test_take_frames_refuses_large_frame_by_its_length() -> None:
         list(take_frames(bytearray((MAX_FRAME_BYTES + 1).to_bytes(4, "little"))))
 
 
-@given(st.lists(st.integers(0, 2**64 - 1)), st.integers(0, 7))
-def test_take_ack_returns_last_complete_one(counts: list[int], rest: int) -> None:
-    buffer = bytearray(b"".join(map(pack_ack, counts)) + b"\1" * rest)
-    assert take_ack(buffer) == (counts[-1] if counts else None)
+@given(st.lists(st.tuples(st.booleans(), st.integers(0, 2**63 - 1))), st.integers(0, 7))
+def test_take_ack_returns_last_complete_one(messages: list[tuple[bool, int]], rest: int) -> None:
+    packed = [pack_unwanted(number) if refused else pack_ack(number) for refused, number in messages]
+    buffer, unwanted = bytearray(b"".join(packed) + b"\1" * rest), list[int]()
+    counts = [number for refused, number in messages if not refused]
+    assert take_ack(buffer, unwanted) == (counts[-1] if counts else None)
+    assert unwanted == [number for refused, number in messages if refused]
     assert buffer == b"\1" * rest

@@ -44,6 +44,10 @@ class StreamMachine(RuleBasedStateMachine):
     def connect(self, knows_token: bool, shaken: bool) -> None:
         self.loop = QuickLoop()
         self.sent = 0
+        self.parts: dict[int, bool] = {}
+        """Numbers of the parts sent, and true if somebody waits for it."""
+        self.unwanted: set[int] = set()
+        """Parts whose author knows that nobody waits for them."""
         self.arrived: list[int] = []
         self.ends: dict[int, bool] = {}
         self.acknowledged = 0
@@ -63,16 +67,20 @@ class StreamMachine(RuleBasedStateMachine):
         self.receiving.connection_made(self.back)
         self.knows_token = knows_token
 
-    def _on_result(self, headers: RawHeaders, value: bytes) -> None:
+    def _on_result(self, headers: RawHeaders, value: bytes) -> bool:
         assert headers == [("infaas-id", value[:8])]
         self.arrived.append(int(value[:8]))
+        return self.parts.get(self.arrived[-1]) is False
 
     def _on_acknowledged(self, count: int) -> None:
         self.acknowledged += count
 
     def _on_closed(self, _connection: SenderConnection, reason: str, failed: int) -> None:
         self.closed.append(reason)
-        assert failed == self.sent - len(self.ends)
+        assert failed == self.results_sent() - len(self.ends)
+
+    def results_sent(self) -> int:
+        return self.sent - len(self.parts)
 
     def _turn(self) -> None:
         self.loop.run_until_complete(asyncio.sleep(0))
@@ -85,6 +93,20 @@ class StreamMachine(RuleBasedStateMachine):
             value = (b"%08d" % number).ljust(size, b".")
             if self.sender.send([("infaas-id", value[:8])], value, lambda ok, n=number: self._on_end(n, ok)):
                 self.sent += 1
+
+    @precondition(lambda self: self.sender.authenticated.done())
+    @rule(wanted=st.booleans())
+    def send_part(self, wanted: bool) -> None:
+        number = self.sent
+        value = b"%08d" % number
+        if self.sender.send_part([("infaas-id", value)], value, lambda: self._on_unwanted(number)):
+            self.sent += 1
+            self.parts[number] = wanted
+
+    def _on_unwanted(self, number: int) -> None:
+        assert not self.parts[number]
+        assert number in self.arrived
+        self.unwanted.add(number)
 
     def _on_end(self, number: int, taken: bool) -> None:
         assert number not in self.ends, "a result ended twice"
@@ -126,13 +148,15 @@ class StreamMachine(RuleBasedStateMachine):
         """Wait for longer than a receiver may take; results without an acknowledgement have failed by then."""
         self._turn()
         self.loop.pass_time(2.1 * LOOK_S)
-        assert len(self.ends) == self.sent
+        assert len(self.ends) == self.results_sent()
 
     @invariant()
     def only_what_has_arrived_is_said_to_have(self) -> None:
         assert self.arrived == list(range(len(self.arrived))), "results come in order, each once"
         assert all(number in self.arrived for number, taken in self.ends.items() if taken)
         assert self.acknowledged == sum(self.ends.values())
+        last = max((number for number, taken in self.ends.items() if taken), default=-1)
+        assert self.unwanted >= {number for number, wanted in self.parts.items() if number < last and not wanted}
 
     @invariant()
     def nothing_is_sent_to_strangers(self) -> None:
@@ -144,7 +168,7 @@ class StreamMachine(RuleBasedStateMachine):
         if not hasattr(self, "sender"):
             return
         self.break_off(back=False)
-        assert len(self.ends) == self.sent, "a result has no end"
+        assert len(self.ends) == self.results_sent(), "a result has no end"
         assert len(self.closed) == 1
         assert not self.out.closed or not self.sender.send([], b"", lambda _ok: None)
         self.loop.close()

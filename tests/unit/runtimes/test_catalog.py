@@ -12,6 +12,7 @@ def test_is_concurrent_of_each_runtime() -> None:
         "tensorrt": False,
         "torch-neuron": False,
         "torch-neuronx": False,
+        "llama.cpp": False,
         "cascade": True,
         "chain": True,
     }

@@ -71,7 +71,7 @@ def test_clients_page_lists_all_headers() -> None:
 
 def test_documents_describe_all_headers() -> None:
     names = {value for name, value in vars(headers).items() if name.isupper() and isinstance(value, str)}
-    assert names == set(components.FORWARDED) | set(components.RESULT)
+    assert names == set(components.FORWARDED) | set(components.RESULT) | set(components.PART)
 
 
 VOID = {"meta", "br"}

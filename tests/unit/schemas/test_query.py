@@ -46,10 +46,12 @@ def test_parse_query_reads_all_headers() -> None:
     query = parse(
         reply_to="answers", latency_ms="50", min_accuracy="0.9", max_cost="1e-3", mode="offline", target="mlp",
         allow_late="true", explain="True", tenant="acme", batch="3", deadline_ms="1700000000020",
+        ttft_ms="200", tpot_ms="12.5", max_tokens="64",
     )  # fmt: skip
     assert query.needs == Needs(
-        latency_ms=50, min_accuracy=0.9, max_cost=0.001, mode=Mode.OFFLINE, target="mlp", allow_late=True, explain=True
-    )
+        latency_ms=50, min_accuracy=0.9, max_cost=0.001, mode=Mode.OFFLINE, target="mlp", allow_late=True, explain=True,
+        ttft_ms=200, tpot_ms=12.5, max_tokens=64,
+    )  # fmt: skip
     assert (query.reply_to, query.tenant, query.batch) == ("answers", "acme", 3)
     assert query.deadline_ms == T + 20
 

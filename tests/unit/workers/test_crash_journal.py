@@ -1,6 +1,6 @@
 from pathlib import Path
 
-from workers.slots.crash_journal import CrashJournal, RecordKey
+from workers.slots.crash_journal import OTHER_REGIONS, CrashJournal, RecordKey
 
 A, B, C = ("infaas.variants.a", 0, 5), ("infaas.variants.a", 1, 7), ("infaas.variants.b", 0, 5)
 
@@ -57,3 +57,28 @@ def test_crash_journal_truncates_batch_larger_than_region(tmp_path: Path) -> Non
     with CrashJournal(file, slots=2, max_crashes=3) as journal:
         assert journal.crashes(("t", 0, 0)) == 1
         assert journal.crashes(("t", 0, 9_999)) == 0
+
+
+def test_claimed_region_names_suspects_after_crash(tmp_path: Path) -> None:
+    with CrashJournal(tmp_path / "journal", 1, 3) as journal:
+        region = journal.claim()
+        assert region is not None
+        journal.begin(region, [A])
+    with CrashJournal(tmp_path / "journal", 1, 3) as journal:
+        assert journal.crashes(A) == 1
+        region = journal.claim()
+        assert region is not None
+        journal.begin(region, [A])
+        journal.release(region)
+    with CrashJournal(tmp_path / "journal", 1, 3) as journal:
+        assert journal.crashes(A) == 1
+
+
+def test_claim_returns_nothing_when_regions_are_taken(tmp_path: Path) -> None:
+    with CrashJournal(tmp_path / "journal", 1, 3) as journal:
+        regions = [journal.claim() for _ in range(OTHER_REGIONS + 1)]
+        assert regions[-1] is None
+        assert len(set(regions)) == OTHER_REGIONS + 1
+        assert regions[0] is not None
+        journal.release(regions[0])
+        assert journal.claim() == regions[0]

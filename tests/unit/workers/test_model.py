@@ -11,8 +11,9 @@ from registry.artifacts import ArtifactStore
 from runtimes.protocol import LoadOptions, Tensors
 from schemas.catalog import Catalog
 from schemas.errors import InvalidRequest, ModelFailed
+from schemas.generation import GenerationProfile, PrefillTime, StepTime
 from schemas.latency import LatencyModel
-from schemas.rows.catalog import TensorSpec
+from schemas.rows.catalog import Profile, TensorSpec
 from tests.example_rows import INPUT, a_profile, a_task, a_variant, an_architecture
 from workers.serving.computation import InputFailure, input_failure
 from workers.serving.loading import DeviceMemory, close_session, footprint_of, open_session
@@ -154,6 +155,24 @@ def test_find_model_takes_inputs_of_architecture() -> None:
             {variant.name: a_profile()},
         )
         assert find_model(catalog, variant.name, 8).inputs == (taken,)
+
+
+def test_find_model_limits_batches_but_not_answers_at_once() -> None:
+    task, variant = a_task(), a_variant()
+    architecture, measured = an_architecture(variant.architecture), a_profile()
+    generation = GenerationProfile(
+        context_tokens=64, sequences=variant.max_batch, prefill=(PrefillTime(8, 0.1, 0.1),),
+        step=(StepTime(1, 0.1, 0.1),),
+        prompt_tokens=8, answer_tokens=8, bytes_per_token=4.0,
+    )  # fmt: skip
+
+    def found(profile: Profile) -> ServableModel:
+        rows = {task.name: task}, {architecture.name: architecture}, {variant.name: variant}, {variant.name: profile}
+        return find_model(Catalog(*rows), variant.name, 1)
+
+    assert found(measured).latency.max_batch == 1
+    generative = found(replace(measured, generation=generation))
+    assert generative.generation_model.sequences == generative.latency.max_batch == variant.max_batch > 1
 
 
 def test_input_failure_omits_library_internals() -> None:

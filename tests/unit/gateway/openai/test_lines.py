@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+import numpy as np
 import pytest
 
 from gateway.jobs.outcomes import failed, too_late
@@ -13,8 +14,11 @@ from gateway.openai.batch_files import check_file, read_lines
 from gateway.openai.lines import AnsweredLine, answered_line, read_line, read_query
 from schemas import headers as h
 from schemas.errors import InvalidRequest, ModelFailed, QueryError
-from schemas.openai import MOST_LINES
+from schemas.oip import decode_request, encode_response
+from schemas.openai import MOST_LINES, BatchLine
 from schemas.rows.batches import LineReply, LineResult
+from schemas.tensors import bytes_array
+from tests.generative_tasks import catalog_of_writer
 from tests.openai_tasks import catalog_of_encoder, encoded, vector_of
 
 ENDPOINT = "/v1/embeddings"
@@ -80,6 +84,37 @@ def test_read_query_refuses_needs_of_the_batch(need: str) -> None:
     fields: dict[str, Any] = {need: 1}
     with pytest.raises(InvalidRequest, match=rf"\$\.{need}: lines of a batch have none"):
         read_query(MODELS, read_line(a_line(**fields), ENDPOINT))
+
+
+WRITERS = ModelDirectory(catalog_of_writer("text")).seen_by(None)
+
+
+def a_chat_line(url: str = "/v1/chat/completions", **body: Any) -> BatchLine:
+    asked = {"messages": [{"role": "user", "content": "hi"}]} if "chat" in url else {"prompt": ["a", "b"]}
+    content = {"model": "text"} | asked | body
+    return read_line(json.dumps({"custom_id": "a", "method": "POST", "url": url, "body": content}).encode(), url)
+
+
+@pytest.mark.parametrize(("url", "form"), [("/v1/chat/completions", "chat"), ("/v1/completions", "text")])
+def test_answered_line_has_texts_of_a_generative_task(url: str, form: str) -> None:
+    found = read_query(WRITERS, a_chat_line(url, max_tokens=3, min_accuracy=0.5))
+    assert (found.reply.form, found.reply.prompts) == (form, 1 if form == "chat" else 2)
+    assert decode_request(found.message.value).parameters["max_tokens"] == 3
+    texts = ["yes", "no"][: found.reply.prompts]
+    outputs = {"text_output": bytes_array(texts), "completion_tokens": np.full(len(texts), 2, np.int32)}
+    message = encode_response("v", "1", outputs)
+    result = LineResult(
+        id="1", state="done", line=found.reply, result_headers={h.STATUS: "ok"}, result=message.value
+    )  # fmt: skip
+    body = content_of(answered_line(result))["response"]["body"]
+    written = [one["message"]["content"] if form == "chat" else one["text"] for one in body["choices"]]
+    assert (written, body["usage"]["completion_tokens"]) == (texts, 2 * len(texts))
+
+
+@pytest.mark.parametrize("fields", [{"stream": True}, {"logprobs": True}, {"latency_ms": 5}, {"tools": [1]}])
+def test_read_query_refuses_fields_that_lines_do_not_have(fields: dict[str, Any]) -> None:
+    with pytest.raises(InvalidRequest):
+        read_query(WRITERS, a_chat_line(**fields))
 
 
 def test_read_line_refuses_unprintable_ids() -> None:

@@ -1,0 +1,208 @@
+"""Language models beside the server of the same build: time to the first token, time of a token, tokens a second, CPU.
+
+The bare server is llama.cpp's own, from the package of the runtime, with the same file, threads and places. One client
+sends chats to both by OpenAI's API, each a new one as soon as the last has ended, and reads the tokens as they come.
+The two take turns in each round. All chats have the same length of prompt and answer, and prompts that differ from the
+first word on, so that no cache helps either.
+"""
+
+import asyncio
+import itertools
+import json
+import subprocess
+import sys
+import time
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from statistics import median
+from typing import Final, NamedTuple
+
+import aiohttp
+import psutil
+from rich.console import Console
+
+from bench.core.figures import Figure, at_least, at_most
+from bench.core.programs import cpu_seconds
+from bench.core.system import SystemUnderTest, infaas, running_system
+from runtimes.gguf_header import read_gguf_header
+from schemas.errors import OperatorError
+from zoo.chat import QUESTIONS, SMOLLM, chat_model_file
+
+CHATS: Final = (1, 4, 16)
+"""Chats at once."""
+ROUNDS: Final = 3
+SECONDS: Final = 10.0
+TOKENS: Final = 48
+WITHIN: Final = 1.1
+"""Largest ratio of a time to that of the bare server."""
+_SEQUENCES: Final = max(CHATS)
+_CONTEXT: Final = 512
+_TASK: Final = "bench-chat"
+_MODEL: Final = "bench-model"
+_PROMPT: Final = "Tell me a long story about number {0}, and about a river, a mountain, a bird and a very old tree."
+_TIMEOUT_S: Final = 120.0
+_SERVER: Final = """
+import sys, xllamacpp
+given = xllamacpp.CommonParams()
+given.model.path = sys.argv[1]
+given.n_parallel, given.n_ctx = int(sys.argv[2]), int(sys.argv[2]) * int(sys.argv[3])
+given.cpuparams.n_threads = given.cpuparams_batch.n_threads = 1
+given.fit_params, given.verbosity, given.n_gpu_layers = False, -1, 0
+server = xllamacpp.Server(given)
+print(server.listening_address, flush=True)
+sys.stdin.read()
+"""
+
+
+class Chats(NamedTuple):
+    """Measurement of chats at once."""
+
+    ttft_s: float
+    tpot_s: float
+    tokens_per_s: float
+    cpu_ms: float
+    """CPU milliseconds of a token, of all processes of the server."""
+
+
+class _Ended(NamedTuple):
+    ttft_s: float
+    tpot_s: float
+    tokens: int
+
+
+class _Server(NamedTuple):
+    url: str
+    process: psutil.Process
+
+
+async def measure(system: SystemUnderTest, broker: str, console: Console) -> list[Figure]:
+    """Measure the zoo's language model in the system, which must be up; nothing if its weights are not installed."""
+    try:
+        model = await asyncio.to_thread(chat_model_file, SMOLLM, system.home / "cache")
+    except OperatorError as error:
+        console.log(f"no language model is measured: {error}")
+        return []
+    return await measure_file(system, broker, console, model, QUESTIONS)
+
+
+async def measure_file(
+    system: SystemUnderTest, broker: str, console: Console, model: Path, questions: Path
+) -> list[Figure]:
+    """Measure a GGUF file in the system, and in the bare server."""
+    flags = ["--sequences", str(_SEQUENCES), "--context", str(_CONTEXT), "--local"]
+    await infaas(
+        system.home, "register", str(model), "--task", _TASK, "--name", _MODEL, "--validation", str(questions), *flags,
+        "--variant", _own_label(model),
+    )  # fmt: skip
+    await infaas(system.home, "scale", "pin", "task", _TASK, "--min", "1", "--max", "1")
+    ours = _Server(system.gateway, psutil.Process(system.pid))
+    numbers = itertools.count()
+    async with bare_server(model) as bare, _session() as session:
+        for server in (bare, ours):
+            await _chat(session, server.url, next(numbers))
+        figures = list[Figure]()
+        for count in CHATS:
+            rounds = [
+                (await _round(session, bare, count, numbers), await _round(session, ours, count, numbers))
+                for _ in range(ROUNDS)
+            ]
+            of_bare, of_ours = (_typical([one[side] for one in rounds]) for side in (0, 1))
+            console.log(f"{count} chats: bare {of_bare}, ours {of_ours}")
+            figures += _figures(f"{count} chats at once", broker, of_bare, of_ours)
+    return figures
+
+
+def _session() -> aiohttp.ClientSession:
+    """Return a client that connects for each chat: the bare server closes connections after some requests."""
+    connector = aiohttp.TCPConnector(force_close=True)
+    return aiohttp.ClientSession(connector=connector, timeout=aiohttp.ClientTimeout(_TIMEOUT_S))
+
+
+def _own_label(model: Path) -> str:
+    return f"llamacpp-{read_gguf_header(model).precision}"
+
+
+def _figures(at: str, broker: str, bare: Chats, ours: Chats) -> list[Figure]:
+    return [
+        at_most(
+            f"{at}: time to first token over llama-server", broker, ours.ttft_s * 1e3, "ms", bare.ttft_s * 1e3, WITHIN
+        ),
+        at_most(f"{at}: time of a token over llama-server", broker, ours.tpot_s * 1e3, "ms", bare.tpot_s * 1e3, WITHIN),
+        at_least(f"{at}: tokens", broker, ours.tokens_per_s, "/s", bare.tokens_per_s, 1 / WITHIN),
+        at_most(f"{at}: CPU of a token", broker, ours.cpu_ms, "ms", bare.cpu_ms, WITHIN),
+    ]
+
+
+@asynccontextmanager
+async def bare_server(model: Path) -> AsyncGenerator[_Server]:
+    """Run llama.cpp's own server while the context is open."""
+    pipe = subprocess.PIPE
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", _SERVER, str(model), str(_SEQUENCES), str(_CONTEXT), stdin=pipe, stdout=pipe
+    )
+    assert process.stdout is not None
+    try:
+        async with asyncio.timeout(_TIMEOUT_S):
+            url = (await process.stdout.readline()).decode().strip()
+        yield _Server(url, psutil.Process(process.pid))
+    finally:
+        process.kill()
+        await process.wait()
+
+
+def _typical(rounds: list[Chats]) -> Chats:
+    return Chats(*(median(values) for values in zip(*rounds, strict=True)))
+
+
+async def _round(session: aiohttp.ClientSession, server: _Server, count: int, numbers: "itertools.count[int]") -> Chats:
+    before_s, began_s, ended = sum(cpu_seconds(server.process).values()), time.monotonic(), list[_Ended]()
+
+    async def keep_asking() -> None:
+        while time.monotonic() - began_s < SECONDS:
+            ended.append(await _chat(session, server.url, next(numbers)))
+
+    async with asyncio.TaskGroup() as tasks:
+        for _ in range(count):
+            tasks.create_task(keep_asking())
+    took_s, tokens = time.monotonic() - began_s, sum(one.tokens for one in ended)
+    cpu_s = sum(cpu_seconds(server.process).values()) - before_s
+    return Chats(
+        median(one.ttft_s for one in ended), median(one.tpot_s for one in ended), tokens / took_s, 1e3 * cpu_s / tokens
+    )
+
+
+async def _chat(session: aiohttp.ClientSession, url: str, number: int) -> _Ended:
+    body = {
+        "model": _TASK,
+        "messages": [{"role": "user", "content": f"{number}: {_PROMPT.format(number)}"}],
+        "max_tokens": TOKENS,
+        "temperature": 1.0,
+        "seed": 1,
+        "stream": True,
+        "stream_options": {"include_usage": True},
+    }
+    began_s, first_s, last_s, tokens = time.monotonic(), 0.0, 0.0, 0
+    async with session.post(f"{url}/v1/chat/completions", json=body) as response:
+        response.raise_for_status()
+        async for line in response.content:
+            if not line.startswith(b"data: {"):
+                continue
+            event = json.loads(line[len(b"data: ") :])
+            if event.get("usage"):
+                tokens = event["usage"]["completion_tokens"]
+            if any(choice["delta"].get("content") for choice in event["choices"]):
+                last_s = time.monotonic()
+                first_s = first_s or last_s
+    return _Ended(first_s - began_s, (last_s - first_s) / max(tokens - 1, 1), tokens)
+
+
+async def _main(model: Path, questions: Path) -> None:
+    console = Console()
+    async with running_system("embedded") as system:
+        for figure in await measure_file(system, "embedded", console, model, questions):
+            console.print(figure)
+
+
+if __name__ == "__main__":
+    asyncio.run(_main(Path(sys.argv[1]), Path(sys.argv[2])))

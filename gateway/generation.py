@@ -1,0 +1,120 @@
+"""Generative queries of all protocols: the answer as it is made, or whole.
+
+A query with one prompt asks for parts even if its client wants the whole answer: a worker learns by them that the
+client is gone, and stops at once.
+"""
+
+from collections.abc import Hashable, Mapping
+from contextlib import AbstractAsyncContextManager
+from typing import Final, NamedTuple
+
+from msgspec.structs import replace
+from multidict import CIMultiDict
+
+from broker.replies.answer_stream import AnswerStream, stream_answer
+from gateway.inference import ArrivedRequest, Inference
+from gateway.limits.arrivals import BodyBudget
+from gateway.model_directory import ServedModel
+from schemas import headers as h
+from schemas.access import Principal
+from schemas.errors import Internal, InvalidRequest
+from schemas.generated_answer import AnswerRestart, GeneratedAnswer, read_answers
+from schemas.generation import AnswerPart, TokenLogprob
+from schemas.oip import EncodedMessage
+from schemas.result import Result
+
+RESTARTED: Final = "the answer restarted: its computation was lost, and another one gives another text; ask again"
+"""Message for clients of protocols that cannot take text back."""
+_SLO: Final = {"x-slo-ttft-ms": h.TTFT_MS, "x-slo-tpot-ms": h.TPOT_MS}
+"""Headers that gateways of Kubernetes set for the needs of a query."""
+
+
+class WholeAnswers(NamedTuple):
+    """Answers to a query, one for each prompt."""
+
+    result: Result
+    answers: list[GeneratedAnswer]
+
+
+class GenerativeCall(NamedTuple):
+    """Generative query of a client."""
+
+    model: ServedModel
+    principal: Principal
+    client: Hashable
+    """Key of the client's connection."""
+    headers: Mapping[str, str]
+    query: EncodedMessage
+    prompts: int = 1
+
+
+class Generation:
+    """Executor of the generative queries of one gateway."""
+
+    def __init__(self, inference: Inference, budget: BodyBudget) -> None:
+        self._inference = inference
+        self._budget = budget
+
+    def stream(self, call: GenerativeCall) -> AbstractAsyncContextManager[AnswerStream]:
+        """Return a context with the events of an answer; leaving it ends the query.
+
+        The events raise a `QueryError` if the query has no result.
+        """
+        headers = CIMultiDict(call.headers)
+        headers[h.STREAM] = "true" if call.prompts == 1 else "false"
+
+        async def arrive() -> ArrivedRequest:
+            self._budget.take(len(call.query.value))
+            return ArrivedRequest(headers, call.query.value)
+
+        return stream_answer(
+            lambda on_part: self._inference.ask(call.model, call.principal, call.client, arrive, on_part)
+        )
+
+    async def whole(self, call: GenerativeCall) -> WholeAnswers:
+        """Return the whole answers; log-probabilities are those of the parts.
+
+        Raises:
+            QueryError: the query has no result.
+        """
+        logprobs: list[TokenLogprob] = []
+        async with self.stream(call) as events:
+            async for event in events:
+                if isinstance(event, AnswerPart):
+                    logprobs += event.logprobs
+                elif isinstance(event, AnswerRestart):
+                    logprobs.clear()
+                else:
+                    return WholeAnswers(event, _with_logprobs(answers_in(event, call.prompts), logprobs))
+        raise Internal("the answer has no end")
+
+
+def answers_in(result: Result, count: int = 1) -> list[GeneratedAnswer]:
+    """Return the answers in a result.
+
+    Raises:
+        Internal: there are more, or fewer.
+    """
+    answers = read_answers(result)
+    if len(answers) != count:
+        raise Internal(f"the result has {len(answers)} texts where {count} were asked for")
+    return answers
+
+
+def _with_logprobs(answers: list[GeneratedAnswer], logprobs: list[TokenLogprob]) -> list[GeneratedAnswer]:
+    return [replace(answers[0], logprobs=logprobs)] if logprobs and len(answers) == 1 else answers
+
+
+def generation_headers(headers: Mapping[str, str]) -> "CIMultiDict[str]":
+    """Return the headers of a request; the headers of other gateways for TTFT and TPOT become needs."""
+    found = CIMultiDict(headers)
+    for other, own in _SLO.items():
+        if other in found:
+            found.setdefault(own, found[other])
+    return found
+
+
+def check_generative(model: ServedModel) -> None:
+    """Raise `InvalidRequest` if a model makes no texts."""
+    if not model.is_generative:
+        raise InvalidRequest(f"{model.name} makes no texts: it is not of a generative task; use /infer")

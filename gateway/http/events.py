@@ -1,0 +1,44 @@
+"""Response of server-sent events. It begins with its first event, so that an error before it is an ordinary response.
+
+A client that does not read holds up only its own events: `send` waits, and the connection is cut after a timeout.
+"""
+
+from collections.abc import Mapping
+from typing import Final
+
+import msgspec
+from aiohttp import web
+
+_HEADERS: Final = {"Content-Type": "text/event-stream", "Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
+"""The last one asks proxies not to hold events back."""
+_encode: Final = msgspec.json.Encoder().encode
+
+
+def event(content: object) -> bytes:
+    """Return an event with a content in JSON."""
+    return b"data: " + _encode(content) + b"\n\n"
+
+
+class EventResponse:
+    """Response of one request."""
+
+    def __init__(self, request: web.Request, headers: Mapping[str, str]) -> None:
+        self._request = request
+        self._response = web.StreamResponse(headers={**headers, **_HEADERS})
+
+    @property
+    def begun(self) -> bool:
+        """True if an event was sent."""
+        return self._response.prepared
+
+    async def send(self, events: bytes) -> None:
+        """Send events, once the client has read most of those before."""
+        if not self.begun:
+            await self._response.prepare(self._request)
+        if events:
+            await self._response.write(events)
+
+    async def end(self) -> web.StreamResponse:
+        """End the response."""
+        await self._response.write_eof()
+        return self._response

@@ -1,0 +1,52 @@
+"""Quantises language models in GGUF files, by llama.cpp's own package for such files, `gguf`.
+
+The package quantises to the simple formats of one scale for each 32 weights. The formats of nested scales, such as
+Q4_K, need llama.cpp's program, which the wheels lack; a file that has such a format is registered as it is.
+"""
+
+import importlib
+from pathlib import Path
+from typing import Any, Final
+
+from registry.recipes import NotApplicable
+
+_BLOCK: Final = 32
+_FORMATS: Final = {"q8-0": "Q8_0", "q4-0": "Q4_0"}
+_SELF_WRITTEN: Final = ("GGUF.", "general.architecture", "general.file_type", "general.quantization_version")
+
+
+def requantise(source: Path, target: Path, precision: str) -> None:
+    """Write a model with its matrices in another format.
+
+    Raises:
+        NotApplicable: a format of the source cannot be read.
+    """
+    gguf: Any = importlib.import_module("gguf")
+    name = _FORMATS[precision]
+    reader = gguf.GGUFReader(source)
+    writer = gguf.GGUFWriter(target, reader.fields["general.architecture"].contents())
+    for field in reader.fields.values():
+        if not field.name.startswith(_SELF_WRITTEN):
+            kind, *of = field.types
+            writer.add_key_value(field.name, field.contents(), kind, sub_type=of[-1] if of else None)
+    writer.add_file_type(gguf.LlamaFileType[f"MOSTLY_{name}"])
+    writer.add_quantization_version(gguf.GGML_QUANT_VERSION)
+    for tensor in reader.tensors:
+        data, kind = _converted(gguf, tensor, gguf.GGMLQuantizationType[name])
+        writer.add_tensor(tensor.name, data, raw_dtype=kind)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+
+
+def _converted(gguf: Any, tensor: Any, wanted: Any) -> tuple[Any, Any]:
+    """Return the data and the format of a tensor: matrices in the wanted format, vectors as they are."""
+    kind = tensor.tensor_type
+    if len(tensor.shape) < 2 or int(tensor.shape[0]) % _BLOCK or kind == wanted:
+        return tensor.data, kind
+    try:
+        numbers = gguf.quants.dequantize(tensor.data, kind)
+    except NotImplementedError as error:
+        raise NotApplicable(f"its format {kind.name} cannot be converted") from error
+    return gguf.quants.quantize(numbers, wanted), wanted

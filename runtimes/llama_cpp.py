@@ -1,0 +1,372 @@
+"""Language models in GGUF files with llama.cpp, by the package xllamacpp, which wraps the engine of llama.cpp's server.
+
+Rules:
+* The engine makes the next token of all running answers in one step (continuous batching). An answer that begins joins
+  at the next step. Its prompt is computed in pieces of `_PIECE_TOKENS`, one a step, so that the running answers go on.
+* Each answer has a share of the context of its own, reserved when the model is loaded, so that no answer can end for
+  lack of memory. The engine keeps the last prompt of each share, and computes only the rest of one that begins alike.
+* Each running answer occupies a thread that waits for its next token. A cancelled answer ends with its next token: an
+  answer whose prompt is being computed ends after that.
+* Chats may contain texts only. The engine would read images and sounds from any URL, also from files.
+* The engine opens an HTTP server on a loopback port, which cannot be turned off. It requires a random key that nobody
+  gets.
+
+llama.cpp's own processes and threads are in the process of the worker: a crash ends the worker, as with each runtime.
+"""
+
+import importlib
+import secrets
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from statistics import fmean
+from threading import Event, Lock
+from typing import Any, Final
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from runtimes.device import missing_device, missing_package, runtime_availability
+from runtimes.gguf_header import read_gguf_header
+from runtimes.protocol import Availability, FinishedAnswer, LoadOptions, Tensors
+from schemas.errors import InvalidRequest, ModelFailed, QueryError
+from schemas.generation import TEXT_INPUT, AnswerPart, FinishReason, GenerationOptions, TokenLogprob
+from schemas.hardware import Hardware
+from schemas.tensors import bytes_array
+
+_PACKAGE: Final = "xllamacpp"
+_PIECE_TOKENS: Final = 64
+"""Tokens of a prompt that are computed in one step on a CPU, where more at once are hardly faster."""
+_CONTEXT_STEP: Final = 256
+"""Tokens of which llama.cpp makes the context of an answer a multiple."""
+_ALL_LAYERS: Final = 1000
+_INFER_TOKENS: Final = 48
+"""Most tokens of an answer that `infer` makes."""
+_PENALISED_TOKENS: Final = 8192
+"""Last tokens that the penalties count."""
+_CONTEXT_ERROR: Final = "exceed_context_size_error"
+_GPU_WHEELS: Final = "https://xorbitsai.github.io/xllamacpp/whl/cu128"
+
+OnPart = Callable[[AnswerPart], None]
+OnEnd = Callable[[FinishedAnswer | QueryError | None], None]
+
+
+class LlamaCppRuntime:
+    """Runtime that loads GGUF files with llama.cpp."""
+
+    name = "llama.cpp"
+    concurrent = False
+    """One engine makes all answers of a session: more batches at once would only share its threads."""
+    hardware: tuple[str, ...] = (Hardware.CPU, Hardware.CUDA)
+
+    def availability(self, hardware: str) -> Availability:
+        """Return an availability that is true if xllamacpp is installed, and built for the hardware type."""
+        return runtime_availability(self.name, hardware, self.hardware, lambda: _missing(hardware))
+
+    def load(self, artifact: Path, hardware: str, options: LoadOptions) -> "LlamaCppSession":
+        """Load a GGUF file; blocks.
+
+        Raises:
+            OperatorError: the runtime is not available for `hardware`.
+            ModelFailed: llama.cpp rejects the model.
+        """
+        self.availability(hardware).check()
+        context = min(options.context_tokens, read_gguf_header(artifact).context_tokens)
+        context = -(-context // _CONTEXT_STEP) * _CONTEXT_STEP
+        options = msgspec.structs.replace(options, context_tokens=context)
+        try:
+            server = _package().Server(_parameters(artifact, hardware, options))
+            # Only an engine that has begun to work can be stopped: stopping it before that never ends.
+            server.handle_completions({"prompt": "a", "max_tokens": 1})
+        except Exception as error:  # the package raises any error for a file that it does not accept
+            raise ModelFailed(f"llama.cpp cannot load the model: {error}") from error
+        return LlamaCppSession(server, options)
+
+
+def _package() -> Any:
+    return importlib.import_module(_PACKAGE)
+
+
+def _missing(hardware: str) -> str:
+    absent = missing_package(_PACKAGE, "llama.cpp", "generative")
+    if absent or hardware == Hardware.CPU or missing_device(hardware):
+        return absent
+    gpu = _package().ggml_backend_dev_type.GGML_BACKEND_DEVICE_TYPE_GPU
+    if any(device["type"] == gpu for device in _package().get_device_info()):
+        return ""
+    return f"the installed xllamacpp computes on CPUs only: pip install xllamacpp --index-url {_GPU_WHEELS}"
+
+
+def _parameters(artifact: Path, hardware: str, options: LoadOptions) -> Any:
+    package = _package()
+    given = package.CommonParams()
+    given.model.path = str(artifact)
+    given.n_parallel = options.max_batch
+    given.n_ctx = options.context_tokens * options.max_batch
+    given.cpuparams.n_threads = given.cpuparams_batch.n_threads = options.threads
+    given.n_gpu_layers = _ALL_LAYERS if hardware == Hardware.CUDA else 0
+    if hardware == Hardware.CPU:
+        given.n_batch = given.n_ubatch = _PIECE_TOKENS
+    given.fit_params = False  # it would change the context to fit the memory
+    given.cache_ram_mib = 0  # prompts of ended answers beyond those in the shares of the context
+    given.reasoning_format = package.common_reasoning_format.COMMON_REASONING_FORMAT_NONE
+    given.verbosity = -1
+    given.api_keys = [secrets.token_urlsafe()]
+    given.endpoint_slots = given.ui = False
+    given.n_threads_http = 1
+    return given
+
+
+class _ChatText(msgspec.Struct, frozen=True):
+    text: str
+    type: str = "text"
+
+
+class ChatMessage(msgspec.Struct, frozen=True):
+    """Message of a chat, as in OpenAI's API, with texts only."""
+
+    role: str
+    content: str | list[_ChatText]
+
+
+_chat: Final = msgspec.json.Decoder(list[ChatMessage])
+
+
+def decode_chat(text: str | bytes) -> list[ChatMessage]:
+    """Return the messages of a chat.
+
+    Raises:
+        InvalidRequest: it is not a JSON list of messages with texts.
+    """
+    try:
+        messages = _chat.decode(text)
+    except msgspec.DecodeError as error:
+        raise InvalidRequest(f"a chat must be a JSON list of messages with role and content: {error}") from error
+    if not messages:
+        raise InvalidRequest("a chat must have at least one message")
+    for message in messages:
+        for part in message.content if isinstance(message.content, list) else ():
+            if part.type != "text":
+                raise InvalidRequest(f"a chat may contain texts only, not {part.type[:40]!r}")
+    return messages
+
+
+def is_chat(text: bytes) -> bool:
+    """Return true if a text of labelled data is a chat."""
+    try:
+        return bool(decode_chat(text))
+    except InvalidRequest:
+        return False
+
+
+def _request(text: str, options: GenerationOptions, *, with_logprobs: bool) -> dict[str, Any]:
+    """Return the request of the engine, in the terms of llama.cpp's server."""
+    given: dict[str, Any] = {
+        "stream": True,
+        "timings_per_token": True,
+        "max_tokens": -1 if options.max_tokens is None else options.max_tokens,
+        "temperature": options.temperature,
+        "top_p": options.top_p,
+        "top_k": options.top_k,
+        "min_p": 0.0,
+        "presence_penalty": options.presence_penalty,
+        "frequency_penalty": options.frequency_penalty,
+        "repeat_last_n": _PENALISED_TOKENS,
+        "ignore_eos": options.ignore_eos,
+        "stop": [options.stop] if isinstance(options.stop, str) else options.stop,
+    }
+    if options.seed is not None:
+        given["seed"] = options.seed & 0xFFFFFFFF
+    if options.json_schema:
+        given["json_schema"] = _schema(options.json_schema)
+    if with_logprobs:
+        alternatives = max(options.logprobs or 0, 1)
+        given |= {"n_probs": alternatives, "logprobs": True, "top_logprobs": alternatives}
+    if options.chat:
+        return given | {"messages": msgspec.to_builtins(decode_chat(text))}
+    return given | {"prompt": text, "logprobs": given.get("n_probs")}
+
+
+def _schema(text: str) -> Any:
+    try:
+        return msgspec.json.decode(text, type=dict[str, Any])
+    except msgspec.DecodeError as error:
+        raise InvalidRequest(f"option json_schema must be a JSON object: {error}") from error
+
+
+class LlamaCppSession:
+    """Model in the memory of llama.cpp."""
+
+    def __init__(self, server: Any, options: LoadOptions) -> None:
+        self._server: Any = server
+        self._threads = ThreadPoolExecutor(options.max_batch, "answer")
+        self._lock = Lock()
+        self._answers: set[_Answer] = set()
+        self._context_tokens = options.context_tokens
+
+    @property
+    def context_tokens(self) -> int:
+        """Maximum tokens of a prompt and its answer."""
+        return self._context_tokens
+
+    @property
+    def running(self) -> int:
+        """Number of answers that are being made."""
+        return len(self._answers)
+
+    def start(self, text: str, options: GenerationOptions, on_part: OnPart, on_end: OnEnd) -> "_Answer":
+        """Start an answer, and return at once; see `GenerativeSession`."""
+        return self._start(text, options, on_part, on_end, with_logprobs=options.logprobs is not None)
+
+    def infer(self, inputs: Tensors) -> dict[str, NDArray[np.generic]]:
+        """Make the whole answers to a batch of texts, each a prompt or a chat, by the likeliest tokens.
+
+        Raises:
+            QueryError: an answer failed.
+        """
+        ends = [self._whole(text) for text in inputs[TEXT_INPUT].reshape(-1).tolist()]
+        answers = [end.result() for end in ends]
+        return {
+            "text_output": bytes_array([answer.text for answer in answers]),
+            "finish_reason": bytes_array([answer.finish_reason for answer in answers]),
+            "prompt_tokens": np.array([answer.prompt_tokens for answer in answers], np.int32),
+            "completion_tokens": np.array([answer.completion_tokens for answer in answers], np.int32),
+            "mean_logprob": np.array([answer.mean_logprob or 0.0 for answer in answers], np.float32),
+        }
+
+    def close(self) -> None:
+        """Cancel the running answers, and free the memory."""
+        with self._lock:
+            answers = list(self._answers)
+        for answer in answers:
+            answer.cancel()
+        self._threads.shutdown()
+        self._server = None
+
+    def _whole(self, text: bytes) -> "Future[FinishedAnswer]":
+        found: Future[FinishedAnswer] = Future()
+
+        def end(answer: FinishedAnswer | QueryError | None) -> None:
+            if isinstance(answer, FinishedAnswer):
+                found.set_result(answer)
+            else:
+                found.set_exception(answer or ModelFailed("the answer was cancelled"))
+
+        options = GenerationOptions(chat=is_chat(text), max_tokens=_INFER_TOKENS, temperature=0.0)
+        self._start(text.decode(errors="replace"), options, lambda _part: None, end, with_logprobs=True)
+        return found
+
+    def _start(
+        self, text: str, options: GenerationOptions, on_part: OnPart, on_end: OnEnd, *, with_logprobs: bool
+    ) -> "_Answer":
+        answer = _Answer(on_part, options)
+        with self._lock:
+            self._answers.add(answer)
+        self._threads.submit(self._run, answer, text, options, on_end, with_logprobs)
+        return answer
+
+    def _run(
+        self, answer: "_Answer", text: str, options: GenerationOptions, on_end: OnEnd, with_logprobs: bool
+    ) -> None:
+        """Make one answer in a thread of its own."""
+        end: FinishedAnswer | QueryError | None
+        try:
+            request = _request(text, options, with_logprobs=with_logprobs)
+            if not answer.cancelled:
+                handle = self._server.handle_chat_completions if options.chat else self._server.handle_completions
+                handle(request, answer.take)
+            end = answer.end()
+        except QueryError as error:
+            end = error
+        except (ValueError, RuntimeError) as error:  # the engine's words for a chat that the template rejects
+            end = InvalidRequest(f"the model does not accept this request: {error}")
+        except Exception as error:  # noqa: BLE001 - the package may raise any error; only this answer must fail
+            end = ModelFailed(f"the model failed on this input: {error}")
+        with self._lock:
+            self._answers.discard(answer)
+        on_end(end)
+
+
+class _Answer:
+    """Answer that is being made, from the events of the engine."""
+
+    def __init__(self, on_part: OnPart, options: GenerationOptions) -> None:
+        self._on_part = on_part
+        self._wants_logprobs = options.logprobs is not None
+        self._with_alternatives = bool(options.logprobs)
+        self._cancelled = Event()
+        self._texts: list[str] = []
+        self._logprobs: list[TokenLogprob] = []
+        self._tokens = 0
+        self._prompt_tokens = 0
+        self._finish_reason: FinishReason | None = None
+        self._error: QueryError | None = None
+
+    @property
+    def cancelled(self) -> bool:
+        """True if it was cancelled."""
+        return self._cancelled.is_set()
+
+    def cancel(self) -> None:
+        """End it at its next token."""
+        self._cancelled.set()
+
+    def take(self, event: dict[str, Any]) -> bool:
+        """Take an event of the engine. Returns true to end the answer."""
+        if "error" in event:
+            self._error = _as_error(event["error"])
+            return True
+        if "timings" in event:
+            self._prompt_tokens = event["timings"]["cache_n"] + event["timings"]["prompt_n"]
+        for choice in event["choices"]:
+            self._take_choice(choice, event.get("timings"))
+        return self.cancelled
+
+    def end(self) -> FinishedAnswer | QueryError | None:
+        """Return the end of the answer."""
+        if self.cancelled:
+            return None
+        if self._error is not None or self._finish_reason is None:
+            return self._error or ModelFailed("llama.cpp ended the answer without a reason")
+        return FinishedAnswer(
+            text="".join(self._texts),
+            finish_reason=self._finish_reason,
+            prompt_tokens=self._prompt_tokens,
+            completion_tokens=self._tokens,
+            mean_logprob=fmean(one.logprob for one in self._logprobs) if self._logprobs else None,
+            logprobs=self._logprobs if self._wants_logprobs else [],
+        )
+
+    def _take_choice(self, choice: dict[str, Any], timings: dict[str, Any] | None) -> None:
+        before = self._tokens
+        self._tokens = timings["predicted_n"] if timings else before
+        text = choice["delta"].get("content") if "delta" in choice else choice["text"]
+        logprobs = [_logprob(one, self._with_alternatives) for one in (choice.get("logprobs") or {}).get("content", ())]
+        self._logprobs += logprobs
+        if text and not self.cancelled:
+            self._texts.append(text)
+            self._on_part(
+                AnswerPart(text=text, tokens=self._tokens - before, logprobs=logprobs if self._wants_logprobs else [])
+            )
+        if choice["finish_reason"] is not None:
+            self._finish_reason = "length" if choice["finish_reason"] == "length" else "stop"
+
+
+def _logprob(entry: dict[str, Any], with_alternatives: bool) -> TokenLogprob:
+    top = entry["top_logprobs"] if with_alternatives else ()
+    return TokenLogprob(
+        token=entry["token"], logprob=entry["logprob"], top=[(one["token"], one["logprob"]) for one in top]
+    )
+
+
+def _as_error(error: dict[str, Any]) -> QueryError:
+    if error.get("type") == _CONTEXT_ERROR:
+        found, most = error["n_prompt_tokens"], error["n_ctx"]
+        return InvalidRequest(
+            f"the prompt has {found} tokens, but this model takes at most {most} of prompt and answer: shorten it"
+        )
+    message = str(error.get("message", "no details given"))
+    if error.get("code") == 400:
+        return InvalidRequest(f"the model does not accept this request: {message}")
+    return ModelFailed(f"llama.cpp failed: {message}")

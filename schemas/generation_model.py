@@ -1,0 +1,90 @@
+"""Times of a generative variant, from its profile: the prompt, one token at some answers at once, a whole answer.
+
+The time of an answer is that of its prompt and, for each further token, one step. A step makes one token of every
+answer that the instance makes, so its time depends on their number. Between measured numbers the model interpolates;
+beyond them it continues the last segment for prompts, and keeps the largest step, since an instance makes no more at
+once.
+"""
+
+from collections.abc import Callable, Sequence
+from itertools import accumulate
+from typing import Final
+
+from schemas.generation import GenerationProfile, PrefillTime, StepTime
+from schemas.latency import interpolate
+
+_MIN_TOKENS: Final = 1
+
+
+class GenerationModel:
+    """Prediction of the times of one variant in seconds; more tokens and more answers never take less.
+
+    Every component that predicts must use this class, so that all predictions agree.
+    """
+
+    __slots__ = ("_prefill", "_prefill_p99", "_step", "_step_p99", "profile", "sequences")
+
+    def __init__(self, profile: GenerationProfile, correction: float = 1.0) -> None:
+        """Create the model; `correction`, the ratio observed in operation, multiplies all measurements."""
+        self.profile = profile
+        self.sequences = profile.sequences
+        """Answers that an instance makes at once."""
+        self._prefill = _line(profile.prefill, lambda one: one.p50_s * correction)
+        self._prefill_p99 = _line(profile.prefill, lambda one: one.p99_s * correction)
+        self._step = _steps(profile, lambda one: one.p50_s * correction)
+        self._step_p99 = _steps(profile, lambda one: one.p99_s * correction)
+
+    def prefill_s(self, tokens: int, *, p99: bool = False) -> float:
+        """Return the seconds until a prompt of this length is computed."""
+        line = self._prefill_p99 if p99 else self._prefill
+        if len(line) == 1:
+            return line[0][1] * tokens / max(line[0][0], _MIN_TOKENS)
+        return max(interpolate(line, tokens), 0.0)
+
+    def step_s(self, sequences: int, *, p99: bool = False) -> float:
+        """Return the seconds of one token of each of `sequences` answers at once."""
+        table = self._step_p99 if p99 else self._step
+        return table[min(max(sequences, 1), self.sequences)]
+
+    def answer_s(self, prompt_tokens: int, tokens: int, sequences: int) -> float:
+        """Return the seconds of an answer of `tokens` tokens, made beside others."""
+        return self.prefill_s(prompt_tokens) + max(tokens - 1, 0) * self.step_s(sequences)
+
+    def typical_s(self, sequences: int) -> float:
+        """Return the seconds of a typical answer to a typical prompt, made beside others."""
+        return self.answer_s(self.profile.prompt_tokens, self.profile.answer_tokens, sequences)
+
+    def token_s(self, *, offline: bool) -> float:
+        """Return the seconds of an instance that one token of a typical answer costs, its part of the prompt included.
+
+        An online answer is charged as if it were made alone, an offline one as one of many.
+        """
+        sequences = self.sequences if offline else 1
+        return self.typical_s(sequences) / sequences / max(self.profile.answer_tokens, _MIN_TOKENS)
+
+    def prompt_tokens(self, size: int) -> int:
+        """Return the tokens of a prompt of `size` bytes; those of a typical one if the size is unknown."""
+        if size <= 0:
+            return self.profile.prompt_tokens
+        return max(round(size / max(self.profile.bytes_per_token, 1e-3)), _MIN_TOKENS)
+
+    def answer_tokens(self, max_tokens: int | None) -> int:
+        """Return the tokens to expect of an answer: those of a typical one, at most `max_tokens`."""
+        expected = self.profile.answer_tokens
+        return max(expected if max_tokens is None else min(expected, max_tokens), _MIN_TOKENS)
+
+
+def _line(measured: Sequence[PrefillTime], seconds: Callable[[PrefillTime], float]) -> list[tuple[float, float]]:
+    ordered = sorted(measured, key=lambda one: one.tokens)
+    grown = accumulate(map(seconds, ordered), max)
+    return [(float(one.tokens), took_s) for one, took_s in zip(ordered, grown, strict=True)] or [(1.0, 0.0)]
+
+
+def _steps(profile: GenerationProfile, seconds: Callable[[StepTime], float]) -> list[float]:
+    """Return the seconds of a step by the number of answers, from 0 to `sequences`, never decreasing."""
+    ordered = sorted(profile.step, key=lambda one: one.sequences)
+    points = [(float(one.sequences), seconds(one)) for one in ordered]
+    if len(points) == 1:
+        points.append((points[0][0] + 1, points[0][1]))
+    table = [interpolate(points, number) for number in range(1, profile.sequences + 1)]
+    return [0.0, *accumulate((max(took_s, 0.0) for took_s in table), max)]

@@ -1,0 +1,283 @@
+"""Choice of the instance that makes a generative answer. Pure.
+
+    1  cheapest    the cheapest loaded variant that is predicted to meet all needs; of its replicas the soonest
+    2  cold start  for a query with a firm limit that no loaded variant could meet alone: the cheapest that is loaded
+                   and answers in time
+    3  soonest     for a query that may be late, or whose only limit is that of queries without needs: the soonest
+    4  fallback    the same without anything loaded
+    -  refusal     with the need that cannot be met, see `selector.policy.choice`
+
+The prediction is that of continuous batching: an instance makes up to `sequences` answers at once, each by one token a
+step. A query meets the answers that the instance makes already, and its own. While all places are taken, it waits for a
+typical answer to end. Then
+
+    TTFT     hops + wait + prompt, by the size of the record
+    TPOT     one step at the number of answers that it meets
+    latency  TTFT + TPOT for each further token of a typical answer, at most `max_tokens`
+
+Upgrades and canaries do not apply: an answer takes a place for seconds, and texts of two versions cannot be compared.
+"""
+
+from collections.abc import Iterator
+from itertools import islice
+from math import inf
+from typing import Final
+from zlib import crc32
+
+import msgspec
+
+from schemas.errors import Overloaded, RefusalReason, Unsatisfiable
+from schemas.generation_model import GenerationModel
+from selector.policy.candidates import Candidate
+from selector.policy.choice import (
+    Choice,
+    ChoiceContext,
+    Refusal,
+    deadline_passed,
+    refuse,
+    to_unloaded,
+    unmet_needs,
+    unserved,
+)
+from selector.policy.entities import Instance
+from selector.policy.replicas import FEW
+from selector.policy.variants import PricedVariant
+
+_REQUEST_BYTES: Final = 80
+"""Bytes of the shortest request around its prompt, which the size of a record includes."""
+
+
+class GenerationEstimate(msgspec.Struct, frozen=True, gc=False):
+    """Predicted times of one answer, in seconds from now."""
+
+    wait_s: float
+    """Seconds until one of the instance's places is free."""
+    ttft_s: float
+    tpot_s: float
+    total_s: float
+    ttft_p99_s: float
+    tpot_p99_s: float
+
+
+class GenerationLimits(msgspec.Struct, frozen=True, gc=False):
+    """Limits of one answer, in seconds from now; infinite without one."""
+
+    ttft_s: float
+    tpot_s: float
+    total_s: float
+
+    def admit(self, estimate: GenerationEstimate) -> bool:
+        """Return true if an answer with these times meets the limits."""
+        in_time = estimate.ttft_s <= self.ttft_s and estimate.total_s <= self.total_s
+        return in_time and estimate.tpot_s <= self.tpot_s
+
+    def missed(self, estimate: GenerationEstimate) -> str:
+        """Return the words for the first limit that an answer with these times misses; empty if it meets all."""
+        if estimate.ttft_s > self.ttft_s:
+            return "its first token would be late"
+        if estimate.tpot_s > self.tpot_s:
+            return "its tokens would be too slow"
+        return "would be late" if estimate.total_s > self.total_s else ""
+
+
+def limits_of(context: ChoiceContext) -> GenerationLimits:
+    """Return the limits of a query; one without a need for time shall begin within the objective of such queries."""
+    query, needs = context.query, context.query.needs
+    total_s = inf if query.deadline_ms is None else query.deadline_ms / 1e3 - context.now
+    tpot_s = inf if needs.tpot_ms is None else needs.tpot_ms / 1e3
+    if needs.ttft_ms is not None:
+        return GenerationLimits((query.sent_ms + needs.ttft_ms) / 1e3 - context.now, tpot_s, total_s)
+    is_free = query.deadline_ms is None and not context.offline
+    return GenerationLimits(context.config.default_latency_s if is_free else inf, tpot_s, total_s)
+
+
+def estimate(context: ChoiceContext, model: GenerationModel, instance: Instance) -> GenerationEstimate:
+    """Return the predicted times of a query on a loaded instance."""
+    hops_s = instance.worker.hop_s
+    made = int(instance.waiting(context.now) + instance.offline_inputs + 0.5)
+    behind = made + context.batch - model.sequences
+    wait_s = 0.0
+    if behind > 0:
+        wait_s = behind * model.typical_s(model.sequences) / model.sequences * instance.slowdown
+    return _estimate(context, model, hops_s, wait_s, made + context.batch, instance.slowdown)
+
+
+def unloaded_estimate(context: ChoiceContext, variant: PricedVariant, model: GenerationModel) -> GenerationEstimate:
+    """Return the predicted times of a query for which a variant must be loaded first."""
+    return _estimate(context, model, context.state.hop_s, variant.load_s, context.batch, 1.0)
+
+
+def _estimate(
+    context: ChoiceContext, model: GenerationModel, hops_s: float, wait_s: float, sequences: int, slowdown: float
+) -> GenerationEstimate:
+    size = context.query.size
+    prompt = model.prompt_tokens(size and max((size - _REQUEST_BYTES) // context.batch, 1))
+    tpot_s = model.step_s(sequences) * slowdown
+    ttft_s = hops_s + wait_s + model.prefill_s(prompt) * slowdown
+    return GenerationEstimate(
+        wait_s=wait_s,
+        ttft_s=ttft_s,
+        tpot_s=tpot_s,
+        total_s=ttft_s + (model.answer_tokens(context.query.needs.max_tokens) - 1) * tpot_s,
+        ttft_p99_s=hops_s + wait_s + model.prefill_s(prompt, p99=True) * slowdown,
+        tpot_p99_s=model.step_s(sequences, p99=True) * slowdown,
+    )
+
+
+def choose_generative(context: ChoiceContext) -> Choice | Refusal:
+    """Choose the destination of a generative query."""
+    limits = limits_of(context)
+    for candidate in context.candidates.serving:
+        found = _soonest_replica(context, candidate, limits)
+        if found is not None:
+            return found
+    if _is_firm(context):
+        return _cold_start(context, limits) or _refuse(context, limits)
+    return _soonest(context) or _fallback(context) or _refuse(context, limits)
+
+
+_NO_LIMITS: Final = GenerationLimits(inf, inf, inf)
+
+
+def _is_firm(context: ChoiceContext) -> bool:
+    """Return true if an answer that misses a need is worth nothing."""
+    needs = context.query.needs
+    has_limit = context.query.deadline_ms is not None or needs.ttft_ms is not None or needs.tpot_ms is not None
+    return (has_limit and not needs.allow_late) or context.wait_s != inf
+
+
+def _soonest_replica(context: ChoiceContext, candidate: Candidate, limits: GenerationLimits) -> Choice | None:
+    """Return the replica of a variant that ends first, of those examined, if it meets the limits."""
+    model = candidate.variant.generation
+    if model is None:
+        return None
+    best: Instance | None = None
+    best_s = inf
+    for instance in _examined(context, candidate):
+        if instance.worker.expires_at <= context.now:
+            continue
+        found = estimate(context, model, instance)
+        if found.total_s < best_s and found.wait_s <= context.wait_s and limits.admit(found):
+            best, best_s = instance, found.total_s
+    if best is None:
+        return None
+    partition = best.partitions[best.turn % len(best.partitions)]
+    return Choice(candidate.variant, partition, best, best_s, candidate.cost, candidate.cost_header)
+
+
+def _examined(context: ChoiceContext, candidate: Candidate) -> Iterator[Instance]:
+    """Yield all replicas if they are few, else some that are idle, and the one that is free first."""
+    group = candidate.replicas.preferred(context.now)
+    members = group.members.items
+    if len(members) <= FEW:
+        yield from members
+        return
+    begin = crc32(context.query.id.encode()) % len(members)
+    yield from islice(group.idle.items, FEW)
+    yield from (members[(begin + number) % len(members)] for number in range(FEW))
+    soonest = group.soonest()
+    if soonest is not None:
+        yield soonest
+
+
+def _cold_start(context: ChoiceContext, limits: GenerationLimits) -> Choice | None:
+    """Return the cheapest variant that is loaded and answers in time, unless a loaded one is only too busy."""
+    if any(_alone(context, candidate, limits) for candidate in context.candidates.serving):
+        return None
+    for candidate in context.candidates.registered.unloaded:
+        variant = candidate.variant
+        if variant.generation is not None:
+            found = unloaded_estimate(context, variant, variant.generation)
+            if limits.admit(found):
+                return to_unloaded(context, candidate, found.total_s)
+    return None
+
+
+def _alone(context: ChoiceContext, candidate: Candidate, limits: GenerationLimits) -> bool:
+    """Return true if an idle instance of a variant would meet the limits."""
+    model, hop_s = candidate.variant.generation, context.state.least_hop_s
+    return model is not None and limits.admit(_estimate(context, model, hop_s, 0.0, context.batch, 1.0))
+
+
+def _soonest(context: ChoiceContext) -> Choice | None:
+    """Return the loaded instance that ends first, for a query that may be late."""
+    found = (_soonest_replica(context, candidate, _NO_LIMITS) for candidate in context.candidates.serving)
+    return min(filter(None, found), key=lambda choice: choice.predicted_s, default=None)
+
+
+def _fallback(context: ChoiceContext) -> Choice | None:
+    """Return a variant that is likely to be loaded soon, for a query that may be late."""
+    candidate = context.candidates.registered.fallback
+    if candidate is None or candidate.variant.generation is None:
+        return None
+    total_s = unloaded_estimate(context, candidate.variant, candidate.variant.generation).total_s
+    return to_unloaded(context, candidate, total_s)
+
+
+# -- refusals ----------------------------------------------------------------------------------------------------------
+
+
+def _refuse(context: ChoiceContext, limits: GenerationLimits) -> Refusal:
+    """Return the refusal of a query for which there is no choice."""
+    eligible = context.candidates.registered.eligible
+    if not eligible:
+        return refuse(context)
+    firm = _is_firm(context)
+    if firm and min(limits.total_s, limits.ttft_s) <= 0:
+        return deadline_passed("the query was read")
+    if firm and not any(_alone(context, candidate, _from_send(context, limits)) for candidate in eligible):
+        return Refusal(Unsatisfiable(_nearest(context, _from_send(context, limits))))
+    if context.candidates.serving:
+        contended = context.candidates.serving[0]
+        error = Overloaded(reason=RefusalReason.INSTANCES_BUSY, retry_after_s=_place_s(context, contended))
+        return Refusal(error, contended=contended)
+    return unserved(context, lambda variant: _fits_loaded(context, variant, limits))
+
+
+def _from_send(context: ChoiceContext, limits: GenerationLimits) -> GenerationLimits:
+    """Return the limits as they were when the query was sent: needs beyond them are unsatisfiable at any load."""
+    passed_s = max(context.now - context.query.sent_ms / 1e3, 0.0)
+    return GenerationLimits(limits.ttft_s + passed_s, limits.tpot_s, limits.total_s + passed_s)
+
+
+def _fits_loaded(context: ChoiceContext, variant: PricedVariant, limits: GenerationLimits) -> bool:
+    model = variant.generation
+    return model is not None and _from_send(context, limits).admit(
+        _estimate(context, model, context.state.least_hop_s, 0.0, context.batch, 1.0)
+    )
+
+
+def _place_s(context: ChoiceContext, candidate: Candidate) -> float:
+    """Return the seconds until an instance of a variant has a free place, at least those of one token."""
+    model = candidate.variant.generation
+    assert model is not None, "of a generative task"
+    instances = islice(candidate.replicas, FEW)
+    return max(min((estimate(context, model, one).wait_s for one in instances), default=0.0), model.step_s(1))
+
+
+def _nearest(context: ChoiceContext, limits: GenerationLimits) -> str:
+    """Return the words that name the variant which misses the needs by least."""
+
+    def unmet(candidate: Candidate) -> list[tuple[float, str]]:
+        return [*unmet_needs(candidate, context.query), *_too_slow(context, candidate, limits)]
+
+    nearest = context.candidates.nearest(lambda candidate: sum(by for by, _ in unmet(candidate)))
+    assert nearest is not None, "there are eligible candidates"
+    words = " and ".join([text for _, text in unmet(nearest)]) or "fits no running worker"
+    return f"no registered variant meets these needs; the nearest, {nearest.variant.name}, {words}"
+
+
+def _too_slow(context: ChoiceContext, candidate: Candidate, limits: GenerationLimits) -> Iterator[tuple[float, str]]:
+    """Yield each need for time that an idle instance fails: the relative distance, and its description."""
+    model = candidate.variant.generation
+    if model is None:
+        return
+    alone = _estimate(context, model, context.state.least_hop_s, 0.0, context.batch, 1.0)
+    for took_s, limit_s, what in (
+        (alone.ttft_s, limits.ttft_s, "takes {} to the first token where {} are allowed"),
+        (alone.tpot_s, limits.tpot_s, "takes {} a token where {} are allowed"),
+        (alone.total_s, limits.total_s, "takes {} for the answer where {} are allowed"),
+    ):
+        if took_s > limit_s:
+            words = what.format(f"{took_s * 1e3:.3g} ms", f"{max(limit_s, 0.0) * 1e3:.3g} ms")
+            yield took_s / max(limit_s, 1e-6) - 1, words

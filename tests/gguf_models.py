@@ -1,0 +1,71 @@
+"""Tiny language models in GGUF files, with random weights: they load in milliseconds, and need no download."""
+
+from pathlib import Path
+
+import gguf
+import numpy as np
+
+CONTEXT = 512
+"""Tokens for which the model claims to be trained."""
+_LAYERS, _WIDTH, _HEADS, _INNER = 2, 64, 2, 128
+_SPECIAL = ("<|end|>", "<|user|>", "<|assistant|>")
+TEMPLATE = (
+    "{% for message in messages %}{{ '<|' + message['role'] + '|>' + message['content'] }}{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<|assistant|>' }}{% endif %}"
+)
+
+
+def write_gguf(file: Path, seed: int = 0, *, layers: int = _LAYERS) -> Path:
+    """Write a model whose tokens are single bytes, with a chat template. It seldom ends an answer by itself."""
+    random = np.random.default_rng(seed)
+    writer = gguf.GGUFWriter(file, "llama")
+    writer.add_name("tiny")
+    writer.add_block_count(layers)
+    writer.add_context_length(CONTEXT)
+    writer.add_embedding_length(_WIDTH)
+    writer.add_feed_forward_length(_INNER)
+    writer.add_head_count(_HEADS)
+    writer.add_head_count_kv(_HEADS)
+    writer.add_layer_norm_rms_eps(1e-5)
+    writer.add_rope_dimension_count(_WIDTH // _HEADS)
+    writer.add_file_type(gguf.LlamaFileType.MOSTLY_F16)
+    tokens = [*map(_byte_text, range(256)), *_SPECIAL]
+    writer.add_vocab_size(len(tokens))
+    writer.add_tokenizer_model("gpt2")
+    writer.add_tokenizer_pre("default")
+    writer.add_token_list(tokens)
+    writer.add_token_types([gguf.TokenType.NORMAL] * 256 + [gguf.TokenType.CONTROL] * len(_SPECIAL))
+    writer.add_token_merges([f"{_byte_text(32)} {_byte_text(32)}"])
+    writer.add_eos_token_id(256)
+    writer.add_bos_token_id(256)
+    writer.add_add_bos_token(False)
+    writer.add_chat_template(TEMPLATE)
+
+    def add(name: str, *shape: int) -> None:
+        data = random.normal(0, 0.3, shape).astype(np.float16)
+        writer.add_tensor(name, data if len(shape) > 1 else np.ones(shape, np.float32))
+
+    add("token_embd.weight", len(tokens), _WIDTH)
+    add("output_norm.weight", _WIDTH)
+    add("output.weight", len(tokens), _WIDTH)
+    for layer in range(layers):
+        add(f"blk.{layer}.attn_norm.weight", _WIDTH)
+        add(f"blk.{layer}.ffn_norm.weight", _WIDTH)
+        for name in ("attn_q", "attn_k", "attn_v", "attn_output"):
+            add(f"blk.{layer}.{name}.weight", _WIDTH, _WIDTH)
+        add(f"blk.{layer}.ffn_gate.weight", _INNER, _WIDTH)
+        add(f"blk.{layer}.ffn_up.weight", _INNER, _WIDTH)
+        add(f"blk.{layer}.ffn_down.weight", _WIDTH, _INNER)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    return file
+
+
+def _byte_text(byte: int) -> str:
+    """Return the character by which GPT-2's vocabulary writes a byte."""
+    printable = [*range(33, 127), *range(161, 173), *range(174, 256)]
+    if byte in printable:
+        return chr(byte)
+    return chr(256 + sorted(set(range(256)) - set(printable)).index(byte))

@@ -1,0 +1,165 @@
+"""Tests of the choice for a generative answer, and of the times that it predicts."""
+
+from math import inf
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from schemas.errors import InvalidRequest, Overloaded, RefusalReason, Unsatisfiable
+from schemas.generation import GenerationProfile, PrefillTime, StepTime
+from schemas.generation_model import GenerationModel
+from schemas.query import Query
+from schemas.rows.catalog import Profile, Variant
+from selector.dispatch.explanation import explain
+from selector.policy.choice import Choice
+from selector.policy.cluster_state import ClusterState
+from selector.policy.selection import choose
+from tests.unit.selector.story import (
+    NO_UPGRADES,
+    NOW,
+    chosen,
+    explained,
+    instance,
+    profile,
+    query,
+    refused,
+    registered,
+    state_of,
+    status,
+    variant,
+)
+
+SMALL, LARGE = "small.llama-q4.cpu", "large.llama-q8.cpu"
+
+
+def generation(*, step_ms: float = 10.0, sequences: int = 4, prefill_ms: float = 100.0) -> GenerationProfile:
+    """Return a profile whose steps take a fifth longer with each further answer."""
+    return GenerationProfile(
+        context_tokens=2048,
+        sequences=sequences,
+        prefill=(PrefillTime(64, prefill_ms / 1e3, prefill_ms / 500), PrefillTime(128, prefill_ms / 500, 0.5)),
+        step=tuple(
+            StepTime(n, step_ms / 1e3 * (0.8 + n / 5), step_ms / 500 * (0.8 + n / 5)) for n in (1, 2, sequences)
+        ),
+        prompt_tokens=64,
+        answer_tokens=100,
+        bytes_per_token=4.0,
+    )
+
+
+def generative(name: str, accuracy: float, **times: float) -> tuple[Variant, Profile]:
+    made = profile(name, ms=1000.0, accuracy=accuracy, max_batch=1)
+    return variant(name, max_batch=1), msgspec.structs.replace(made, generation=generation(**times))  # pyright: ignore[reportArgumentType]
+
+
+def two() -> ClusterState:
+    """Return a state of a small and a large variant, both loaded."""
+    made = state_of(generative(SMALL, 0.5, step_ms=10.0), generative(LARGE, 0.8, step_ms=50.0, prefill_ms=500.0))
+    made.apply_status(status(instance(SMALL, parallel=4), instance(LARGE, parallel=4)), NOW)
+    return made
+
+
+def asked(size: int = 256, **needs: float | int | bool | str) -> Query:
+    made = query()
+    fields: dict[str, Any] = {"needs": msgspec.structs.replace(made.needs, **needs), "size": size}
+    if "latency_ms" in needs:
+        fields["deadline_ms"] = NOW * 1e3 + float(needs["latency_ms"])
+    return msgspec.structs.replace(made, **fields)
+
+
+def test_choose_takes_cheapest_that_meets_needs() -> None:
+    assert chosen(asked(), two()).variant.name == SMALL
+    assert chosen(asked(min_accuracy=0.7, ttft_ms=2000), two()).variant.name == LARGE
+
+
+@pytest.mark.parametrize(
+    ("needs", "words"),
+    [
+        ({"tpot_ms": 5}, "a token where 5 ms are allowed"),
+        ({"ttft_ms": 50}, "to the first token where 50 ms are allowed"),
+        ({"latency_ms": 500}, "for the answer where 500 ms are allowed"),
+        ({"min_accuracy": 0.7, "tpot_ms": 20}, "has accuracy 0.5000 where 0.7 is required"),
+        ({"max_cost": 1e-9}, "per 1000 tokens where 1e-09 is allowed"),
+    ],
+)
+def test_choose_refuses_needs_that_no_variant_meets(needs: dict[str, Any], words: str) -> None:
+    error = refused(asked(**needs), two()).error
+    assert isinstance(error, Unsatisfiable)
+    assert words in str(error)
+
+
+def test_choose_allows_shorter_answer_within_latency() -> None:
+    assert refused(asked(latency_ms=500), two())
+    assert chosen(asked(latency_ms=500, max_tokens=20), two()).variant.name == SMALL
+
+
+def test_choose_counts_prompt_by_its_bytes() -> None:
+    assert chosen(asked(size=256, ttft_ms=150), two())
+    assert isinstance(refused(asked(size=2560, ttft_ms=150), two()).error, Unsatisfiable)
+
+
+def test_choose_counts_answers_that_query_meets() -> None:
+    state = two()
+    fits = asked(tpot_ms=12.5)
+    for _ in range(2):
+        found = chosen(fits, state)
+        assert found.instance is not None
+        state.sent(found.instance, found.partition, 1, NOW, inf)
+    refusal = refused(fits, state)
+    assert isinstance(refusal.error, Overloaded)
+    assert refusal.error.reason is RefusalReason.INSTANCES_BUSY
+    assert chosen(asked(tpot_ms=20), state).variant.name == SMALL
+    assert chosen(asked(tpot_ms=12.5, allow_late=True), state)
+
+
+def test_choose_waits_for_place_of_full_instance() -> None:
+    state = two()
+    free = chosen(asked(target=SMALL), state).predicted_s
+    for _ in range(4):
+        found = chosen(asked(target=SMALL), state)
+        assert found.instance is not None
+        state.sent(found.instance, found.partition, 1, NOW, inf)
+    assert chosen(asked(target=SMALL), state).predicted_s > free + 0.2
+    assert isinstance(refused(asked(target=SMALL, ttft_ms=250), state).error, Overloaded)
+
+
+def test_choose_loads_variant_only_if_answer_is_in_time() -> None:
+    state = state_of(generative(SMALL, 0.5), generative(LARGE, 0.8))
+    state.apply_status(status(), NOW)
+    assert chosen(asked(ttft_ms=3000), state).instance is None
+    refusal = refused(asked(ttft_ms=300), state)
+    assert refusal.error.reason is RefusalReason.NOT_LOADED
+    assert refusal.wanted is not None
+
+
+def test_choose_refuses_needs_of_tokens_for_other_tasks() -> None:
+    with pytest.raises(InvalidRequest, match="not generative"):
+        choose(asked(tpot_ms=10), state_of(registered("cnn.onnx-fp32.cpu")), NOW, NO_UPGRADES)
+
+
+def test_explain_states_ttft_and_tpot() -> None:
+    state, wanted = two(), asked(min_accuracy=0.7, ttft_ms=3000)
+    outcome = choose(wanted, state, NOW, NO_UPGRADES)
+    assert isinstance(outcome, Choice)
+    found = explained(explain(wanted, state, NOW, NO_UPGRADES, outcome))
+    assert found["chosen"] == LARGE
+    assert found["tpot_ms"] == [50.0, 100.0]
+    rows = found["considered"]
+    assert isinstance(rows, list)
+    assert [row["verdict"] for row in rows] == ["chosen", "is not accurate enough"]
+    assert all(row["ttft_ms"][0] < row["predicted_ms"] for row in rows)
+
+
+@given(
+    st.integers(1, 5000), st.integers(1, 5000), st.integers(1, 300), st.integers(1, 20), st.integers(1, 20),
+)  # fmt: skip
+def test_generation_model_never_falls(prompt: int, longer: int, tokens: int, some: int, more: int) -> None:
+    model = GenerationModel(generation())
+    assert model.prefill_s(prompt) <= model.prefill_s(prompt + longer)
+    assert model.step_s(some) <= model.step_s(some + more)
+    assert model.answer_s(prompt, tokens, some) <= model.answer_s(prompt + longer, tokens + 1, some + more)
+    assert model.answer_tokens(tokens) == min(tokens, 100)
+    assert model.token_s(offline=True) <= model.token_s(offline=False)

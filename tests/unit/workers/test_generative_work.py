@@ -1,0 +1,122 @@
+"""Tests of the work of a generative instance: what runs, what waits, and what its status says."""
+
+import math
+from dataclasses import dataclass
+
+import pytest
+
+from schemas.generation import GenerationProfile, PrefillTime, StepTime
+from schemas.generation_model import GenerationModel
+from schemas.latency import BatchLatency, LatencyModel
+from schemas.status import InstanceState, InstanceStatus
+from workers.serving.generative_work import GenerativeWork
+from workers.slots.busy_time import BusyTime
+
+PROFILE = GenerationProfile(
+    context_tokens=1000, sequences=2, prefill=(PrefillTime(10, 0.01, 0.01), PrefillTime(100, 0.1, 0.1)),
+    step=(StepTime(1, 0.01, 0.01), StepTime(2, 0.02, 0.02)), prompt_tokens=10, answer_tokens=20, bytes_per_token=4.0,
+)  # fmt: skip
+LATENCY = LatencyModel((BatchLatency(1, 0.2, 0.2), BatchLatency(2, 0.4, 0.4)), 2)
+
+
+@dataclass(eq=False)
+class Answer:
+    deadline_s: float = math.inf
+    offline: bool = False
+    allow_late: bool = False
+    prompt_tokens: int = 10
+    pace_s: float = math.inf
+    expected_tokens: int = 20
+
+
+@dataclass
+class Counts:
+    answered: int = 7
+    inputs: int = 6
+    late: int = 1
+    expired: int = 2
+
+
+def work_of(*answers: Answer) -> GenerativeWork[int, Answer]:
+    work: GenerativeWork[int, Answer] = GenerativeWork(GenerationModel(PROFILE), LATENCY, 0.0)
+    for key, answer in enumerate(answers):
+        work.arrived(key, 1, offline=answer.offline)
+        work.queue.add(answer)
+    return work
+
+
+def status_of(work: GenerativeWork[int, Answer]) -> InstanceStatus:
+    return work.status("a.llamacpp-q4-0.cpu", Counts(), partitions=(), offline_partitions=(), queued=3)
+
+
+def test_begin_starts_as_many_answers_as_sequences() -> None:
+    work = work_of(Answer(), Answer(), Answer())
+    begun = [work.begin(1.0), work.begin(1.0), work.begin(1.0)]
+    assert [one is not None for one in begun] == [True, True, False]
+    first = begun[0]
+    assert first is not None
+    work.end(first, 2.0)
+    assert work.begin(2.0) is not None
+
+
+def test_begin_alone_waits_for_running_answers() -> None:
+    work = work_of(Answer(), Answer())
+    running = work.begin(0.0)
+    assert running is not None
+    assert work.begin(0.0, alone=True) is None
+    work.end(running, 1.0)
+    assert work.begin(1.0, alone=True) is not None
+
+
+def test_status_counts_running_and_waiting_answers() -> None:
+    work = work_of(Answer(), Answer(), Answer(), Answer(offline=True))
+    work.begin(0.0)
+    status = status_of(work)
+    assert (status.queued_inputs, status.queued_offline_inputs, status.done_inputs) == (4, 1, 0.0)
+    assert (status.max_batch, status.parallel, status.answered, status.late) == (2, 1, 7, 1)
+    work.backlog.remove(0)
+    assert status_of(work).queued_inputs == 3
+    assert work.waiting_batches() == []
+
+
+def test_slowdown_follows_measured_times() -> None:
+    work = work_of(*(Answer() for _ in range(200)))
+    for number in range(200):
+        begun = work.begin(float(number))
+        assert begun is not None
+        work.part(begun, 20, number + 0.1)
+        work.end(begun, number + 0.6)  # a prompt and 19 steps take 0.2 s by the profile
+    assert status_of(work).slowdown == pytest.approx(3.0, rel=0.1)
+    work.update_health(201.0, 1.0, 0)
+    assert work.state is InstanceState.INTERFERED
+
+
+def test_cancelled_answer_without_token_measures_nothing() -> None:
+    work = work_of(Answer())
+    begun = work.begin(0.0)
+    assert begun is not None
+    work.end(begun, 9.0)
+    assert status_of(work).slowdown == 1.0
+
+
+def test_many_unread_queries_overload_instance() -> None:
+    work = work_of(*(Answer() for _ in range(40)))
+    work.update_health(1.0, 1.0, 0)
+    assert work.state is InstanceState.OVERLOADED
+
+
+def test_offline_room_is_half_of_sequences_and_none_beside_online() -> None:
+    assert work_of().offline_room() == 1
+    assert work_of(Answer(offline=True)).offline_room() == 0
+    assert work_of(Answer()).offline_room() == 0
+
+
+def test_busy_time_sums_slots_of_busy_instances() -> None:
+    busy = BusyTime()
+    busy.begin("a", 1, 0.0)
+    busy.begin("a", 1, 1.0)
+    busy.begin("b", 2, 1.0)
+    assert busy.seconds(2.0) == 4.0
+    busy.end("a", 3.0)
+    busy.end("a", 4.0)
+    assert busy.seconds(4.0) == 9.0

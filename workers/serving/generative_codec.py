@@ -1,0 +1,121 @@
+"""Codec of generative queries: decodes a record into the texts to answer, and encodes answers as outputs. Pure."""
+
+import zlib
+from dataclasses import dataclass
+from typing import Any, Final
+
+import msgspec
+import numpy as np
+from msgspec.structs import replace
+from numpy.typing import NDArray
+
+from runtimes.protocol import FinishedAnswer
+from schemas import headers as h
+from schemas.errors import InvalidRequest
+from schemas.generation import TEXT_INPUT, TEXT_OUTPUT, GenerationOptions
+from schemas.generation_options import read_options
+from schemas.query import Mode
+from schemas.tensors import bytes_array
+from workers.serving.codec import read_request
+from workers.serving.model import ServableModel
+from workers.serving.pending_query import PendingQuery
+from workers.slots.answer_queue import NO_PACE
+
+_LOGPROB: Final = "mean_logprob"
+_LOGPROBS: Final = "logprobs"
+"""Output that the option `logprobs` adds to those of the signature."""
+_MOST_BYTES: Final = 64
+"""Bytes of text for each token of the context from which on a text is refused before it is read."""
+
+Outputs = dict[str, NDArray[Any]]
+_encode = msgspec.json.Encoder().encode
+
+
+@dataclass(slots=True, eq=False)
+class QueryText:
+    """Text of a query that is to be answered."""
+
+    query: PendingQuery
+    number: int
+    """Its place among the texts of the query."""
+    text: str
+    options: GenerationOptions
+    offline: bool
+    allow_late: bool
+    deadline_s: float
+    pace_s: float
+    """Maximum mean seconds of a token; infinite without a need."""
+    prompt_tokens: int
+    """Estimated tokens of its prompt."""
+    expected_tokens: int
+    """Tokens to expect of its answer."""
+    streamed: bool
+    """True if the client wants the answer in parts."""
+
+
+def decode_generation(query: PendingQuery, model: ServableModel, offset_ms: float = 0.0) -> list[QueryText]:
+    """Decode the texts of a query; the arguments are those of `decode_query`.
+
+    Raises:
+        InvalidRequest: a header, a parameter or the value is wrong; the message names it.
+    """
+    parsed, request = read_request(query, model, offset_ms)
+    needs, times = parsed.needs, model.generation_model
+    options = read_options(request.parameters, max_tokens=needs.max_tokens)
+    if options.logprobs is None and any(output.name == _LOGPROB for output in request.outputs):
+        options = replace(options, logprobs=0)
+    streamed = query.fields.get(h.STREAM, "") == "true"
+    if streamed and query.batch > 1:
+        raise InvalidRequest("an answer in parts is for one text in a query: send each text in a query of its own")
+    texts = [_text(value, times.profile.context_tokens) for value in request.inputs[TEXT_INPUT].reshape(-1).tolist()]
+    query.parts_left = len(texts)
+    query.outputs = [{}] * len(texts)
+    return [
+        QueryText(
+            query=query,
+            number=number,
+            text=text,
+            options=_seeded(options, query.id, number),
+            offline=needs.mode is Mode.OFFLINE,
+            allow_late=needs.allow_late,
+            deadline_s=query.deadline_s,
+            pace_s=NO_PACE if needs.tpot_ms is None else needs.tpot_ms / 1e3,
+            prompt_tokens=times.prompt_tokens(len(text)),
+            expected_tokens=times.answer_tokens(options.max_tokens),
+            streamed=streamed,
+        )
+        for number, text in enumerate(texts)
+    ]
+
+
+def _text(value: bytes, context_tokens: int) -> str:
+    if len(value) > (most := _MOST_BYTES * context_tokens):
+        raise InvalidRequest(
+            f"the text has {len(value)} bytes, but this model takes at most {context_tokens} tokens, which are never "
+            f"more than {most} bytes: shorten it"
+        )
+    try:
+        return value.decode()
+    except UnicodeDecodeError as error:
+        raise InvalidRequest(f"input {TEXT_INPUT} is not UTF-8: {error}") from error
+
+
+def _seeded(options: GenerationOptions, query_id: str, number: int) -> GenerationOptions:
+    """Return options with a seed, derived from the query, so that another worker would make the same answer."""
+    if options.seed is not None:
+        return options
+    return replace(options, seed=zlib.crc32(f"{query_id}/{number}".encode()))
+
+
+def outputs_of(answer: FinishedAnswer, options: GenerationOptions) -> Outputs:
+    """Return the outputs for an answer."""
+    outputs: Outputs = {
+        TEXT_OUTPUT: bytes_array([answer.text]),
+        "finish_reason": bytes_array([answer.finish_reason]),
+        "prompt_tokens": np.array([answer.prompt_tokens], np.int32),
+        "completion_tokens": np.array([answer.completion_tokens], np.int32),
+    }
+    if options.logprobs is not None:
+        outputs[_LOGPROB] = np.array([answer.mean_logprob or 0.0], np.float32)
+        outputs[_LOGPROBS] = bytes_array([_encode(answer.logprobs)])
+    return outputs

@@ -1,0 +1,389 @@
+"""One loaded generative variant that serves queries: the path of a query from the record to the acknowledged result.
+
+    event loop         _take_in   consumers -> _read: identify and decode the query -> queue of answers
+    event loop         _direct    begin answers that may begin, end late, hung and unwanted ones
+    session's thread   on_part, on_end -> the event loop
+    event loop         _answer    parts to the reply topic; at the end encode -> outbox -> (acknowledged) -> done
+
+Rules.
+* The session has threads of its own, which make the next token of all running answers at once. They are outside the
+  slots of the executor: a slot would be taken for the seconds of an answer, and other models' batches of milliseconds
+  would wait for it. So the kernel shares the cores between them, and both show their slowdown.
+* Offline queries wait while any model of the worker expects online ones: an offline answer cannot be interrupted.
+* A query is decoded on the event loop: it is a text. Its words become tokens in the session's thread.
+* An answer whose deadline has passed is cancelled, unless its client accepts a late one. An answer whose client is gone
+  is cancelled as soon as that is known.
+* An answer that makes no token for too long shows that the session hangs: the worker is replaced.
+* The crash journal names the queries of all running answers. A suspect is computed alone.
+* A partition that another worker took is dropped at once: its answers are cancelled.
+"""
+
+import asyncio
+import logging
+import math
+import time
+from collections.abc import Collection
+from contextlib import suppress
+from functools import partial
+from typing import Final, cast
+
+from broker.delivery.consumer import Consumer, Record
+from process.pauses import wait_within
+from runtimes.protocol import GenerativeSession
+from schemas.errors import DeadlineExceeded, ModelFailed, QueryError, RefusalReason
+from schemas.generation import AnswerPart
+from schemas.status import InstanceStatus, PartitionStatus
+from schemas.topics import offline_variant_topic, variant_topic
+from workers.context import WorkerContext
+from workers.handover import IN_USE_S
+from workers.serving.answer_parts import AnswerParts
+from workers.serving.answer_run import AnswerEnd, AnswerEvent, AnswerRun
+from workers.serving.answers import InstanceAnswers, as_query_error
+from workers.serving.generative_codec import QueryText, decode_generation, outputs_of
+from workers.serving.generative_work import GenerativeWork, RunningWork
+from workers.serving.loading import footprint_of
+from workers.serving.metrics import GenerationMetrics, InstanceMetrics
+from workers.serving.model import LoadedModel, ServableModel
+from workers.serving.pending_query import PendingQuery
+from workers.serving.spans import InstanceSpans
+from workers.slots.crash_journal import RecordKey, record_key
+
+log = logging.getLogger(__name__)
+
+_CHUNK: Final = 32
+"""Most records read before the event loop runs other tasks."""
+_PERIOD_S: Final = 1.0
+_LOOK_AGAIN_S: Final = 0.25
+"""Pause before the next look at answers that may not begin, or may hang: no event tells when that changes."""
+
+
+class GenerativeInstance:
+    """Instance that serves from `serve()` on; `assign` sets its partitions."""
+
+    def __init__(
+        self,
+        model: ServableModel,
+        loaded: LoadedModel,
+        online: Consumer,
+        offline: Consumer,
+        context: WorkerContext,
+    ) -> None:
+        self.model = model
+        self.partitions: frozenset[int] = frozenset()
+        self.work: GenerativeWork[RecordKey, QueryText] = GenerativeWork(
+            model.generation_model, model.latency, time.monotonic()
+        )
+        self._session = cast(GenerativeSession, loaded.session)
+        self._hidden: frozenset[int] = frozenset()
+        self._read_s = -math.inf  # time of the last query that was read
+        self._online = online
+        self._offline = offline
+        self._consumers = {variant_topic(model.name): online, offline_variant_topic(model.name): offline}
+        self._context = context
+        self._width = footprint_of(model, context.settings).width
+        self._journal = context.journal
+        self._region: int | None = None
+        self._runs: dict[int, AnswerRun] = {}
+        """Running answers, by the identity of their work."""
+        self._changed = asyncio.Event()
+        """Set when an answer may begin, or must end."""
+        self._progress = asyncio.Event()
+        """Set when work has left the queue."""
+        # Bounded by the answers that run: each has at most one event that is not handled, besides its end.
+        self._events: asyncio.Queue[AnswerEvent] = asyncio.Queue()
+        self._loop = asyncio.get_running_loop()
+        self._is_broken = False
+        self._metrics = InstanceMetrics(model, context.answers)
+        self._tokens = GenerationMetrics(model)
+        tracer = context.tracer
+        self._spans = None if tracer is None else InstanceSpans(tracer, model.name, context.settings.worker)
+        self._answers = InstanceAnswers(model, context, self._metrics, self._consumers, self.work.backlog, self._spans)
+
+    async def serve(self) -> None:
+        """Serve until cancelled."""
+        name = self.model.name
+        self._region = self._journal.claim()
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(self._take_in(), name=f"{name} take in")
+                tasks.create_task(self._take_in_offline(), name=f"{name} take in offline")
+                tasks.create_task(self._direct(), name=f"{name} direct")
+                tasks.create_task(self._answer(), name=f"{name} answer")
+                tasks.create_task(self._answers.retry_failed(), name=f"{name} retry")
+        finally:
+            for run in self._runs.values():
+                run.cancel(None)
+            self._context.generating.end(self, time.monotonic())
+            if self._region is not None:
+                self._journal.release(self._region)
+
+    # -- input ---------------------------------------------------------------------------------------------------------
+
+    async def _take_in(self) -> None:
+        while True:
+            records = await self._online.poll(_CHUNK)
+            await self._queue_up(records)
+            if len(records) == _CHUNK:  # more may be ready: let other tasks run
+                await asyncio.sleep(0)
+
+    async def _take_in_offline(self) -> None:
+        while True:
+            await self._queue_up(await self._offline.poll(await self._room_for_offline()))
+            await asyncio.sleep(0)
+
+    async def _room_for_offline(self) -> int:
+        """Wait until offline queries may be read. Returns how many."""
+        while True:
+            self._progress.clear()
+            others_busy = self._context.executor.expects_online(time.monotonic())
+            room = self.work.offline_room()
+            if room and not others_busy:
+                return min(room, _CHUNK)
+            self._offline.pause()
+            await wait_within(_LOOK_AGAIN_S if room else None, self._progress)
+
+    async def _queue_up(self, records: list[Record]) -> None:
+        self._read_s = time.monotonic()
+        self._context.trigger.work()
+        for record in records:
+            if record.partition in self.partitions:
+                for generation in await self._read(record):
+                    self.work.queue.add(generation)
+        self._changed.set()
+
+    async def _read(self, record: Record) -> list[QueryText]:
+        """Decode the texts in a record. A record that holds none is answered or dead-lettered here."""
+        query = self._answers.identify(record)
+        if query is None:
+            return []
+        try:
+            return self._decode(query)
+        except Exception as error:  # noqa: BLE001 - a defect must fail one query, not crash the worker each time
+            await self._answers.refuse(query, as_query_error(error, query, "the request could not be read"))
+            return []
+
+    def _decode(self, query: PendingQuery) -> list[QueryText]:
+        key = record_key(query.record)
+        if self._journal.is_given_up(key):
+            message = f"the worker died {self._journal.crashes(key)} times while computing this query"
+            raise ModelFailed(message, reason=RefusalReason.WORKER_CRASHED)
+        offset_ms = self._consumers[query.record.topic].offset_ms(query.record)
+        found = decode_generation(query, self.model, offset_ms)
+        self.work.arrived(key, query.batch, offline=found[0].offline)
+        return found
+
+    # -- answers: their beginning, and the reasons to end them early ---------------------------------------------------
+
+    async def _direct(self) -> None:
+        while True:
+            self._changed.clear()
+            now_s = time.monotonic()
+            for generation in self.work.queue.expire(now_s):
+                await self._refuse(generation.query, DeadlineExceeded())
+            for run in [*self._runs.values()]:
+                self._check(run, now_s)
+            self._begin_all(now_s)
+            await wait_within(self._pause_s(now_s), self._changed)
+
+    def _pause_s(self, now_s: float) -> float | None:
+        """Return the seconds until answers must be looked at again; None: not before an event."""
+        if self._runs:
+            return _LOOK_AGAIN_S
+        deadline_s = self.work.queue.next_deadline_s()
+        waits_s = _LOOK_AGAIN_S if len(self.work.queue) else math.inf
+        pause_s = min(max(deadline_s - now_s, 0.0), waits_s)
+        return None if pause_s == math.inf else pause_s
+
+    def _begin_all(self, now_s: float) -> None:
+        while not self._is_broken and (first := self.work.queue.first()) is not None:
+            if first.query.answered:  # another text of its query has failed
+                self.work.queue.remove([first])
+                continue
+            is_suspect = self._is_suspect(first)
+            if any(self._is_suspect(run.work.answer) for run in self._runs.values()):
+                return
+            if is_suspect and self._journal.has_suspect:
+                return
+            begun = self.work.begin(now_s, alone=is_suspect)
+            if begun is None:
+                return
+            self._journal.has_suspect = self._journal.has_suspect or is_suspect
+            self._begin(begun, now_s)
+
+    def _begin(self, begun: RunningWork[QueryText], now_s: float) -> None:
+        answer, context = begun.answer, self._context
+        run = AnswerRun(begun, None)
+        if answer.streamed:
+            unwanted = DeadlineExceeded("cancelled: nobody waits for this answer any more")
+            run.parts = AnswerParts(answer.query, context.streams, context.producer, partial(run.cancel, unwanted))
+        answer.query.started_ns = answer.query.started_ns or time.monotonic_ns()
+        self._runs[id(begun)] = run
+        self._note_running()
+        context.generating.begin(self, self._width, now_s)
+        run.running = self._session.start(
+            answer.text, answer.options, partial(self._part_soon, run), partial(self._end_soon, run)
+        )
+
+    def _check(self, run: AnswerRun, now_s: float) -> None:
+        """Cancel an answer that is late; replace the worker if the answer hangs."""
+        work, answer = run.work, run.work.answer
+        if answer.deadline_s <= now_s and not answer.allow_late:
+            run.cancel(DeadlineExceeded())
+        settings, times = self._context.settings, self.model.generation_model
+        next_s = times.step_s(len(self._runs)) + (0.0 if work.tokens else times.prefill_s(answer.prompt_tokens))
+        limit_s = max(settings.compute_limit_s, settings.compute_limit_factor * next_s * len(self._runs))
+        if now_s - work.seen_s > limit_s and not self._is_broken:
+            self._is_broken = True
+            self._journal.suspect([record_key(one.work.answer.query.record) for one in self._runs.values()])
+            self._context.replacement.ask(f"{self.model.name} has made no token for {limit_s:.3g} s")
+
+    def _is_suspect(self, generation: QueryText) -> bool:
+        return self._journal.crashes(record_key(generation.query.record)) > 0
+
+    def _note_running(self) -> None:
+        """Write the running queries to the crash journal."""
+        if self._region is None:
+            return
+        by_topic = sorted({record_key(run.work.answer.query.record) for run in self._runs.values()})
+        if by_topic:
+            self._journal.begin(self._region, [key for key in by_topic if key[0] == by_topic[0][0]])
+        else:
+            self._journal.end(self._region)
+
+    # -- output --------------------------------------------------------------------------------------------------------
+
+    def _part_soon(self, run: AnswerRun, part: AnswerPart) -> None:
+        with suppress(RuntimeError):  # the event loop is closed
+            self._loop.call_soon_threadsafe(self._part, run, part)
+
+    def _end_soon(self, run: AnswerRun, end: AnswerEnd) -> None:
+        with suppress(RuntimeError):
+            self._loop.call_soon_threadsafe(self._ended, run, end)
+
+    def _part(self, run: AnswerRun, part: AnswerPart) -> None:
+        now_s = time.monotonic()
+        if run.work.first_s is None:
+            self._tokens.first(now_s - run.work.answer.query.sent_ns / 1e9)
+        self.work.part(run.work, part.tokens, now_s)
+        if run.parts is None or run.is_dropped:
+            return
+        run.parts.add(part)
+        if run.parts.is_to_topic and not run.posts:
+            run.posts = True
+            self._events.put_nowait(AnswerEvent(run, ended=False))
+
+    def _ended(self, run: AnswerRun, end: AnswerEnd) -> None:
+        now_s = time.monotonic()
+        self.work.end(run.work, now_s)
+        if self._is_suspect(run.work.answer):
+            self._journal.has_suspect = False
+        del self._runs[id(run.work)]
+        self._note_running()
+        if not self._runs:
+            self._context.generating.end(self, now_s)
+        self._changed.set()
+        self._progress.set()
+        self._events.put_nowait(AnswerEvent(run, ended=True, end=end))
+
+    async def _answer(self) -> None:
+        while True:
+            event = await self._events.get()
+            run, query = event.run, event.run.work.answer.query
+            run.posts = False
+            if run.is_dropped or query.answered:
+                continue
+            if run.parts is not None and run.parts.is_to_topic:
+                await run.parts.post()
+            if event.ended:
+                await self._finish(run, event.end)
+
+    async def _finish(self, run: AnswerRun, end: AnswerEnd) -> None:
+        work, answer = run.work, run.work.answer
+        query, now_s = answer.query, time.monotonic()
+        if isinstance(end, QueryError):
+            return await self._refuse(query, end)
+        if end is None:
+            return await self._refuse(query, run.cancelled_by or DeadlineExceeded())
+        began_ns, took_ns = int(work.began_s * 1e9), int((now_s - work.began_s) * 1e9)
+        exemplar = None if self._spans is None else self._spans.generated(query, began_ns, began_ns + took_ns)
+        self._metrics.count_batch(1, now_s - work.began_s, exemplar)
+        self._tokens.ended(end, now_s - (work.first_s or now_s))
+        if query.add(answer.number, outputs_of(end, answer.options), began_ns, took_ns):
+            await self._answers.send_result(query)
+        return None
+
+    async def _refuse(self, query: PendingQuery, error: QueryError) -> None:
+        """Send the error of a query, and cancel the answers to its other texts."""
+        if query.answered:
+            return
+        await self._answers.refuse(query, error)
+        for run in self._runs.values():
+            if run.work.answer.query is query:
+                run.cancel(error)
+
+    # -- partitions ----------------------------------------------------------------------------------------------------
+
+    async def assign(self, partitions: Collection[int], drain_s: float) -> None:
+        """Serve exactly these partitions. Others are drained for up to `drain_s`, committed and dropped."""
+        wanted = frozenset(partitions)
+        self.partitions |= wanted
+        async with asyncio.TaskGroup() as tasks:
+            for topic, consumer in self._consumers.items():
+                tasks.create_task(consumer.assign(topic, wanted, drain_s=drain_s))
+        self.drop_partitions(self.partitions - wanted)
+        self._hidden = frozenset()
+
+    @property
+    def is_in_use(self) -> bool:
+        """True if a query was read within the last second."""
+        return time.monotonic() - self._read_s < IN_USE_S
+
+    def hide_partitions(self, partitions: Collection[int]) -> None:
+        """Leave these partitions out of the status; a call of `assign` without them must follow."""
+        self._hidden = frozenset(partitions)
+
+    def use_model(self, model: ServableModel) -> None:
+        """Use the number of answers at once and the times of this model from now on."""
+        self.model = model
+        self._metrics.correction.set(model.latency.correction)
+        self.work.use_model(model.generation_model, model.latency)
+        self._changed.set()
+
+    def drop_partitions(self, partitions: Collection[int]) -> None:
+        """Compute nothing more of these partitions: another worker owns them. A call of `assign` must follow."""
+        self.partitions -= frozenset(partitions)
+        if not partitions:
+            return
+        for consumer in self._consumers.values():
+            consumer.lose(partitions)
+        self.work.queue.remove([g for g in self.work.queue.waiting() if g.query.record.partition in partitions])
+        for run in self._runs.values():
+            if run.work.answer.query.record.partition in partitions:
+                run.cancel(None)
+        self.work.backlog.remove_matching(lambda key: key[1] in partitions)
+        self._progress.set()
+
+    # -- status --------------------------------------------------------------------------------------------------------
+
+    def status(self) -> InstanceStatus:
+        """Return the current status of the instance."""
+        return self.work.status(
+            self.model.name,
+            self._metrics,
+            partitions=self._partition_status(self._online),
+            offline_partitions=self._partition_status(self._offline),
+            queued=self._online.in_flight + self._offline.in_flight,
+        )
+
+    def update_health(self, now_s: float) -> None:
+        """Update the state once per period of the monotonic clock."""
+        unread = sum(status.end - status.position for status in self._partition_status(self._online))
+        self.work.update_health(now_s, _PERIOD_S, unread)
+
+    def _partition_status(self, consumer: Consumer) -> list[PartitionStatus]:
+        found: list[PartitionStatus] = []
+        for partition in sorted(self.partitions - self._hidden):
+            position, end = consumer.position(partition), consumer.end(partition)
+            if position is not None:
+                found.append(PartitionStatus(partition, position, position if end is None else end))
+        return found

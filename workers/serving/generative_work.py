@@ -1,0 +1,164 @@
+"""Work of one generative instance: the answers that wait and run, their measures, and its status. Pure.
+
+    arrived (a query was read) -> queue.add -> begin -> part ... -> end -> backlog.remove (the query is answered)
+
+Rules.
+* The status counts the answers that run and wait as inputs. No answer counts as partly done: a place is free only when
+  an answer has ended.
+* The slowdown is the ratio of the time of an answer to that by the profile, at the number of answers that ran with it.
+* Times are seconds of one monotonic clock.
+"""
+
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass, field
+from typing import Generic, Protocol, TypeVar
+
+from schemas.generation_model import GenerationModel
+from schemas.latency import LatencyModel
+from schemas.status import InstanceState, InstanceStatus, PartitionStatus
+from workers.serving.health import BatchMeter, HealthReading, next_state
+from workers.serving.instance_work import AnswerCounts, InstanceBacklog
+from workers.slots.answer_queue import AnswerPace, AnswerQueue, QueuedAnswer, may_begin
+from workers.slots.batch_queue import WaitingBatches
+
+K = TypeVar("K", bound=Hashable)
+
+
+class TextAnswer(QueuedAnswer, Protocol):
+    """Answer to one text of a query."""
+
+    @property
+    def expected_tokens(self) -> int:
+        """Tokens to expect of the answer."""
+        ...
+
+
+A = TypeVar("A", bound=TextAnswer)
+
+
+@dataclass(eq=False, slots=True)
+class RunningWork(Generic[A]):
+    """Answer that is being made."""
+
+    answer: A
+    began_s: float
+    beside: int
+    """Most answers that ran at once while it did, itself included."""
+    tokens: int = 0
+    first_s: float | None = None
+    """Time of its first token."""
+    seen_s: float = field(default=0.0)
+    """Time of its last token, or of its beginning."""
+
+    def pace(self, now_s: float) -> AnswerPace:
+        """Return its pace at present."""
+        elapsed_s = 0.0 if self.first_s is None else now_s - self.first_s
+        left = max(self.answer.expected_tokens - self.tokens, 1)
+        return AnswerPace(self.answer.pace_s, self.tokens, elapsed_s, left)
+
+
+class GenerativeWork(Generic[K, A]):
+    """Work and health of one generative instance that serves."""
+
+    def __init__(self, model: GenerationModel, latency: LatencyModel, now_s: float) -> None:
+        self.queue: AnswerQueue[A] = AnswerQueue()
+        self.running: list[RunningWork[A]] = []
+        self.backlog: InstanceBacklog[K] = InstanceBacklog()
+        self.meter = BatchMeter(even=False)
+        self.state = InstanceState.ACTIVE
+        self._model = model
+        self._latency = latency
+        self._period_began_s = now_s
+
+    def use_model(self, model: GenerationModel, latency: LatencyModel) -> None:
+        """Decide and predict by these times from now on."""
+        self._model, self._latency = model, latency
+
+    def arrived(self, key: K, inputs: int, *, offline: bool) -> None:
+        """Count a query that was read."""
+        self.backlog.add(key, inputs, large=False, offline=offline)
+        self.meter.arrived(0 if offline else inputs)
+
+    def begin(self, now_s: float, *, alone: bool = False) -> RunningWork[A] | None:
+        """Take the next answer out of the queue if it may begin now; with `alone`, only if none runs."""
+        first = self.queue.first()
+        if first is None or (alone and self.running):
+            return None
+        offline = sum(one.answer.offline for one in self.running)
+        paces = [one.pace(now_s) for one in self.running]
+        if not may_begin(first, paces, offline, self._model, max(self.meter.slowdown, 1.0)):
+            return None
+        self.queue.remove([first])
+        begun = RunningWork(first, now_s, 1, seen_s=now_s)
+        self.running.append(begun)
+        for one in self.running:
+            one.beside = max(one.beside, len(self.running))
+        return begun
+
+    def part(self, running: RunningWork[A], tokens: int, now_s: float) -> None:
+        """Count tokens that an answer grew by."""
+        running.tokens += tokens
+        running.seen_s = now_s
+        if running.first_s is None:
+            running.first_s = now_s
+
+    def end(self, running: RunningWork[A], now_s: float) -> None:
+        """Note that an answer has ended, for whatever reason."""
+        beside = len(self.running)
+        self.running.remove(running)
+        if running.tokens:
+            predicted_s = self._model.answer_s(running.answer.prompt_tokens, running.tokens, running.beside)
+            self.meter.computed(beside, now_s - running.began_s, predicted_s, now_s, left=False)
+
+    def waiting_batches(self) -> list[WaitingBatches]:
+        """Return no batches: its answers take no slots."""
+        return []
+
+    def offline_room(self) -> int:
+        """Return the number of offline queries to read now: none while an online one waits."""
+        if self.queue.online:
+            return 0
+        offline = len(self.queue) + sum(one.answer.offline for one in self.running)
+        return max(max(self._model.sequences // 2, 1) - offline, 0)
+
+    def update_health(self, now_s: float, period_s: float, unread: int) -> None:
+        """Update the state once per period; `unread`: online queries that wait in its topic."""
+        elapsed = now_s - self._period_began_s
+        if elapsed < period_s:
+            return
+        meter, input_s = self.meter, self._latency.input_s()
+        meter.end_period(elapsed, input_s)
+        self._period_began_s = now_s
+        waiting = self.queue.online + unread * meter.online_per_query
+        self.state = next_state(self.state, HealthReading(meter.slowdown, meter.load, waiting * input_s))
+
+    def status(
+        self,
+        variant: str,
+        answers: AnswerCounts,
+        *,
+        partitions: Sequence[PartitionStatus],
+        offline_partitions: Sequence[PartitionStatus],
+        queued: int,
+    ) -> InstanceStatus:
+        """Return the status of the instance; the arguments are those of `InstanceWork.status`."""
+        meter, backlog = self.meter, self.backlog
+        return InstanceStatus(
+            variant=variant,
+            state=self.state,
+            partitions=tuple(partitions),
+            offline_partitions=tuple(offline_partitions),
+            queued=queued,
+            queued_inputs=backlog.online + backlog.offline,
+            queued_offline_inputs=backlog.offline,
+            max_batch=self._latency.max_batch,
+            parallel=1,
+            batch_size=meter.batch_size,
+            batch_s=meter.batch_s,
+            slowdown=meter.slowdown,
+            correction=self._latency.correction,
+            answered=answers.answered,
+            inputs=answers.inputs,
+            late=answers.late,
+            expired=answers.expired,
+        )
