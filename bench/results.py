@@ -58,6 +58,7 @@ MAIN_FIGURES: Final = (
     "HTTP at 900/s: p99 over p50",
     "HTTP at 900/s: event loop delays over 10 ms, worst service",
     "CPU a query of all processes, 900/s",
+    "CPU a query with 1% traced over none, 900/s",
     "gateway requests",
     "gRPC over HTTP, requests",
     "a key over none, CPU of 1,000 requests at 900/s",
