@@ -133,7 +133,8 @@ async def open_gateway(
         openai = OpenAiRoutes(
             settings, models, asking, generation, query_client, bodies, budget, writer, quotas, pool, artifacts
         )
-        parts = (inference, generating, jobs, admin, uploads, openai, ManualRoutes(settings.manual))
+        manual = ManualRoutes(settings.manual)
+        parts = (inference, generating, jobs, admin, uploads, openai, manual)
         routes = all_routes(parts, models, statistics, bodies, reason)
         app = make_app(settings, routes, authenticator, [openai_errors])
         listeners: list[AbstractAsyncContextManager[str]] = [http_listening(app, inference, settings, tls)]

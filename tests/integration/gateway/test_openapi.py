@@ -54,7 +54,6 @@ async def test_openapi_paths_equal_routes(gateway: Running) -> None:
         jobs = JobRoutes(models, client, bodies, writer, pool, quotas, settings)
         generation = Generation(asking, room)
         openai = OpenAiRoutes(settings, models, asking, generation, client, bodies, room, writer, quotas, pool, "")
-    generating = GenerateRoutes(models, generation, bodies)
-    parts = (inference, generating, jobs, admin, uploads, openai, ManualRoutes())
+    parts = (inference, GenerateRoutes(models, generation, bodies), jobs, admin, uploads, openai, ManualRoutes())
     routes = all_routes(parts, models, statistics, bodies, always_ready)
     assert {(route.method, route.path) for route in routes} == listed | UNLISTED
