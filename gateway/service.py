@@ -23,6 +23,7 @@ from gateway.http.connection import http_listening, make_app
 from gateway.http.generate import GenerateRoutes
 from gateway.http.inference import InferenceRoutes
 from gateway.http.jobs import JobRoutes
+from gateway.http.manual import ManualRoutes
 from gateway.http.metadata import MetadataRoutes
 from gateway.http.uploads import UploadRoutes
 from gateway.inference import Inference
@@ -130,7 +131,9 @@ async def open_gateway(
         openai = OpenAiRoutes(
             settings, models, asking, generation, query_client, bodies, budget, writer, quotas, pool, artifacts
         )
-        routes = all_routes((inference, generating, jobs, admin, uploads, openai), models, statistics, bodies, reason)
+        manual = ManualRoutes(settings.manual)
+        parts = (inference, generating, jobs, admin, uploads, openai, manual)
+        routes = all_routes(parts, models, statistics, bodies, reason)
         app = make_app(settings, routes, authenticator, [openai_errors])
         listeners: list[AbstractAsyncContextManager[str]] = [http_listening(app, inference, settings, tls)]
         if settings.grpc_port is not None:

@@ -105,8 +105,6 @@ class Query(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """Number of similar queries that a gateway has proved to have refused; they count as load."""
     size: int = 0
     """Bytes of the record's value; 0: unknown."""
-    streamed: bool = False
-    """True if the result goes to the client's receiver over a connection instead of a topic."""
 
     @property
     def due_s(self) -> float:
@@ -161,7 +159,6 @@ def parse_query(
         batch=1 if batch is None else int(_number(h.BATCH, batch, 1, MAX_BATCH)),
         tenant=tenant,
         size=size,
-        streamed=h.REPLY_STREAM in fields,
     )
 
 

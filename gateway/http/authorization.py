@@ -20,9 +20,12 @@ from schemas.errors import InvalidRequest
 from schemas.openai_generation import CHAT, COMPLETIONS
 
 _OPEN: Final = frozenset(
-    {"/health/live", "/health/ready", "/v2/health/live", "/v2/health/ready", "/openapi.json", "/docs"}
+    {
+        *("/health/live", "/health/ready", "/v2/health/live", "/v2/health/ready"),
+        *("/openapi.json", "/docs", "/docs/api", "/docs/{path}"),
+    }
 )
-"""Paths of probes, which send no keys, and of the API's documentation."""
+"""Paths of probes, which send no keys, and of the documentation."""
 _MODEL: Final = ("/v2/models/{name}", "/v2/models/{name}/versions/{version}")
 _OF_MODEL: Final = ("", "/ready", "/config", "/stats", "/infer", "/generate", "/generate_stream")
 _MEMORY: Final = ("/v2/systemsharedmemory", "/v2/cudasharedmemory")

@@ -103,7 +103,6 @@ class ChoiceContext(msgspec.Struct, frozen=True, gc=False):
     """True if an answer after the deadline is worth nothing."""
     offline: bool
     batch: int
-    streamed: bool
 
 
 def context_of(
@@ -121,9 +120,7 @@ def context_of(
     # The time of a generative answer depends on its own length, so no class of latencies excludes variants.
     limit_s = slack_s if firm and not task.is_generative else FOREVER_S
     candidates = task.candidates(needs, query.batch, limit_s)
-    return ChoiceContext(
-        query, state, now, config, wait_s, task, candidates, slack_s, firm, offline, query.batch, query.streamed
-    )
+    return ChoiceContext(query, state, now, config, wait_s, task, candidates, slack_s, firm, offline, query.batch)
 
 
 def to_unloaded(context: ChoiceContext, candidate: Candidate, finish: float) -> Choice:

@@ -90,7 +90,7 @@ def limits_of(context: ChoiceContext) -> GenerationLimits:
 
 def estimate(context: ChoiceContext, model: GenerationModel, instance: Instance) -> GenerationEstimate:
     """Return the predicted times of a query on a loaded instance."""
-    hops_s = instance.worker.streamed_hop_s if context.streamed else instance.worker.hop_s
+    hops_s = instance.worker.hop_s
     made = int(instance.waiting(context.now) + instance.offline_inputs + 0.5)
     behind = made + context.batch - model.sequences
     wait_s = 0.0

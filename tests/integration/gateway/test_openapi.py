@@ -10,6 +10,7 @@ from gateway.http.bodies import RequestBodies
 from gateway.http.generate import GenerateRoutes
 from gateway.http.inference import InferenceRoutes
 from gateway.http.jobs import JobRoutes
+from gateway.http.manual import ManualRoutes
 from gateway.http.uploads import UploadRoutes
 from gateway.inference import Inference
 from gateway.jobs.submission import JobQuota, JobWriter
@@ -53,6 +54,6 @@ async def test_openapi_paths_equal_routes(gateway: Running) -> None:
         jobs = JobRoutes(models, client, bodies, writer, pool, quotas, settings)
         generation = Generation(asking, room)
         openai = OpenAiRoutes(settings, models, asking, generation, client, bodies, room, writer, quotas, pool, "")
-    generating = GenerateRoutes(models, generation, bodies)
-    routes = all_routes((inference, generating, jobs, admin, uploads, openai), models, statistics, bodies, always_ready)
+    parts = (inference, GenerateRoutes(models, generation, bodies), jobs, admin, uploads, openai, ManualRoutes())
+    routes = all_routes(parts, models, statistics, bodies, always_ready)
     assert {(route.method, route.path) for route in routes} == listed | UNLISTED
