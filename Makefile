@@ -34,8 +34,8 @@ help: ## list the verbs
 
 setup: $(VENV)/dev.stamp ## install what tests and lints need; every other verb does it, too, when it must
 
-demo: $(VENV)/run.stamp ## start everything, register the zoo, query it in every way, show a table, stop
-	$(BIN)/infaas demo
+demo: $(VENV)/run.stamp ## start everything, register the zoo, query it in every way, show a table, stop; DEMO=--chat ends with an answer
+	$(BIN)/infaas demo $(DEMO)
 
 up: $(VENV)/run.stamp ## start everything and stay; UP="--register-zoo --selectors 2" passes flags
 	$(BIN)/infaas up $(UP)

@@ -106,7 +106,7 @@ def _with_logprobs(answers: list[GeneratedAnswer], logprobs: list[TokenLogprob])
 
 
 def generation_headers(headers: Mapping[str, str]) -> "CIMultiDict[str]":
-    """Return the headers of a request; those that other gateways use for TTFT and TPOT become needs."""
+    """Return the headers of a request; the headers of other gateways for TTFT and TPOT become needs."""
     found = CIMultiDict(headers)
     for other, own in _SLO.items():
         if other in found:

@@ -42,7 +42,7 @@ class GenerationModel:
         return max(interpolate(line, tokens), 0.0)
 
     def step_s(self, sequences: int, *, p99: bool = False) -> float:
-        """Return the seconds of one token of each of so many answers at once."""
+        """Return the seconds of one token of each of `sequences` answers at once."""
         table = self._step_p99 if p99 else self._step
         return table[min(max(sequences, 1), self.sequences)]
 

@@ -13,7 +13,7 @@ Rules.
   is refused. The senders of one address have a share of the places.
 * Results are read only from senders that know the token. A result is acknowledged once `on_result` has returned: all
   results read at once by one number. A keepalive is answered by the same number as before.
-* If nobody waits for a part of a result, the sender is told at once, so that it can stop the computation.
+* If nobody waits for a part of a result, the sender learns that at once, so that it can stop the computation.
 * Invalid data closes the connection; results without an acknowledgement then come by the topic.
 
 Hot: `ReceiverConnection.data_received`.

@@ -6,7 +6,7 @@ Rules.
 * A result must be acknowledged within two checks, `LOOK_S` apart. Otherwise the connection is closed, and all
   unacknowledged results fail; they may have arrived all the same.
 * While too much is not acknowledged no result is accepted; this also limits the data that the receiver has not read.
-* A part is sent like a result. If the receiver has nobody who waits for it, the author of the part is told.
+* A part is sent like a result. If the receiver has nobody who waits for it, its author is called back.
 * A connection without results is kept by keepalives; an answer shows that the receiver is alive. A connection that is
   not used for long is closed.
 

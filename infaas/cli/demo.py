@@ -2,6 +2,7 @@
 
 import asyncio
 import signal
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final
 
@@ -12,23 +13,32 @@ from infaas.cli.connect import Home, Json
 from infaas.cli.output import err, show, show_json, table, usd
 from infaas.cli.register import HERE, register_with_progress
 from infaas.cli.system import KafkaFlag, announce, fetching_jars
-from infaas.up.optional_zoo import require_zoo
+from infaas.cli.text_stream import print_stream
+from infaas.client.client import QueryOptions
+from infaas.up.optional_zoo import require_language_model, require_zoo
 from infaas.up.options import UpOptions
 from infaas.up.state import KafkaKind
-from infaas.up.system import running_system
+from infaas.up.system import RunningSystem, running_system
+from store.pool import open_pool
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from infaas.up.demo import CaseOutcome
 
 _HOME: Final = Path(".infaas/demo")
+_QUESTION: Final = "Why is the sky blue? Answer in two sentences."
+_ANSWER_TOKENS: Final = 80
+_PATIENCE_S: Final = 120.0
 _TERMINATED: Final = 128 + signal.SIGTERM
 
 
 def demo(
     inputs: Annotated[int, typer.Option(min=1, help="Labelled inputs to query in each row.")] = 200,
     kafka: KafkaFlag = KafkaKind.AUTO,
+    chat: Annotated[
+        bool, typer.Option("--chat", help="End with an answer of a language model, which must be installed.")
+    ] = False,
     home: Home = _HOME,
     as_json: Json = False,
 ) -> None:
@@ -37,21 +47,28 @@ def demo(
     The exit code is 0 only if all queries were answered and all accuracies are compatible with the promised ones.
     """
     require_zoo()
+    if chat:
+        require_language_model()
     options = UpOptions(home=home.absolute(), kafka=kafka, gateway_port=0, kafka_port=0, metrics_port=0)
     try:
-        outcomes = asyncio.run(_run(options, inputs))
+        outcomes = asyncio.run(_run(options, inputs, partial(_show, as_json=as_json), chat=chat))
     except asyncio.CancelledError:
         raise typer.Exit(_TERMINATED) from None
+    if not all(outcome.kept for outcome in outcomes):
+        raise typer.Exit(1)
+
+
+def _show(outcomes: "Sequence[CaseOutcome]", *, as_json: bool) -> None:
     if as_json:
         show_json(outcomes)
     else:
         show(_table(outcomes))
         _print_failures(outcomes)
-    if not all(outcome.kept for outcome in outcomes):
-        raise typer.Exit(1)
 
 
-async def _run(options: UpOptions, count: int) -> "list[CaseOutcome]":
+async def _run(
+    options: UpOptions, count: int, show_outcomes: "Callable[[Sequence[CaseOutcome]], None]", *, chat: bool
+) -> "list[CaseOutcome]":
     from infaas.up.demo import run_demo, show_first_answers
 
     running = asyncio.current_task()
@@ -64,7 +81,33 @@ async def _run(options: UpOptions, count: int) -> "list[CaseOutcome]":
             tasks.create_task(show_first_answers(system, announce), name="first answers")
             await register_with_progress(system.kafka, system.postgres, options.home, threads=1, choice=HERE)
         announce(f"querying {count} labelled inputs for each row")
-        return await run_demo(system, count)
+        outcomes = await run_demo(system, count)
+        show_outcomes(outcomes)
+        if chat:
+            await _chat(system, options.home)
+        return outcomes
+
+
+async def _chat(system: RunningSystem, home: Path) -> None:
+    """Register a language model until one of its variants serves, and print an answer as it is made."""
+    from infaas.up.demo import wait_until_placed, watch_tasks
+    from zoo.chat import TASK
+
+    announce("registering a language model: its first variant will answer")
+    async with asyncio.TaskGroup() as tasks:
+        registering = tasks.create_task(
+            register_with_progress(system.kafka, system.postgres, home, (TASK,), threads=1, choice=HERE)
+        )
+        await watch_tasks(system.postgres, [TASK], lambda _task: None)
+        registering.cancel()
+    async with open_pool(system.postgres, max_size=1) as pool:
+        await wait_until_placed(pool, [TASK])
+    announce(f"asking: {_QUESTION}")
+    query = QueryOptions(
+        max_tokens=_ANSWER_TOKENS, parameters={"temperature": 0.0}, explain=True, timeout_s=_PATIENCE_S
+    )
+    question = [{"role": "user", "content": _QUESTION}]
+    await print_stream({"gateway": system.gateway}, TASK, question, query)
 
 
 def _table(outcomes: "Sequence[CaseOutcome]") -> Table:

@@ -27,7 +27,7 @@ from infaas.cli.connect import (
 from infaas.cli.options import RequestOptions, with_options
 from infaas.cli.output import facts, show, show_json, table, usd
 from infaas.cli.processing import plain_inputs
-from infaas.cli.text_stream import print_stream
+from infaas.cli.text_stream import print_stream, prompt_of
 from infaas.client.client import Answer, InfaasClient, QueryOptions, SystemOptions
 from infaas.up.optional_zoo import zoo_example
 from registry.labelled_files import NotPlainArrays, read_npz
@@ -121,9 +121,8 @@ def query(
     """Query a task once and show the answer. Exit code 2, with the reason, if the query was refused."""
     flags = options.request()
     if stream or chat:
-        return asyncio.run(
-            print_stream(system_of(home, via), task, flags, flags.needs(mode), chat=chat, as_json=as_json)
-        )
+        prompt, needs = prompt_of(flags.values or (), chat=chat), flags.needs(mode)
+        return asyncio.run(print_stream(system_of(home, via), task, prompt, needs, as_json=as_json))
     answer = asyncio.run(_ask(home, task, flags, flags.needs(mode), via))
     if as_json:
         return show_json(_as_json(answer))

@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import Sequence
-from typing import Protocol
 
 import msgspec
 import typer
@@ -17,24 +16,15 @@ _RESTARTED = "[the answer restarts: a crash made another computation necessary]"
 _ROLES = ("user", "assistant")
 
 
-class PromptFlags(Protocol):
-    """Flags with the texts of a prompt or a chat."""
-
-    @property
-    def values(self) -> list[str] | None:
-        """Texts on the command line."""
-        ...
-
-
 async def print_stream(
-    system: SystemOptions, task: str, flags: PromptFlags, options: QueryOptions, *, chat: bool, as_json: bool
+    system: SystemOptions, task: str, prompt: Prompt, options: QueryOptions, *, as_json: bool = False
 ) -> None:
     """Send a prompt, and print the parts of its answer.
 
     Raises:
         QueryError: the query failed, perhaps after some parts.
     """
-    prompt, began_s, first_s, tokens = _prompt(flags.values or (), chat=chat), time.perf_counter(), 0.0, 0
+    began_s, first_s, tokens = time.perf_counter(), 0.0, 0
     async with InfaasClient(**system) as client:
         async for part in client.stream(task, prompt, **options):
             if part.text and not first_s:
@@ -51,7 +41,12 @@ async def print_stream(
                 typer.echo(_told(part.answer, first_s, tokens), err=True)
 
 
-def _prompt(texts: Sequence[str], *, chat: bool) -> Prompt:
+def prompt_of(texts: Sequence[str], *, chat: bool) -> Prompt:
+    """Return the prompt or the chat of texts on the command line.
+
+    Raises:
+        InvalidRequest: there is no text, or there are several without a chat.
+    """
     if not texts or (len(texts) > 1 and not chat):
         raise InvalidRequest("give one text as the prompt, or with --chat the messages of a chat")
     if not chat:

@@ -48,8 +48,6 @@ class EventReader:
         self._attempt = 0
         self._number = 0
         self._texts: list[str] = []
-        self.begun = False
-        """True if an event has come."""
         self.heard = False
         """True if an event has come over this connection."""
 
@@ -81,7 +79,7 @@ class EventReader:
             event = _decode(text)
         except msgspec.MsgspecError as error:
             raise Internal(f"the gateway sends no events of an answer: {error}") from None
-        self.begun = self.heard = True
+        self.heard = True
         if event.error is not None:
             fields = {h.ID: self._query.id, h.STATUS: event.code or "internal", h.REASON: event.reason}
             return parse_result(fields, error_value(event.error))

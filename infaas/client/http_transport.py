@@ -93,14 +93,14 @@ class HttpTransport:
     async def stream(self, query: EncodedQuery) -> AsyncGenerator[AnswerStream]:
         """Send a query and provide the parts of its answer; see `Transport.stream`.
 
-        If the connection is lost within the answer, the query is sent again with the same id; text that was given
-        already is not given again.
+        If a connection that was made is lost, the query is sent again with the same id; text that was given already is
+        not given again.
         """
         async with self._slots, stream_answer(lambda on_part: self._ask_until_answered(query, on_part)) as events:
             yield events
 
     async def _ask_until_answered(self, query: EncodedQuery, on_part: OnPart) -> Result:
-        reader, failures = EventReader(query, on_part), 0
+        reader, connected, failures = EventReader(query, on_part), False, 0
         lost_s = time.monotonic()
         while True:
             try:
@@ -110,8 +110,9 @@ class HttpTransport:
                 raise DeadlineExceeded(message, reason=RefusalReason.NO_RESULT) from None
             except aiohttp.ClientError as error:
                 now_s = time.monotonic()
+                connected |= not isinstance(error, aiohttp.ClientConnectorError)
                 lost_s, failures = (now_s, 1) if reader.heard else (lost_s, failures + 1)
-                if not reader.begun or now_s - lost_s > query.timeout_s:
+                if not connected or now_s - lost_s > query.timeout_s:
                     raise Internal(why_unreached(self._url, error)) from error
             reader.connect_again()
             await asyncio.sleep(_AGAIN.pause_s(failures))

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Final
 
 from process.module_names import module_name
+from runtimes.device import missing_package
 from schemas.errors import OperatorError
 from schemas.tensors import Array
 
@@ -28,6 +29,19 @@ def require_zoo() -> None:
             "the zoo's models are not installed; no package index has them: run `pip install ./packages/zoo` in a "
             "checkout of INFaaS"
         )
+
+
+def require_language_model() -> None:
+    """Raise an error unless a language model of the zoo, and the runtime for it, are installed.
+
+    Raises:
+        OperatorError: one of them is not installed; the message explains how to install it.
+    """
+    from zoo.chat import SMOLLM, chat_model_file
+
+    if absent := missing_package("xllamacpp", "llama.cpp", "generative"):
+        raise OperatorError(absent)
+    chat_model_file(SMOLLM, Path())
 
 
 def zoo_example(task: str) -> Mapping[str, Array] | None:

@@ -43,6 +43,9 @@ from selector.policy.entities import Instance
 from selector.policy.replicas import FEW
 from selector.policy.variants import PricedVariant
 
+_REQUEST_BYTES: Final = 80
+"""Bytes of the shortest request around its prompt, which the size of a record includes."""
+
 
 class GenerationEstimate(msgspec.Struct, frozen=True, gc=False):
     """Predicted times of one answer, in seconds from now."""
@@ -107,7 +110,8 @@ def unloaded_estimate(context: ChoiceContext, variant: PricedVariant, model: Gen
 def _estimate(
     context: ChoiceContext, model: GenerationModel, hops_s: float, wait_s: float, sequences: int, slowdown: float
 ) -> GenerationEstimate:
-    prompt = model.prompt_tokens(context.query.size // context.batch)
+    size = context.query.size
+    prompt = model.prompt_tokens(size and max((size - _REQUEST_BYTES) // context.batch, 1))
     tpot_s = model.step_s(sequences) * slowdown
     ttft_s = hops_s + wait_s + model.prefill_s(prompt) * slowdown
     return GenerationEstimate(

@@ -95,7 +95,7 @@ async def writing(kafka: KafkaSettings) -> AsyncGenerator[WritingSystem]:
         writer = await stack.enter_async_context(writing_answers(kafka, task))
         opened = open_gateway(settings, kafka, ModelDirectory(catalog_of_writer(task)), NOWHERE, asyncio.Event())
         url, query_client = await stack.enter_async_context(opened)
-        client = AsyncOpenAI(base_url=f"{url}/v1", api_key="none", max_retries=0)
+        client = AsyncOpenAI(base_url=f"{url}/v1", api_key="me", max_retries=0)
         await stack.enter_async_context(client)
         http = await stack.enter_async_context(aiohttp.ClientSession())
         yield WritingSystem(url, task, client, http, writer, query_client, f"127.0.0.1:{settings.grpc_port}")

@@ -47,7 +47,7 @@ class StreamMachine(RuleBasedStateMachine):
         self.parts: dict[int, bool] = {}
         """Numbers of the parts sent, and true if somebody waits for it."""
         self.unwanted: set[int] = set()
-        """Parts whose author was told that nobody waits for them."""
+        """Parts whose author knows that nobody waits for them."""
         self.arrived: list[int] = []
         self.ends: dict[int, bool] = {}
         self.acknowledged = 0

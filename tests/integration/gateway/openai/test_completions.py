@@ -67,7 +67,7 @@ async def test_completions_answer_each_prompt(writing: WritingSystem) -> None:
 
 
 def ask_synchronously(url: str, task: str) -> tuple[str, str]:
-    with OpenAI(base_url=f"{url}/v1", api_key="none", max_retries=0) as client:
+    with OpenAI(base_url=f"{url}/v1", api_key="me", max_retries=0) as client:
         whole = client.chat.completions.create(model=task, messages=ASKED).choices[0].message.content
         stream = client.chat.completions.create(model=task, messages=ASKED, stream=True)
         return whole or "", "".join(chunk.choices[0].delta.content or "" for chunk in stream)

@@ -1,12 +1,15 @@
 """Tests of the player of traces, with a transport that answers at once."""
 
 import time
+from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager
 from types import TracebackType
 from typing import Self
 
 import numpy as np
 import pytest
 
+from broker.replies.answer_stream import AnswerEvent
 from infaas.calibrate.trace_player import PlayedTrace, TracePlayer
 from infaas.client.transport import EncodedQuery
 from schemas import headers as h
@@ -44,6 +47,9 @@ class Answers:
         if isinstance(answer, Exception):
             raise answer
         return answer
+
+    def stream(self, query: EncodedQuery) -> AbstractAsyncContextManager[AsyncIterator[AnswerEvent]]:
+        raise AssertionError("a trace has no queries for parts")
 
 
 def answer(**fields: object) -> Result:

@@ -1,0 +1,141 @@
+"""Tests of generative answers in a whole system: each is answered whole, though its processes are killed meanwhile."""
+
+import asyncio
+import json
+import os
+import re
+import signal
+from collections import Counter
+from collections.abc import Generator
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+
+import aiohttp
+import pytest
+from openai import AsyncOpenAI
+
+from infaas.client import Answer, InfaasClient
+from schemas.status import SERVING
+from tests.gguf_models import write_gguf
+from tests.system.infaas.conftest import Cli, running
+from tests.waiting import read_until
+
+TASK: Final = "writing"
+MODEL: Final = "tiny"
+STREAMS: Final = 200
+TOKENS: Final = 100
+PATIENCE_S: Final = 240.0
+KILLED: Final = ("worker-cpu-0", "selector", "gateway")
+_ENDED: Final = re.compile(r'^infaas_worker_queries_total\{code="(\w+)".*?\} (\S+)$', re.MULTILINE)
+
+
+class Told(NamedTuple):
+    """Answer as its client saw it."""
+
+    text: str
+    restarts: int
+    answer: Answer
+
+
+@pytest.fixture(scope="module")
+def writing(tmp_path_factory: pytest.TempPathFactory) -> Generator[Cli]:
+    """Run a system with two of each service that answers queries, and a tiny language model."""
+    folder = tmp_path_factory.mktemp("model")
+    rows = [{"prompt": f"question {number}", "answer": "yes"} for number in range(12)]
+    (folder / "labels.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    words = ("--gateways=2", "--selectors=2", "--workers=2", "--cores-per-worker=1", "--oversubscribe")
+    with running(Cli(folder / "home"), "--kafka=apache", *words) as cli:
+        asyncio.run(registered(cli, write_gguf(folder / "tiny.gguf"), folder / "labels.jsonl"))
+        yield cli
+
+
+async def registered(cli: Cli, model: Path, labels: Path) -> None:
+    await cli.state()
+    words = (f"--task={TASK}", f"--name={MODEL}", f"--validation={labels}", "--variant=llamacpp-fp16")
+    await cli.json("register", str(model), *words)
+    await cli.json("scale", "pin", "task", TASK, "--min=2")
+    await read_until(lambda: cli.json("scale", "status"), serve_on_two, PATIENCE_S)
+
+
+def serve_on_two(scale: Any) -> bool:
+    instances = [one for one in scale["instances"] if one["state"] in SERVING and one["partitions"]]
+    return len({one["worker"] for one in instances}) == 2
+
+
+async def streamed(client: InfaasClient, number: int, progress: asyncio.Semaphore) -> Told:
+    """Read one answer, and check that its text is that of the parts since the last restart."""
+    text, restarts, answer = "", 0, None
+    options: dict[str, Any] = {"parameters": {"ignore_eos": True}, "max_tokens": TOKENS, "timeout_s": PATIENCE_S}
+    async for part in client.stream(TASK, f"prompt {number}", query_id=f"stream-{number}", **options):
+        text = "" if part.restarted else text + part.text
+        restarts += part.restarted
+        answer = part.answer or answer
+        for _ in range(part.tokens):
+            progress.release()
+    assert answer is not None
+    assert text == answer.outputs["text_output"][0].decode()
+    assert answer.outputs["completion_tokens"][0] == TOKENS
+    return Told(text, restarts, answer)
+
+
+async def test_killed_processes_lose_no_part_of_an_answer(writing: Cli) -> None:
+    """A worker, a selector and a gateway are killed in the middle of 200 answers."""
+    state = await writing.state()
+    progress = asyncio.Semaphore(0)
+    async with (
+        asyncio.timeout(PATIENCE_S),
+        InfaasClient(gateway=state["gateway"]) as http,
+        InfaasClient(kafka=state["kafka"]) as kafka,
+        asyncio.TaskGroup() as asking,
+    ):
+        clients = (http, kafka)
+        streams = [asking.create_task(streamed(clients[number % 2], number, progress)) for number in range(STREAMS)]
+        for name in KILLED:
+            for _ in range(STREAMS * TOKENS // 8):  # some answers go on, others have not begun or have ended
+                await progress.acquire()
+            os.kill(state["services"][name]["pid"], signal.SIGKILL)
+            assert not all(stream.done() for stream in streams)
+    told = [stream.result() for stream in streams]
+    assert Counter(one.answer.id for one in told) == Counter(f"stream-{number}" for number in range(STREAMS))
+    print(f"{sum(one.restarts > 0 for one in told)} of {STREAMS} answers restarted")
+    before = {name: state["services"][name]["pid"] for name in KILLED}
+    await writing.state_when(lambda now: all(now["services"][name]["pid"] != pid for name, pid in before.items()))
+
+
+async def ended_with(state: Any) -> Counter[str]:
+    """Return the answers of all workers by the code of their end."""
+    ended = Counter[str]()
+    async with aiohttp.ClientSession() as http:
+        for name, service in state["services"].items():
+            if name.startswith("worker-"):
+                async with http.get(service["metrics"]) as page:
+                    for code, count in _ENDED.findall(await page.text()):
+                        ended[code] += int(float(count))
+    return ended
+
+
+async def test_disconnected_client_stops_worker(writing: Cli) -> None:
+    """The worker gives the answer up when its client has left, long before its end."""
+    state = await writing.state()
+    async with asyncio.timeout(PATIENCE_S), InfaasClient(gateway=state["gateway"]) as client:
+        options: dict[str, Any] = {"parameters": {"ignore_eos": True}}
+        assert [part async for part in client.stream(TASK, "connect the reply stream", max_tokens=1, **options)]
+        before = await ended_with(state)
+        stream = client.stream(TASK, "hello", max_tokens=450, **options)
+        assert (await anext(stream)).text
+        await stream.aclose()
+        after = await read_until(lambda: ended_with(state), lambda now: now.total() > before.total())
+    assert after - before == Counter({"deadline_exceeded": 1}), "it was computed to its end"
+
+
+async def test_openai_client_gets_stream_and_whole(writing: Cli) -> None:
+    state = await writing.state()
+    async with AsyncOpenAI(base_url=f"{state['gateway']}/v1", api_key="me") as client:
+        options: dict[str, Any] = {"model": TASK, "prompt": "hello", "max_tokens": 20, "temperature": 0}
+        whole = await client.completions.create(**options)
+        assert whole.usage is not None
+        assert 0 < whole.usage.completion_tokens <= 20
+        stream: Any = await client.completions.create(**options, stream=True, stream_options={"include_usage": True})
+        chunks = [chunk async for chunk in stream]
+        assert "".join(chunk.choices[0].text for chunk in chunks if chunk.choices) == whole.choices[0].text
+        assert chunks[-1].usage.total_tokens == whole.usage.total_tokens
