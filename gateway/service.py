@@ -9,6 +9,7 @@ import logging
 import os
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from os import urandom
 from typing import Final, Protocol
 
 from aiohttp import web
@@ -16,6 +17,9 @@ from aiohttp import web
 from broker.kafka.cluster import KafkaReachability
 from broker.kafka.settings import KafkaSettings
 from gateway.auth.authenticator import open_authenticator
+from gateway.console.asking import AskRoutes
+from gateway.console.registering import RegisterRoutes
+from gateway.console.routes import ConsoleRoutes
 from gateway.http.admin import CONNECTIONS, AdminRoutes
 from gateway.http.bodies import RequestBodies
 from gateway.http.connection import http_listening, make_app
@@ -124,8 +128,15 @@ async def open_gateway(
         admin = AdminRoutes(settings, kafka, bodies, admin_pool, artifacts := os.environ.get(ARTIFACTS_ENV, ""))
         uploads = UploadRoutes(settings, admin_pool, admin.turn, artifacts)
         openai = OpenAiRoutes(settings, models, asking, query_client, bodies, budget, writer, quotas, pool, artifacts)
-        routes = all_routes((inference, jobs, admin, uploads, openai), models, statistics, bodies, reason)
+        parts: list[RouteGroup] = [inference, jobs, admin, uploads, openai]
+        console = None
+        if settings.console:
+            console = ConsoleRoutes(settings, authenticator, admin, bodies, system_secret or urandom(32), version())
+            parts += [AskRoutes(console, models, asking, budget), RegisterRoutes(console, uploads), console]
+        routes = all_routes(parts, models, statistics, bodies, reason)
         app = make_app(settings, routes, authenticator, [openai_errors])
+        if console is not None:
+            app.on_shutdown.append(console.end)
         listeners: list[AbstractAsyncContextManager[str]] = [http_listening(app, inference, settings, tls)]
         if settings.grpc_port is not None:
             grpc_parts = (models, asking, authenticator, statistics, budget, reason, stop, tls)

@@ -58,6 +58,8 @@ class GatewaySettings(WebhookSettings):
     """Minimum seconds between two readings of the issuer's keys, however many tokens name an unknown key."""
     grpc_port: int | None = Field(default=None, ge=0, le=65535)
     """Port for gRPC, which needs the extra `grpc`; 0 chooses a free port and logs it. Unset: no gRPC."""
+    console: bool = True
+    """True if browsers find the console at `/console`."""
     reuse_port: bool = False
     """True if several gateways of this machine may listen on the same ports; the kernel distributes connections."""
     max_body_bytes: int = Field(default=15 * 1024 * 1024, ge=1024)

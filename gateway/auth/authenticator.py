@@ -106,6 +106,22 @@ class Authenticator:
                 raise Overloaded(f"{message}; try again later", reason=RefusalReason.ISSUER_UNAVAILABLE) from None
             return self.principal(headers, certified)
 
+    @property
+    def is_on(self) -> bool:
+        """True if callers must authenticate."""
+        return self._keys is not None
+
+    def principal_of_key(self, key_id: str) -> Principal:
+        """Return the principal of a key that was presented earlier.
+
+        Raises:
+            Unauthenticated: the key has been revoked, or has expired since.
+        """
+        row = None if self._keys is None else self._keys().get(key_id)
+        if row is None:
+            raise Unauthenticated("this key is not known")
+        return self._valid(row, "this key")
+
     def _of_key(self, credential: str, keys: Mapping[str, ApiKeyRow]) -> Principal:
         row = keys.get(id_in(credential))
         matches = is_key(credential, "" if row is None else row.id, (row and row.secret_hash) or _NO_HASH)
