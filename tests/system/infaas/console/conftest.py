@@ -14,7 +14,7 @@ from uuid import uuid4
 
 import pytest
 import pytest_asyncio
-from playwright.async_api import Browser, BrowserContext, ConsoleMessage, Page, async_playwright
+from playwright.async_api import Browser, BrowserContext, ConsoleMessage, Page, async_playwright, expect
 
 from tests.system.infaas.conftest import Cli
 
@@ -22,6 +22,9 @@ AXE = (Path(__file__).parent / "axe.min.js").read_text()
 """axe-core 4.14.1 from npm, under the Mozilla Public License 2.0."""
 EXPECTED = ("status of 4", "status of 5", "ERR_", "net::")
 """Texts of errors that the browser reports for an answer with an error's status, which a test may want."""
+
+
+expect.set_options(timeout=30_000)
 
 
 class ConsoleSite(NamedTuple):
@@ -65,7 +68,7 @@ class Visitor(NamedTuple):
 
     async def updated(self) -> None:
         """Wait until the page has received its first update."""
-        await self.page.wait_for_function("Number(document.body.dataset.updates) > 0")
+        await expect(self.page.locator("body[data-updates]")).to_be_visible()
 
     async def check(self) -> None:
         """Assert that axe finds no violation on the page."""
@@ -135,3 +138,20 @@ async def administrator(visitor: Visitor) -> Visitor:
     await visitor.sign_in(visitor.site.admin)
     visitor.page.on("dialog", lambda dialog: dialog.accept())
     return visitor
+
+
+class ImageTask(NamedTuple):
+    """A task that takes images, with one registered model."""
+
+    task: str
+    model: str
+    variant: str
+
+
+@pytest_asyncio.fixture(scope="package", loop_scope="package")
+async def image_task(site: ConsoleSite) -> ImageTask:
+    word = uuid4().hex[:6]
+    task, model = f"images-{word}", f"mlp-{word}"
+    words = (f"--name={model}", "--image=28x28:grey", "--top=1")
+    [made] = await site.cli.register("mnist_mlp.onnx", *words, task=task, data="mnist-image", most=300)
+    return ImageTask(task, model, made["name"])
