@@ -15,8 +15,7 @@ from gateway.console.routes import TOKEN_HEADER, ConsoleRoutes, check_token
 from gateway.console.visit import Visit
 from gateway.http.uploads import UploadRoutes
 from schemas.errors import InvalidRequest
-from schemas.registrations import FileRef, ModelToRegister
-from schemas.rows.catalog import DecodeImage, Processing, Tokenise, TopClasses
+from schemas.registrations import ModelToRegister
 
 _FILES: Final = ("file", "validation", "calibration")
 
@@ -61,34 +60,26 @@ def model_of(form: Form) -> ModelToRegister:
     values: dict[str, Any] = {name: texts[name] for name in ("name", "task", "accuracy", "max_batch") if name in texts}
     values |= {name: file_ref(texts[name]) for name in _FILES if name in texts}
     values |= {"variants": texts.get("variants", "").split(), "hold": "hold" in texts}
-    processing = _processing(texts)
+    if step := _first_step(texts):
+        labels = [{"step": "top", "labels": file_ref(texts["labels"])["upload"]}] if "labels" in texts else []
+        values["processing"] = {"before": step, "after": labels}
     try:
-        request = msgspec.convert(values, ModelToRegister, strict=False)
+        return msgspec.convert(values, ModelToRegister, strict=False)
     except msgspec.ValidationError as error:
         raise InvalidRequest(f"{register.name}: {error}") from None
-    return msgspec.structs.replace(request, processing=processing)
 
 
 def file_ref(text: str) -> dict[str, str]:
     """Return the reference to an upload, written as `HASH NAME`. Pure."""
     upload, _, name = text.partition(" ")
-    return msgspec.to_builtins(FileRef(name=name, upload=upload))
+    return {"name": name, "upload": upload}
 
 
-def _processing(texts: dict[str, str]) -> Processing | None:
-    """Return the processing of texts or images that the fields declare."""
-    after: tuple[TopClasses, ...] = ()
-    if labels := texts.get("labels"):
-        after = (TopClasses(labels=file_ref(labels)["upload"]),)
-    if tokenizer := texts.get("tokenizer"):
-        return Processing(before=Tokenise(tokenizer=file_ref(tokenizer)["upload"]), after=after)
-    size = texts.get("image")
-    if not size:
+def _first_step(texts: dict[str, str]) -> dict[str, Any] | None:
+    """Return the step that converts texts or images, as the fields declare it; None if clients send tensors."""
+    if "tokenizer" in texts:
+        return {"step": "tokenise", "tokenizer": file_ref(texts["tokenizer"])["upload"]}
+    if "image" not in texts:
         return None
-    width, _, height = size.partition("x")
-    if not (width.isascii() and width.isdigit() and height.isascii() and height.isdigit()):
-        raise InvalidRequest(f"the size of an image is WIDTHxHEIGHT, not {size[:20]!r}")
-    step = DecodeImage(
-        width=int(width), height=int(height), channels="grey" if texts.get("channels") == "grey" else "rgb"
-    )
-    return Processing(before=step, after=after)
+    width, _, height = texts["image"].partition("x")
+    return {"step": "image", "width": width, "height": height, "channels": texts.get("channels", "rgb")}

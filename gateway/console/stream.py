@@ -59,16 +59,19 @@ class Blocks:
 
     def __init__(self) -> None:
         self._shown: dict[str, str] = {}
+        """Contents, the block that was sent longest ago first."""
 
     def changed(self, blocks: Mapping[str, str]) -> dict[str, str]:
-        """Return changed blocks that fit into an event, at least one; the others are returned next time."""
-        found, size = dict[str, str](), 0
-        for name, html in blocks.items():
+        """Return changed blocks that fit into an event, at least one; the others are the first of the next event."""
+        found, size, order = dict[str, str](), 0, list(self._shown)
+        for name in sorted(blocks, key=lambda name: order.index(name) if name in self._shown else -1):
+            html = blocks[name]
             if self._shown.get(name) == html:
                 continue
             size += len(html.encode())
             if found and size > EVENT_BYTES:
                 break
+            self._shown.pop(name, None)
             found[name] = self._shown[name] = html
         return found
 
