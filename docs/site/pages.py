@@ -27,8 +27,8 @@ _MOVED: Final = {
 _CONTENTS: Final[Mapping[str, tuple[str, ...]]] = {
     "Tutorial": ("tutorial",),
     "How-to guides": (
-        "models", "clients", "openai", "jobs", "batch", "rollout", "operation", "security", "admin", "traces",
-        "catalogue", "simulation", "reference/docker",
+        "models", "clients", "openai", "jobs", "batch", "rollout", "operation", "console", "security", "admin",
+        "traces", "catalogue", "simulation", "reference/docker",
     ),
     "Reference": (
         "reference/cli", "reference/client", "reference/http", "reference/grpc", "reference/kafka",

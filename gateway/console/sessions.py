@@ -20,6 +20,7 @@ from schemas.access import Principal
 
 SESSION_S: Final = 12 * 3600.0
 """Maximum age of a session in seconds."""
+_CONSOLE: Final = "/console"
 _PURPOSE: Final = b"infaas console sessions"
 _MOST_CHARACTERS: Final = 4000
 
@@ -81,3 +82,9 @@ class SessionCodec:
 
     def _signed(self, purpose: str, text: str, signature: str) -> bool:
         return hmac.compare_digest(self._sign(purpose, text).encode(), signature.encode(errors="replace"))
+
+
+def local_path(target: str) -> str:
+    """Return a target within the console; any other one is replaced by the overview."""
+    inside = target == _CONSOLE or target.startswith((f"{_CONSOLE}/", f"{_CONSOLE}?"))
+    return target if inside and target.isprintable() and "\\" not in target else _CONSOLE

@@ -13,8 +13,9 @@ from aiohttp import web
 
 from gateway.auth.authenticator import Authenticator
 from gateway.console.forms import read_form
+from gateway.console.oidc import IssuerSignIn
 from gateway.console.rendering import CONSOLE, HEADERS, Rendering
-from gateway.console.sessions import SESSION_S, ConsoleSession, SessionCodec
+from gateway.console.sessions import SESSION_S, ConsoleSession, SessionCodec, local_path
 from gateway.http.admin import check_no_foreign_page
 from gateway.http.authorization import certified_names
 from gateway.http.bodies import RequestBodies
@@ -41,6 +42,9 @@ class SignIn:
         self._codec = codec
         self._rendering = rendering
         self._bodies = bodies
+        offered = settings.oidc_issuer and settings.oidc_client_id
+        parts = (settings, authenticator, codec, rendering, new_session, self._set_cookie)
+        self._issuer = IssuerSignIn(*parts) if offered else None
 
     def routes(self) -> list[web.RouteDef]:
         """Return the routes to add to the application."""
@@ -48,6 +52,7 @@ class SignIn:
             web.get(SIGN_IN, self._form),
             web.post(SIGN_IN, self._enter),
             web.post(SIGN_OUT, self._leave),
+            *(self._issuer.routes() if self._issuer else ()),
         ]
 
     async def identify(self, request: web.Request) -> tuple[Principal, str]:
@@ -124,7 +129,7 @@ class SignIn:
     def _page(self, _request: web.Request, target: str, problem: str, status: int = 200) -> web.Response:
         html = self._rendering.text(
             "sign_in.html", visit=None, menu=(), page=None, target=local_path(target), problem=problem,
-            issuer=self._settings.oidc_issuer,
+            issuer=self._settings.oidc_issuer if self._issuer else "",
         )  # fmt: skip
         return web.Response(text=html, status=status, content_type="text/html", headers=HEADERS)
 
@@ -134,9 +139,3 @@ def new_session(key: str = "", principal: Principal | None = None, until: float 
     end = time.time() + SESSION_S
     nonce = secrets.token_urlsafe(_NONCE_BYTES)
     return ConsoleSession(key=key, principal=principal, until=end if until is None else min(end, until), nonce=nonce)
-
-
-def local_path(target: str) -> str:
-    """Return a target within the console; any other one is replaced by the overview."""
-    inside = target == CONSOLE or target.startswith((f"{CONSOLE}/", f"{CONSOLE}?"))
-    return target if inside and target.isprintable() and "\\" not in target else CONSOLE

@@ -1,7 +1,7 @@
 """Updates of an open page by server-sent events.
 
 The page's data is read again in intervals, its live blocks are rendered, and the changed ones are sent. The pause after
-a reading is a hundred times its duration, at least a second: an open page takes at most a hundredth of a core, however
+a reading is 150 times its duration, at least a second: an open page takes less than a hundredth of a core, however
 large the system. The reading's duration includes the time that Postgres takes. An act at this gateway ends the pause.
 
 An event holds at most 16 KiB; blocks that do not fit follow in the next one. The caller is identified again before each
@@ -23,8 +23,8 @@ from store.errors import StoreUnavailable
 EVENT_BYTES: Final = 16 * 1024
 _LEAST_PAUSE_S: Final = 1.0
 _MOST_PAUSE_S: Final = 15.0
-_SHARE: Final = 0.01
-"""Largest share of a core that an open page takes."""
+_PAUSES: Final = 150.0
+"""Pause after a reading, as a multiple of its duration."""
 _RETRY_MS: Final = 2000
 """Time in milliseconds after which a browser reconnects."""
 Load = Callable[[], Awaitable[Mapping[str, str]]]
@@ -78,7 +78,7 @@ class Blocks:
 
 def pause_s(took_s: float) -> float:
     """Return the pause after a reading that took so many seconds."""
-    return min(max(took_s / _SHARE, _LEAST_PAUSE_S), _MOST_PAUSE_S)
+    return min(max(took_s * _PAUSES, _LEAST_PAUSE_S), _MOST_PAUSE_S)
 
 
 async def send_updates(request: web.Request, load: Load, changes: Changes) -> web.StreamResponse:

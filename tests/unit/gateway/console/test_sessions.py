@@ -1,7 +1,6 @@
 """Tests of sessions: cookies that are signed and end, and tokens of forms."""
 
-from gateway.console.sessions import ConsoleSession, SessionCodec
-from gateway.console.sign_in import local_path
+from gateway.console.sessions import ConsoleSession, SessionCodec, local_path
 from schemas.access import Principal, Role
 
 SESSION = ConsoleSession(key="0123456789ab", until=100.0, nonce="n")
