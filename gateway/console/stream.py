@@ -77,7 +77,7 @@ class Blocks:
 
 
 def pause_s(took_s: float) -> float:
-    """Return the pause after a reading that took so many seconds."""
+    """Return the pause after a reading that took `took_s` seconds."""
     return min(max(took_s * _PAUSES, _LEAST_PAUSE_S), _MOST_PAUSE_S)
 
 
