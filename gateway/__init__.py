@@ -7,5 +7,5 @@ Reading order: settings -> auth (callers and their tenants) -> limits (refusals 
 (names that a tenant sees, and their metadata) -> translation (from a request to the headers of a record) -> inference
 (the path of each query, and the headers of results and errors) -> http, grpc (the protocols) -> query_client (Kafka
 request and reply) -> jobs (queries that outlive the request, a service of its own) -> openai (OpenAI's API over queries
-and jobs) -> statistics -> service -> __main__.
+and jobs) -> console (pages for browsers) -> statistics -> service -> __main__.
 """

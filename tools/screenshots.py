@@ -1,7 +1,7 @@
 """Takes the screenshots of the console in `docs/console`: `make screenshots`.
 
 Starts a system with the zoo, sends queries of several needs for two minutes, keeps jobs, writes a dead letter, pins a
-variant, and photographs each page in Debian's Chromium. Takes five minutes.
+variant, and photographs each page in Debian's Chromium. Takes ten minutes.
 """
 
 import asyncio
@@ -35,6 +35,7 @@ _LOAD_S: Final = 150.0
 _READY_S: Final = 300.0
 _COLOURS: Final = 96
 """Number of colours of a screenshot: pages have few, and the files shrink to a third."""
+_VARIANTS: Final = 5
 _WIDTH: Final = 1200
 _MOST_HEIGHT: Final = 1500
 _TASKS: Final = ("sentiment-text", "mnist-image", "digits")
@@ -68,6 +69,8 @@ async def _main() -> None:
         home = Path(folder) / "home"
         async with _system(home) as gateway:
             letter = await _furnish(home, gateway)
+            with suppress(TimeoutError):  # pages with more variants say more
+                await _until_variants(gateway, "mnist-image")
             async with asyncio.timeout(_LOAD_S + 60), asyncio.TaskGroup() as tasks:
                 for task in _TASKS:
                     tasks.create_task(_load(gateway, task), name=task)
@@ -100,6 +103,17 @@ async def _until_ready(url: str) -> None:
                     if answer.status == 200:
                         return
             await asyncio.sleep(1.0)
+
+
+async def _until_variants(gateway: str, task: str) -> None:
+    """Wait until several variants of a task are ready."""
+    async with asyncio.timeout(_READY_S), aiohttp.ClientSession() as http:
+        while True:
+            async with http.get(f"{gateway}/v1/variants?task={task}") as answer:
+                listed: list[dict[str, Any]] = await answer.json()
+            if sum(one["variant"]["state"] == "ready" for one in listed) >= _VARIANTS:
+                return
+            await asyncio.sleep(2.0)
 
 
 async def _furnish(home: Path, gateway: str) -> str:

@@ -5,6 +5,6 @@ endpoints of `admin/` with the caller's rights, so it can do nothing that a scri
 
 Reading order: sessions (signed cookies, tokens of forms) -> visit (one request with its caller) -> page (declaration of
 pages and acts) -> forms (bodies of forms) -> rendering (templates, static files, headers) -> stream (updates of an open
-page) -> the pages: overview, task, asking, models, registering, scale, jobs, dead_letters, access -> sign_in (keys),
-oidc (sign-in at the issuer) -> routes (all of it).
+page) -> overview, task, models, scale, jobs, dead_letters, access (one file a page) -> pages (all of them) -> oidc
+(sign-in at the issuer), sign_in (by a key) -> routes -> asking, registering (forms that are more than an act).
 """

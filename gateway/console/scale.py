@@ -45,7 +45,7 @@ async def _load(visit: Visit) -> dict[str, Any]:
 def scale_plot(found: ScaleTimeline) -> dict[str, Any]:
     """Return the plot of the numbers of instances and workers; the times of decisions are marks. Pure."""
     return {
-        "kind": "steps",
+        "kind": "stacked",
         "unit": "number",
         "x": [int(at.timestamp()) for at in found.times],
         "series": [

@@ -27,6 +27,29 @@
     };
   }
 
+  // Areas above one another; series whose name begins with "workers" are lines.
+  function stacked(spec) {
+    const palette = colours();
+    const total = spec.x.map(() => 0);
+    const areas = [];
+    const rest = [];
+    spec.series.forEach((one, at) => {
+      const colour = palette[at % palette.length];
+      const own = { label: one.name, stroke: colour, width: 2, paths: uPlot.paths.stepped({ align: 1 }), points: { show: spec.x.length < 2 } };
+      if (one.name.startsWith("workers")) rest.push([one.y, { ...own, dash: [8, 4], width: 3 }]);
+      else {
+        one.y.forEach((count, index) => { total[index] += count; });
+        areas.unshift([[...total], { ...own, width: 1, fill: colour + "66", value: (_, __, ___, index) => (index === null ? "--" : one.y[index]) }]);
+      }
+    });
+    const plan = lines({ ...spec, series: [] }, true);
+    const all = [...areas, ...rest];
+    return {
+      data: [spec.x, ...all.map((one) => one[0])],
+      options: { ...plan.options, series: [{}, ...all.map((one) => one[1])] },
+    };
+  }
+
   function marks(plot, times) {
     const { ctx, bbox } = plot;
     ctx.save();
@@ -51,7 +74,7 @@
           x: { time: false, distr: wide ? 3 : 1, range: wide ? undefined : (_, low, high) => [low - 0.1 * (high - low || low), high + 0.1 * (high - low || low)] },
           y: { range: (_, low, high) => [Math.max(low - 0.02, 0), Math.min(high + 0.02, 1)] },
         },
-        axes: [axis("ms", wide ? { filter: (_, splits) => splits } : {}), axis("accuracy", { size: 60 })],
+        axes: [axis("ms", { space: 90, values: (_, splits) => splits.map((one) => (one === null ? "" : String(Number(one.toPrecision(3))))), ...(wide ? { filter: (_, splits) => splits } : {}) }), axis("accuracy", { size: 60 })],
         series: [
           { label: "ms" },
           { label: "accuracy", stroke: palette[0], paths: () => null, points: { show: false } },
@@ -77,9 +100,10 @@
       if (spec.share[at] || (spec.best[at] && spec.x.length < 30)) {
         ctx.fillStyle = style("--text");
         const text = spec.share[at] ? `${spec.names[at]} ${spec.share[at]} %` : spec.names[at];
-        const right = x + radius + 4 * size + ctx.measureText(text).width > plot.bbox.left + plot.bbox.width;
-        ctx.textAlign = right ? "right" : "left";
-        ctx.fillText(text, right ? x - radius - 4 * size : x + radius + 4 * size, y + 4 * size);
+        const half = ctx.measureText(text).width / 2;
+        const left = plot.bbox.left;
+        ctx.textAlign = x - half < left ? "left" : x + half > left + plot.bbox.width ? "right" : "center";
+        ctx.fillText(text, x, y - radius - 5 * size);
       }
     });
     ctx.restore();
@@ -92,7 +116,7 @@
     before?.plot.destroy();
     const spec = JSON.parse(text);
     const place = figure.querySelector(".plot");
-    const { data, options } = spec.kind === "frontier" ? frontier(spec) : lines(spec, spec.kind === "steps");
+    const { data, options } = spec.kind === "frontier" ? frontier(spec) : spec.kind === "stacked" ? stacked(spec) : lines(spec, false);
     const width = Math.max(place.clientWidth - 16, 240);
     const plot = new uPlot({ width, height: 260, cursor: { y: false }, ...options }, data, place);
     drawn.set(figure, { text, plot });
