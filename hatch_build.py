@@ -36,6 +36,9 @@ class OnePackageHook(BuildHookInterface[Any]):
         sources: dict[str, str] = self.config.get("sources") or {name: name for name in self.config["packages"]}
         make_package({name: Path(self.root, path).resolve() for name, path in sources.items()}, Path(self._folder.name))
         build_data["force_include"][str(Path(self._folder.name) / package)] = package
+        manual = Path(self.root, "build", "site")  # of `make docs-site`
+        if package == CORE and (manual / "index.html").is_file():
+            build_data["force_include"][str(manual)] = f"{package}/manual"
 
 
 def make_package(sources: dict[str, Path], folder: Path) -> None:

@@ -25,6 +25,7 @@ from gateway.http.bodies import RequestBodies
 from gateway.http.connection import http_listening, make_app
 from gateway.http.inference import InferenceRoutes
 from gateway.http.jobs import JobRoutes
+from gateway.http.manual import ManualRoutes
 from gateway.http.metadata import MetadataRoutes
 from gateway.http.uploads import UploadRoutes
 from gateway.inference import Inference
@@ -128,7 +129,7 @@ async def open_gateway(
         admin = AdminRoutes(settings, kafka, bodies, admin_pool, artifacts := os.environ.get(ARTIFACTS_ENV, ""))
         uploads = UploadRoutes(settings, admin_pool, admin.turn, artifacts)
         openai = OpenAiRoutes(settings, models, asking, query_client, bodies, budget, writer, quotas, pool, artifacts)
-        parts: list[RouteGroup] = [inference, jobs, admin, uploads, openai]
+        parts: list[RouteGroup] = [inference, jobs, admin, uploads, openai, ManualRoutes(settings.manual)]
         console = None
         if settings.console:
             console = ConsoleRoutes(settings, authenticator, admin, bodies, system_secret or urandom(32), version())

@@ -85,6 +85,9 @@ class GatewaySettings(WebhookSettings):
     """Maximum bytes of a file of OpenAI's API; larger ones are answered 413. It counts as an upload."""
     file_retention_s: float = Field(default=30 * 86_400.0, gt=0)
     """Seconds for which a file of OpenAI's API and an ended batch are kept, unless the file's owner wants less."""
+    manual: Path | None = None
+    """Folder of the manual as a site (`make docs-site`), served at `/docs`; unset: the one in the installed package, if
+    it has one."""
     receive_timeout_s: float = Field(default=20.0, gt=0)
     """Timeout in seconds for the head of a request, then for its body, and for a gRPC message; answered 408 or
     INVALID_ARGUMENT. An HTTP client that takes longer to read a response is disconnected."""

@@ -96,8 +96,6 @@ class Query(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     tenant: str | None = None
     rejected_upstream: int = 0
     """Number of similar queries that a gateway has proved to have refused; they count as load."""
-    streamed: bool = False
-    """True if the result goes to the client's receiver over a connection instead of a topic."""
 
     @property
     def due_s(self) -> float:
@@ -149,7 +147,6 @@ def parse_query(
         needs=needs,
         batch=1 if batch is None else int(_number(h.BATCH, batch, 1, MAX_BATCH)),
         tenant=tenant,
-        streamed=h.REPLY_STREAM in fields,
     )
 
 

@@ -102,9 +102,6 @@ class WorkerStatus(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
     """Number of batches that can compute at the same time."""
     price_per_hour: float
     """USD per hour of the whole worker."""
-    backlog_s: float
-    """Predicted slot seconds of all online queries that were fetched and not computed yet, including the rest of
-    running batches."""
     memory_used: int
     memory_total: int
     """Bytes that the worker may use."""
@@ -112,8 +109,7 @@ class WorkerStatus(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
     answers: tuple[ClassAnswers, ...] = ()
     """Queries answered since the previous status, by load class."""
     slot_backlogs_s: tuple[float, ...] = ()
-    """Predicted seconds until each slot is free of online work, soonest first. Empty: the worker has an older
-    version."""
+    """Predicted seconds until each slot is free of online work, soonest first. Empty: all slots are free."""
     busy_s: float = 0.0
     """Slot seconds spent computing since the worker started, including running batches."""
     leaving: bool = False

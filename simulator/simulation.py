@@ -189,5 +189,4 @@ class _Template:
             needs=self._needs,
             batch=self._batch,
             tenant=self._tenant,
-            streamed=True,
         )

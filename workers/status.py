@@ -68,7 +68,6 @@ class StatusReporter:
         context, settings = self._context, self._context.settings
         instances = tuple(controller.status() for controller in controllers)
         waiting = (batches for controller in controllers for batches in controller.waiting_batches())
-        slot_backlogs = slot_backlogs_s(context.executor.left_s(), waiting)
         interval_s = settings.status_idle_interval_s if _is_idle(instances) else settings.status_interval_s
         return WorkerStatus(
             worker=settings.worker,
@@ -78,8 +77,7 @@ class StatusReporter:
             slots=settings.slots,
             price_per_hour=settings.price,
             threads=settings.threads,
-            backlog_s=sum(slot_backlogs),
-            slot_backlogs_s=slot_backlogs,
+            slot_backlogs_s=slot_backlogs_s(context.executor.left_s(), waiting),
             memory_used=self._memory_used,
             memory_total=settings.memory_bytes,
             busy_s=context.executor.busy_s,

@@ -12,7 +12,7 @@ from typing import Any, Final
 
 import msgspec
 
-from autoscaler.decide.optimizer.greedy import solve_until_stable
+from autoscaler.decide.optimizer.greedy import solve_greedy
 from autoscaler.decide.optimizer.model import Allocation, AllocationProblem, cost, served, slots_used
 from autoscaler.decide.pareto import VariantRanking
 from autoscaler.decide.placement import DesiredInstances, place_variants, replace_lost
@@ -81,7 +81,7 @@ class _Decision:
     def plan(self, targets: SolverTargets | None) -> ScalePlan:
         """Return the plan for the solver's targets, or for the heuristic's without any."""
         problem = build_problem(self.ranking, self.snapshot, self.limits)
-        allocation = solve_until_stable(problem) if targets is None else follow_targets(problem, targets)
+        allocation = solve_greedy(problem) if targets is None else follow_targets(problem, targets)
         used = slots_used(problem, allocation.shares)
         busy = [
             sum(u for u, v in zip(used, problem.variants, strict=True) if v.pool == n)
@@ -185,7 +185,7 @@ def follow_targets(problem: AllocationProblem, targets: SolverTargets) -> Alloca
         msgspec.structs.replace(v, now=min(targets.instances.get(v.name, 0), v.maximum)) for v in problem.variants
     )
     pools = tuple(msgspec.structs.replace(p, now=targets.workers.get(p.hardware, p.minimum)) for p in problem.pools)
-    allocation = solve_until_stable(msgspec.structs.replace(problem, variants=variants, pools=pools))
+    allocation = solve_greedy(msgspec.structs.replace(problem, variants=variants, pools=pools))
     return msgspec.structs.replace(
         allocation,
         instances=tuple(max(n, variant.now) for n, variant in zip(allocation.instances, variants, strict=True)),

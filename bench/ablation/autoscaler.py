@@ -4,7 +4,6 @@ from typing import Final
 
 from msgspec.structs import replace
 
-from autoscaler.decide.optimizer.greedy import solve_greedy
 from autoscaler.decide.snapshot import ClassLoad
 from bench.ablation.mechanism import AblatedMechanism, Area, argument, constant, making, result, returning
 
@@ -146,18 +145,6 @@ ALLOCATION: Final = (
         patches={
             f"{_GREEDY}:_GreedyAllocator.worker_fraction": returning(float("inf")),
         },
-    ),
-    AblatedMechanism(
-        name="greedy: solved until stable",
-        area=Area.ALLOCATION,
-        code=(f"{_GREEDY}:solve_until_stable", f"{_GREEDY}:after_applying"),
-        patches={f"{_DECIDE}:solve_until_stable": constant(solve_greedy)},
-    ),
-    AblatedMechanism(
-        name="a tenth cheaper before an exchange",
-        area=Area.ALLOCATION,
-        code=(f"{_GREEDY}:_LOADED_DISCOUNT",),
-        patches={f"{_GREEDY}:_LOADED_DISCOUNT": constant(1.0)},
     ),
     AblatedMechanism(
         name="price of a load",

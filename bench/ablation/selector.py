@@ -5,8 +5,7 @@ from typing import Any, Final
 from msgspec.structs import replace
 
 from bench.ablation.mechanism import AblatedMechanism, Area, Patch, constant, given, returning
-from selector.policy.cluster_state import ClusterState
-from selector.policy.entities import Instance, Worker
+from selector.policy.entities import Instance
 
 _INSTANCE: Final = "selector.policy.entities:Instance"
 _WORKER: Final = "selector.policy.entities:Worker"
@@ -27,17 +26,6 @@ def _expect_all_slots(instance: Instance, now: float) -> None:
     instance.slots = max(min(instance.parallel * instance.width, worker.slots), 1) / instance.width
     instance.rate = instance.slot_rate * instance.slots
     instance.free_at, instance.shared_at = now + instance.work_s(now), worker.status_at
-
-
-def _set_hop_by_record(worker: Worker, hop_s: float) -> None:
-    worker.hop_s = worker.streamed_hop_s = hop_s
-
-
-def _give_to(_state: ClusterState, instance: Instance, now: float) -> Worker:
-    instance.turn += 1
-    instance.refresh_share(now)
-    instance.worker.sends.count(now, 1.0)
-    return instance.worker
 
 
 def _without_steps(*names: str) -> Patch:
@@ -137,12 +125,6 @@ PREDICTION: Final = (
         code=(f"{_WORKER}.measure_hop", "selector.policy.entities:_SMOOTHING", "selector.policy.entities:_MAX_HOP_S"),
         patches={f"{_WORKER}.measure_hop": returning(None)},
     ),
-    AblatedMechanism(
-        name="shorter way back of a reply stream",
-        area=Area.PREDICTION,
-        code=(f"{_WORKER}._set_hop", "selector.policy.entities:_STREAM_SHARE", "selector.policy.entities:_STREAM_S"),
-        patches={f"{_WORKER}._set_hop": constant(_set_hop_by_record)},
-    ),
 )
 
 CHOICE: Final = (
@@ -222,12 +204,6 @@ CHOICE: Final = (
         code=(f"{_SELECTION}:soonest", f"{_SELECTION}:fallback"),
         patches={f"{_SELECTION}:_STEPS": _without_steps("soonest", "fallback")},
         promise="queries without a firm deadline are answered",
-    ),
-    AblatedMechanism(
-        name="sooner end of a silent worker that was sent queries",
-        area=Area.CHOICE,
-        code=("selector.policy.cluster_state:ClusterState._given_to",),
-        patches={"selector.policy.cluster_state:ClusterState._given_to": constant(_give_to)},
     ),
 )
 

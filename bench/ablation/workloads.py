@@ -89,6 +89,7 @@ def _fixed(streams: list[dict[str, Any]], workers: int = 2, **fields: Any) -> di
 _BURSTS: Final = {"process": "markov", "rates": [200, 650], "means": [5, 1.5]}
 _FLOOD: Final = [_MEDIUM | {"mode": "offline", "latency_ms": None, "tenant": "globex"}]
 _LATER: Final = [_MEDIUM | {"mode": "offline", "latency_ms": None, "tenant": "acme"}]
+_UNLOADED: Final = [_LATER[0] | {"target": "regnet-y-3-2gf"}]
 _LARGE: Final = {"task": _IMAGES, "latency_ms": 10_000, "min_accuracy": 0.70}
 
 _FIXED: Final = (
@@ -195,6 +196,19 @@ _FIXED: Final = (
                 _poisson(60, 40, _MIXED),
                 _poisson(2000, 2, _FLOOD, start=6),
                 _poisson(100, 2, _LATER, start=15),
+            ],
+            workers=1,
+            drain_s=0,
+        ),
+    ),
+    AblationWorkload(
+        name="offline queries behind ones that no instance answers",
+        areas=frozenset({Area.OFFLINE}),
+        document=_fixed(
+            [
+                _poisson(60, 40, _MIXED),
+                _poisson(500, 2, _UNLOADED, start=6),
+                _poisson(20, 20, _LATER, start=10),
             ],
             workers=1,
             drain_s=0,

@@ -66,7 +66,7 @@ class SyntheticCatalog:
         names = [_name(number % _VARIANTS) for number in numbers]
         instances = [InstanceStatus(variant=name, state=InstanceState.ACTIVE, partitions=owned) for name in names]
         status = WorkerStatus(
-            worker=f"cpu-{worker}", hardware="cpu", epoch=1, at_ms=0.0, slots=4, price_per_hour=price, backlog_s=0.0,
+            worker=f"cpu-{worker}", hardware="cpu", epoch=1, at_ms=0.0, slots=4, price_per_hour=price,
             memory_used=0, memory_total=1 << 34, instances=tuple(instances),
         )  # fmt: skip
         self._state.apply_status(status, 0.0)

@@ -131,7 +131,7 @@ class Crowd:
         owned = (PartitionStatus(worker, self._ends[worker], self._ends[worker]),)
         status = WorkerStatus(
             worker=f"w{worker}", hardware="cpu", epoch=1, at_ms=self.now * 1e3, slots=1, price_per_hour=0.05,
-            backlog_s=held * SERVICE_S, memory_used=0, memory_total=1 << 30,
+            slot_backlogs_s=(held * SERVICE_S,), memory_used=0, memory_total=1 << 30,
             instances=tuple(
                 InstanceStatus(
                     variant=name, state=InstanceState.ACTIVE, partitions=owned, queued=held if first else 0,

@@ -104,7 +104,7 @@ class StatusStream:
         backlogs_s = BACKLOGS_S[self._load]
         return WorkerStatus(
             worker=f"cpu-host-{worker}", hardware="cpu", epoch=1, at_ms=1e3 * _START_S, slots=len(backlogs_s),
-            price_per_hour=0.2, backlog_s=sum(backlogs_s), memory_used=1 << 33, memory_total=1 << 34,
+            price_per_hour=0.2, memory_used=1 << 33, memory_total=1 << 34,
             instances=tuple(instances), slot_backlogs_s=backlogs_s, busy_s=123.456789, cpus=4.0, cpu_busy=0.333,
         )  # fmt: skip
 

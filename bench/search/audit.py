@@ -29,7 +29,7 @@ def audited_selector(found: list[int]) -> type[SimulatedSelector]:
                 return
             for candidate in task.candidates(query.needs, query.batch, slack_s).serving:
                 for instance in candidate.replicas:
-                    if self._is_idle(instance) and idle_finish_s(instance, query.batch, query.streamed) <= slack_s:
+                    if self._is_idle(instance) and idle_finish_s(instance, query.batch) <= slack_s:
                         yield instance
 
         def _is_idle(self, instance: Instance) -> bool:

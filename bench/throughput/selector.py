@@ -227,7 +227,7 @@ async def _reporting_worker(kafka: KafkaSettings, served: Sequence[str]) -> Asyn
         while True:
             status = WorkerStatus(
                 worker="bench", hardware="cpu", epoch=1, at_ms=producer.clock.now_ms(), slots=8, price_per_hour=0.384,
-                backlog_s=0, memory_used=0, memory_total=1 << 34, instances=instances,
+                memory_used=0, memory_total=1 << 34, instances=instances,
             )  # fmt: skip
             await producer.send_and_wait(STATUS, msgspec.json.encode(status), key=b"bench")
             await asyncio.sleep(_STATUS_INTERVAL_S)

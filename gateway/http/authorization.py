@@ -19,9 +19,12 @@ from schemas.access import EVERY_TENANT, Principal, Role
 from schemas.errors import InvalidRequest
 
 _OPEN: Final = frozenset(
-    {"/health/live", "/health/ready", "/v2/health/live", "/v2/health/ready", "/openapi.json", "/docs"}
+    {
+        *("/health/live", "/health/ready", "/v2/health/live", "/v2/health/ready"),
+        *("/openapi.json", "/docs", "/docs/api", "/docs/{path}"),
+    }
 )
-"""Paths of probes, which send no keys, and of the API's documentation."""
+"""Paths of probes, which send no keys, and of the documentation."""
 CONSOLE: Final = "/console"
 """Path of the console, which identifies its callers itself: a browser sends a cookie instead of a key."""
 _MODEL: Final = ("/v2/models/{name}", "/v2/models/{name}/versions/{version}")

@@ -23,18 +23,10 @@ from gateway.model_directory import (
     unload_model,
 )
 from gateway.statistics import ModelStatisticsTable
-from schemas.documents import openapi, page
 from schemas.errors import InvalidRequest
-from schemas.signature import JSON
 
 _GATEWAY: Final = "infaas-gateway"
 """Header that names the process of the statistics: several may share a port."""
-_PAGE: Final = {
-    "Content-Type": "text/html; charset=utf-8",
-    "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'; base-uri 'none'",
-    "X-Content-Type-Options": "nosniff",
-}
-"""Headers of the API's page, which loads nothing."""
 _NO_REGIONS: Final = (
     "shared memory is not supported: a query may be computed on another machine; send tensors in the request, as JSON "
     "or as binary data"
@@ -61,7 +53,7 @@ _Body = TypeVar("_Body", _IndexBody, _LoadBody)
 
 
 class MetadataRoutes:
-    """Handlers of all routes under /v2 that are neither queries nor jobs, and of the API document."""
+    """Handlers of all routes under /v2 that are neither queries nor jobs."""
 
     def __init__(
         self, models: ModelDirectory, statistics: ModelStatisticsTable, bodies: RequestBodies, version: str
@@ -70,15 +62,10 @@ class MetadataRoutes:
         self._bodies = bodies
         self._statistics = statistics
         self._server = server_metadata(version)
-        content = openapi.document()
-        self._document = msgspec.json.encode(content)
-        self._page = page.page(content).encode()
 
     def routes(self) -> list[web.RouteDef]:
         """Return the routes to add to the application."""
         found = [
-            web.get("/openapi.json", self._document_json),
-            web.get("/docs", self._document_page),
             web.get("/v2", self._server_metadata),
             web.get("/v2/", self._server_metadata),
             web.get("/v2/models/stats", self._all_statistics),
@@ -111,12 +98,6 @@ class MetadataRoutes:
         return found
 
     # -- the server ----------------------------------------------------------------------------------------------------
-    async def _document_json(self, _request: web.Request) -> web.Response:
-        return web.Response(body=self._document, content_type=JSON)
-
-    async def _document_page(self, _request: web.Request) -> web.Response:
-        return web.Response(body=self._page, headers=_PAGE)
-
     async def _server_metadata(self, _request: web.Request) -> web.Response:
         return json_response(self._server)
 

@@ -13,7 +13,7 @@ _NO_CONFIG: Final = "Empty: `infaas register` configures models."
 _JSON: Final = "application/json"
 _BINARY: Final = "application/octet-stream"
 _ANY: Final = {"type": "object"}
-_OPEN: Final = ("/v2/health/live", "/v2/health/ready", "/openapi.json", "/docs")
+_OPEN: Final = ("/v2/health/live", "/v2/health/ready", "/openapi.json", "/docs", "/docs/api")
 """Paths without authentication."""
 _KEY: Final = {
     "type": "http",
@@ -64,7 +64,8 @@ def document() -> dict[str, Any]:
     paths |= admin.paths()
     paths |= _get("/metrics", "metrics", "Prometheus metrics.", kind="text/plain")
     paths |= _get("/openapi.json", "document", "This document.", "Document")
-    paths |= _get("/docs", "docs", "This document as an HTML page.", kind="text/html")
+    paths |= _get("/docs", "docs", "The manual, if it is installed, else the next page.", kind="text/html")
+    paths |= _get("/docs/api", "docsApi", "This document as an HTML page.", kind="text/html")
     return {
         "openapi": VERSION,
         "info": {

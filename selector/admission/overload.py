@@ -249,14 +249,14 @@ class LoadShedder:
             return outcome
         instance, cost = contended
         slack_s = config.default_latency_s if query.deadline_ms is None else query.deadline_ms / 1000 - now
-        most_s = slack_s - idle_finish_s(instance, query.batch, query.streamed)
+        most_s = slack_s - idle_finish_s(instance, query.batch)
         if most_s <= 0:  # late even without waiting
             return outcome
         wait_s = overload.allowed_wait_s(query.tenant, cost, most_s, now, 1 + query.rejected_upstream)
         if wait_s < most_s and (has_hard_deadline(query) or overload.is_contested):
             rationed = choose(query, state, now, config, wait_s)
             if isinstance(rationed, Refusal) and isinstance(outcome, Choice):
-                waits_s = outcome.predicted_s - idle_finish_s(instance, query.batch, query.streamed)
+                waits_s = outcome.predicted_s - idle_finish_s(instance, query.batch)
                 calm = not overload.is_contested and waits_s < most_s * _WITHIN_SHARE
                 rationed = beyond_limit(rationed, overload.is_contested, calm)
             outcome = rationed

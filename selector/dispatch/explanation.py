@@ -147,9 +147,7 @@ def _rows(
 
     rows: list[ConsideredVariant] = []
     for instance in _listed(task, variant, outcome):
-        predicted_s = finish_s(
-            instance, query.batch, now, query.needs.mode is Mode.OFFLINE, query.streamed, query.due_s
-        )
+        predicted_s = finish_s(instance, query.batch, now, query.needs.mode is Mode.OFFLINE, query.due_s)
         verdict = _unfit(instance, predicted_s, slack_s, now) or _beaten(variant, cost, predicted_s, outcome)
         chosen = isinstance(outcome, Choice) and outcome.instance is instance
         rows.append(row(chosen, verdict, predicted_s, instance.worker.name))

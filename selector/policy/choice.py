@@ -101,7 +101,6 @@ class ChoiceContext(msgspec.Struct, frozen=True, gc=False):
     """True if an answer after the deadline is worth nothing."""
     offline: bool
     batch: int
-    streamed: bool
 
 
 def context_of(
@@ -117,9 +116,7 @@ def context_of(
     else:
         slack_s = FOREVER_S if offline else config.default_latency_s
     candidates = task.candidates(needs, query.batch, slack_s if firm else FOREVER_S)
-    return ChoiceContext(
-        query, state, now, config, wait_s, task, candidates, slack_s, firm, offline, query.batch, query.streamed
-    )
+    return ChoiceContext(query, state, now, config, wait_s, task, candidates, slack_s, firm, offline, query.batch)
 
 
 def has_hard_deadline(query: Query) -> bool:

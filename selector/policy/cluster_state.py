@@ -4,8 +4,7 @@ Only this file changes the entities. All input is pushed in (catalog, statuses, 
 requests nothing, so tests can simulate any history. Rules:
 
 * A worker counts as alive for `status_ttl_s` after its status, or for three times its announced status interval, which
-  is longer on idle workers. A worker that gets a query sends a status within 100 ms, so from then on `status_ttl_s`
-  holds for it, too. A status of an older epoch is void.
+  is longer on idle workers. A status of an older epoch is void.
 * The end of a partition is the highest seen in acknowledgements and statuses. It decreases only if its instance holds
   nothing, has read everything it sees and was sent nothing for a while: then the topic was recreated.
 * Cached classes of a task are dropped when its variants, the loaded ones among them, or the loadable ones change.
@@ -377,8 +376,6 @@ class ClusterState:
         instance.refresh_share(now)
         worker, replicas = instance.worker, self._replicas_of(instance.variant) if self._shares else None
         worker.sends.count(now, 1.0 if replicas is None else replicas.senders)
-        worker.expires_at = min(worker.expires_at, now + self._status_ttl_s)
-        self.expires_at = min(self.expires_at, worker.expires_at)
         return worker
 
 

@@ -16,7 +16,7 @@ from typing import Final
 
 from schemas.hardware import after_batch, slots_taken
 from schemas.latency import LatencyModel
-from schemas.status import InstanceState, InstanceStatus, WorkerStatus
+from schemas.status import InstanceStatus, WorkerStatus
 from schemas.urgency import LEAST_URGENT, urgency_level
 from selector.policy.partition import Partition, Unread, take_offsets
 from selector.policy.send_rate import SendRate
@@ -25,11 +25,6 @@ from selector.policy.worker_kind import WorkerKind
 
 _SMOOTHING: Final = 0.1
 _MAX_HOP_S: Final = 0.25
-_STREAM_S: Final = 0.0005
-"""Seconds that a receiver takes to read an answer from a connection."""
-_STREAM_SHARE: Final = 0.6
-"""Time of an answer over a connection, as a share of a record's time over the broker: it wakes one process less."""
-_ACTIVE: Final = InstanceState.ACTIVE
 _LEAST_S: Final = 1e-6
 
 
@@ -44,8 +39,6 @@ class Worker:
     kind: WorkerKind
     hop_s: float
     """Seconds that a query takes to the worker and its result takes back, smoothed."""
-    streamed_hop_s: float = 0.0
-    """The same with a result that is sent over a connection."""
     status_at: float = 0.0
     stated_at: float = 0.0
     """Time at which it made its last status, by the estimated hop; levels of urgency count from it."""
@@ -77,17 +70,12 @@ class Worker:
     instances: "dict[str, Instance]" = field(default_factory=dict[str, "Instance"])
 
     def __post_init__(self) -> None:
-        self._set_hop(self.hop_s)
         self.free_at = [0.0] * self.slots
 
     def measure_hop(self, one_way_s: float) -> None:
         """Take the delay of a status into account."""
         one_way_s = min(max(one_way_s, 0.0), _MAX_HOP_S / 2)
-        self._set_hop(self.hop_s + _SMOOTHING * (2 * one_way_s - self.hop_s))
-
-    def _set_hop(self, hop_s: float) -> None:
-        self.hop_s = hop_s
-        self.streamed_hop_s = hop_s / 2 * (1 + _STREAM_SHARE) + _STREAM_S
+        self.hop_s += _SMOOTHING * (2 * one_way_s - self.hop_s)
 
     def news(self, reported: Iterable[InstanceStatus]) -> list[InstanceStatus]:
         """Return those of the instances in its status that are not at rest, or differ from its last status."""
@@ -108,9 +96,8 @@ class Worker:
         self.sends.settle(now - self.status_at)
         self.status_at, self.stated_at, self.expires_at = now, now - self.hop_s / 2, now + ttl_s
         self.cpus, self.cpu_busy = reported.cpus, reported.cpu_busy
-        backlogs_s = reported.slot_backlogs_s if len(reported.slot_backlogs_s) == self.slots else ()
-        backlogs_s = sorted(backlogs_s) or [reported.backlog_s / self.slots] * self.slots
-        self.free_at = [now + backlog_s for backlog_s in backlogs_s]
+        free = [0.0] * (self.slots - len(reported.slot_backlogs_s))
+        self.free_at = [now + backlog_s for backlog_s in (*free, *reported.slot_backlogs_s)]
         self.sent_to.clear()
         self.busy, self.load_s = 0, 0.0
         self.later_s, self.blocking_s = [0.0] * (LEAST_URGENT + 1), _LEAST_S
@@ -192,8 +179,6 @@ class Instance:
     """Seconds of a batch of one input."""
     width: int = 1
     """Slots that one of its batches takes."""
-    active: bool = True
-    """True if it is neither overloaded nor interfered."""
     slowdown: float = 1.0
     """Ratio of measured to profiled latency of a batch, at least 1."""
     slots: float = 1.0
@@ -298,7 +283,6 @@ class Instance:
         """Update it from its worker's status."""
         unread = take_offsets(self.partitions, reported.partitions, reported.queued == 0, now)
         unread_offline = take_offsets(self.offline_partitions, reported.offline_partitions, reported.queued == 0, now)
-        self.active = reported.state is _ACTIVE
         if self.model.correction != reported.correction:
             self.use_model(self.variant.model_of(reported.max_batch, reported.correction))
         self.slowdown = max(reported.slowdown, 1.0)

@@ -156,5 +156,5 @@ def _is_free_of_online(instance: Instance, now: float) -> bool:
 
 def _choice(candidate: Candidate, instance: Instance, query: Query, now: float) -> Choice:
     partition = instance.offline_partitions[instance.turn % len(instance.offline_partitions)]
-    predicted_s = finish_s(instance, query.batch, now, offline=True, streamed=query.streamed)
+    predicted_s = finish_s(instance, query.batch, now, offline=True)
     return Choice(candidate.variant, partition, instance, predicted_s, candidate.cost, candidate.cost_header)

@@ -54,17 +54,15 @@ def finish_s(
     batch: int,
     now: float,
     offline: bool = False,
-    streamed: bool = False,
     due_s: float = inf,
 ) -> float:
     """Return the predicted seconds until `batch` inputs sent now are answered.
 
     Offline queries wait for all others; to an online one they cost at most the running batch, and nothing while they
-    leave a slot free. A streamed answer does not pass the broker. An online query that is due at `due_s` overtakes less
-    urgent ones.
+    leave a slot free. An online query that is due at `due_s` overtakes less urgent ones.
     """
     model, worker = instance.model, instance.worker
-    hops_s = worker.streamed_hop_s if streamed else worker.hop_s
+    hops_s = worker.hop_s
     if batch > model.max_batch and not offline and model.is_large(batch):
         return hops_s + _large_s(instance, batch, now)
     level = LEAST_URGENT if offline or not worker.later_s[0] else urgency_level(due_s - worker.stated_at)
@@ -108,10 +106,10 @@ def _large_s(instance: Instance, batch: int, now: float) -> float:
     return max(waiting_s, instance.others_wait_s(now)) + model.query_s(instance.large_inputs + batch) * factor
 
 
-def idle_finish_s(instance: Instance, batch: int, streamed: bool = False) -> float:
+def idle_finish_s(instance: Instance, batch: int) -> float:
     """Return the predicted seconds until `batch` inputs sent now are answered on an otherwise idle system."""
     model, factor = instance.model, instance.slowdown
-    hops_s = instance.worker.streamed_hop_s if streamed else instance.worker.hop_s
+    hops_s = instance.worker.hop_s
     if batch <= model.max_batch:
         return hops_s + model.promised[batch] * factor
     if model.is_large(batch):
@@ -153,7 +151,7 @@ def upgraded_share(instance: Instance, batch: int, now: float, cpu_limit: float,
 def bars_upgrades(instance: Instance, batch: int, now: float, cpu_limit: float, slots_share: float) -> bool:
     """Return true if no query of at least `batch` inputs may be upgraded to an instance at present."""
     worker = instance.worker
-    if not instance.active or worker.expires_at <= now or (worker.cpus > 0 and worker.cpu_busy >= cpu_limit):
+    if worker.expires_at <= now or (worker.cpus > 0 and worker.cpu_busy >= cpu_limit):
         return True
     return worker.sends.per_s * instance.model.batch_s(batch) * instance.width >= slots_share * worker.slots
 

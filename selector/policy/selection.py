@@ -134,7 +134,7 @@ def _is_prompt(context: ChoiceContext, choice: Choice) -> bool:
     if choice.predicted_s <= _PROMPT * context.slack_s:
         return True
     assert choice.instance is not None
-    alone_s = idle_finish_s(choice.instance, context.batch, context.streamed)
+    alone_s = idle_finish_s(choice.instance, context.batch)
     return choice.predicted_s - alone_s <= _PROMPT * (context.slack_s - alone_s)
 
 
@@ -159,7 +159,7 @@ def _soonest_replica(
     instances: Sequence[Instance] = group.members.items
     if len(instances) > FEW:
         instances = _drawn(context, group, limit_s)
-    now, batch, offline, streamed = context.now, context.batch, context.offline, context.streamed
+    now, batch, offline = context.now, context.batch, context.offline
     due_s = context.query.due_s
     best: Instance | None = None
     for instance in instances:
@@ -168,14 +168,14 @@ def _soonest_replica(
             continue
         if instance.lacks_slot and worker.free_at[0] - now - worker.later_s[0] > limit_s:
             continue
-        if tried and instance.is_blocked(now) and _is_slower(instance, tried, batch, streamed):
+        if tried and instance.is_blocked(now) and _is_slower(instance, tried, batch):
             continue
-        finish = finish_s(instance, batch, now, offline, streamed, due_s)
+        finish = finish_s(instance, batch, now, offline, due_s)
         if finish < limit_s or (finish == limit_s and best is None):
             best, limit_s = instance, finish
     if best is None:
         return None
-    if context.wait_s != FOREVER_S and limit_s - idle_finish_s(best, batch, streamed) > context.wait_s:
+    if context.wait_s != FOREVER_S and limit_s - idle_finish_s(best, batch) > context.wait_s:
         return None
     partition = best.partitions[best.turn % len(best.partitions)]
     return Choice(candidate.variant, partition, best, limit_s, candidate.cost, candidate.cost_header)
@@ -190,18 +190,18 @@ def _drawn(context: ChoiceContext, group: ReplicaGroup, limit_s: float) -> Seque
         return two_of(group.idle.items, _seed(context))
     first = group.soonest()
     if first is not None and not first.worker.later_s[0]:
-        soonest_s = finish_s(first, context.batch, context.now, context.offline, context.streamed)
+        soonest_s = finish_s(first, context.batch, context.now, context.offline)
         if soonest_s > limit_s:
             return ()
     drawn = two_of(group.members.items, _seed(context))
     return drawn if first is None else (*drawn, first)
 
 
-def _is_slower(instance: Instance, tried: Collection[str], batch: int, streamed: bool) -> bool:
+def _is_slower(instance: Instance, tried: Collection[str], batch: int) -> bool:
     """Return true if one of the `tried` variants is loaded on the same worker and takes no longer there alone."""
-    alone_s = idle_finish_s(instance, batch, streamed)
+    alone_s = idle_finish_s(instance, batch)
     for name, other in instance.worker.instances.items():
-        if name in tried and idle_finish_s(other, batch, streamed) <= alone_s:
+        if name in tried and idle_finish_s(other, batch) <= alone_s:
             return True
     return False
 
@@ -227,7 +227,7 @@ def _upgrade(context: ChoiceContext, choice: Choice, candidates: Candidates) -> 
             if share > 0.0 and replicas.is_shared:
                 share /= replicas.senders
             if share > 0.0 and (share >= 1.0 or _seed(context) < share * (1 << 32)):
-                finish = finish_s(instance, batch, now, streamed=context.streamed, due_s=context.query.due_s)
+                finish = finish_s(instance, batch, now, due_s=context.query.due_s)
                 if finish <= context.slack_s:
                     partition = instance.partitions[instance.turn % len(instance.partitions)]
                     return Choice(
@@ -268,7 +268,7 @@ def _is_fast_enough_alone(context: ChoiceContext) -> bool:
     """
     for candidate in context.candidates.serving:
         for instance in candidate.replicas.group.members.items[:FEW]:
-            alone_s = idle_finish_s(instance, context.batch, context.streamed)
+            alone_s = idle_finish_s(instance, context.batch)
             if alone_s <= context.slack_s and instance.worker.expires_at > context.now:
                 return True
     return False

@@ -110,5 +110,5 @@ def query_of(kind: QueryKind) -> Query:
     )  # fmt: skip
     return Query(
         id="", task=kind.task, reply_to="", sent_ms=0.0, needs=needs, batch=kind.batch, tenant=kind.tenant,
-        deadline_ms=kind.latency_ms, streamed=True,
+        deadline_ms=kind.latency_ms,
     )  # fmt: skip

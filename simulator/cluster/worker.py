@@ -196,7 +196,6 @@ class SimulatedWorker:
     def _status(self, now: float, idle_interval_s: float, busy_interval_s: float) -> WorkerStatus:
         instances = tuple(instance.status(now) for instance in self.instances.values())
         idle = self._was_idle = not any(instance.queued for instance in instances)
-        backlogs_s = self.slot_backlogs_s(now)
         hardware = self.hardware
         return WorkerStatus(
             worker=self.name,
@@ -206,8 +205,7 @@ class SimulatedWorker:
             slots=hardware.slots,
             price_per_hour=hardware.price_per_hour,
             threads=hardware.threads,
-            backlog_s=sum(backlogs_s),
-            slot_backlogs_s=backlogs_s,
+            slot_backlogs_s=self.slot_backlogs_s(now),
             memory_used=self.memory_used,
             memory_total=hardware.memory_bytes,
             busy_s=self.schedule.busy_s(now),

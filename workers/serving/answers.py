@@ -49,7 +49,7 @@ class InstanceAnswers:
         self._backlog = backlog
         places = max(consumer.max_in_flight for consumer in consumers.values())
         self._outbox = Outbox(
-            context.producer, self._done, self._error_message, streams=context.streams, hold=self._hold, places=places
+            context.producer, self._done, self._error_message, streams=context.streams, hold=self.hold, places=places
         )
         self.retry_failed = self._outbox.retry_failed
         """Resends answers that were not acknowledged, until cancelled."""
@@ -101,7 +101,8 @@ class InstanceAnswers:
         self._journal.clear(key)
         self._metrics.count_finished(sent)
 
-    def _hold(self, record: Record, size: int) -> None:
+    def hold(self, record: Record, size: int) -> None:
+        """Note that an unanswered record takes `size` bytes with what was made of it: tensors, or its result."""
         self._consumers[record.topic].hold(record, size)
 
     def _dead_letter(self, record: Record, error: Exception) -> None:

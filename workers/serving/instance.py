@@ -41,7 +41,7 @@ from workers.serving.instance_work import InstanceWork
 from workers.serving.loading import footprint_of
 from workers.serving.metrics import InstanceMetrics
 from workers.serving.model import LoadedModel, ServableModel
-from workers.serving.pending_query import Arrays, PendingQuery, QueryPart
+from workers.serving.pending_query import Arrays, PendingQuery, QueryPart, tensor_bytes
 from workers.slots.batch_queue import BatchQueue, Urgency
 from workers.slots.crash_journal import RecordKey, record_key
 
@@ -190,6 +190,8 @@ class ServingInstance:
         offset_ms = self._consumers[query.record.topic].offset_ms(query.record)
         decode = partial(decode_query, query, self.model, offset_ms, alone=crashes > 0)
         parts = await asyncio.to_thread(decode) if in_thread else decode()
+        tensors = sum(tensor_bytes(part.tensors) for part in parts)
+        self._answers.hold(query.record, len(query.record.value or b"") + tensors)
         self.work.arrived(key, query.batch, large=query.is_large, offline=parts[0].offline)
         query.large_inputs = self.work.backlog.large
         return parts

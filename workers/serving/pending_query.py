@@ -2,7 +2,7 @@
 
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import InitVar, dataclass, field
-from typing import Any
+from typing import Any, Final
 
 from numpy.typing import NDArray
 
@@ -18,10 +18,19 @@ from workers.slots.batch_queue import NO_DEADLINE
 
 Arrays = dict[str, NDArray[Any]]
 
+_OBJECT_BYTES: Final = 33
+"""Bytes of an empty `bytes` object; its content is counted with the record."""
+
 
 def rows(tensors: Mapping[str, NDArray[Any]], start: int, count: int) -> Arrays:
     """Return `count` inputs from `start` on, as views."""
     return {name: array[start : start + count] for name, array in tensors.items()}
+
+
+def tensor_bytes(tensors: Mapping[str, NDArray[Any]]) -> int:
+    """Return the approximate bytes that tensors take in memory; an element of BYTES is an object of its own."""
+    arrays = tensors.values()
+    return sum(array.nbytes + array.size * (_OBJECT_BYTES if array.dtype.hasobject else 0) for array in arrays)
 
 
 def one_for_each(inputs: int, outputs: Mapping[str, NDArray[Any]]) -> Arrays:

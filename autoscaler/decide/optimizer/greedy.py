@@ -22,8 +22,6 @@ import math
 from collections.abc import Sequence
 from typing import Final, NamedTuple
 
-import msgspec
-
 from autoscaler.decide.optimizer.model import (
     EPSILON,
     Allocation,
@@ -39,8 +37,6 @@ _DEARER_FACTOR: Final = 10.0
 """Factor by which the slots of an exhausted pool become dearer in each round."""
 _EXHAUSTED_SHARE: Final = 0.95
 """Used share of a pool's maximum from which the pool counts as exhausted."""
-_LOADED_DISCOUNT: Final = 0.9
-"""Factor on the cost of loaded variants: another one must be cheaper by a tenth, because measurements are not exact."""
 _ROUNDS: Final = 5
 
 
@@ -65,25 +61,6 @@ def solve_greedy(problem: AllocationProblem) -> Allocation:
             factor * _DEARER_FACTOR if full else factor for factor, full in zip(price_factors, exhausted, strict=True)
         ]
     return allocation
-
-
-def solve_until_stable(problem: AllocationProblem) -> Allocation:
-    """Return an allocation that does not change when it is solved again after being applied."""
-    allocation = solve_greedy(problem)
-    for _ in range(_ROUNDS):
-        after = after_applying(problem, allocation)
-        again = solve_greedy(after)
-        if (again.instances, again.workers) == (allocation.instances, allocation.workers):
-            break
-        allocation = again
-    return allocation
-
-
-def after_applying(problem: AllocationProblem, allocation: Allocation) -> AllocationProblem:
-    """Return the problem as it is once the allocation has been applied."""
-    variants = (msgspec.structs.replace(v, now=n) for v, n in zip(problem.variants, allocation.instances, strict=True))
-    pools = (msgspec.structs.replace(p, now=n) for p, n in zip(problem.pools, allocation.workers, strict=True))
-    return msgspec.structs.replace(problem, variants=tuple(variants), pools=tuple(pools))
 
 
 def keep_current(problem: AllocationProblem) -> Allocation:
@@ -168,7 +145,7 @@ class _GreedyAllocator:
     def least_unit(self, option: ServingOption) -> float:
         """Return a lower bound of the `unit` of an option's steps."""
         pool = self.problem.variants[option.variant].pool
-        return (option.slot_cost * self.price_factors[pool] + option.loss_cost) * _LOADED_DISCOUNT
+        return option.slot_cost * self.price_factors[pool] + option.loss_cost
 
     def cheapest_move(
         self, options: Sequence[ServingOption], bounds: Sequence[tuple[float, int]], left: float
@@ -205,8 +182,7 @@ class _GreedyAllocator:
         variant = self.problem.variants[option.variant]
         share = self.fitting_share(option, left, 0, self.workers[variant.pool])
         if share > EPSILON:
-            sticky = _LOADED_DISCOUNT if variant.now else 1.0
-            unit = (option.slot_cost * self.price_factors[variant.pool] + option.loss_cost) * sticky
+            unit = option.slot_cost * self.price_factors[variant.pool] + option.loss_cost
             return _Move(option_number, share, 0, self.workers[variant.pool], unit)
         return self.expand(option_number, option, left)
 
@@ -240,7 +216,7 @@ class _GreedyAllocator:
         bought = self.worker_fraction(option, share, more) if self.prorated else workers - self.workers[variant.pool]
         fixed = variant.hold_cost * more + variant.load_cost * fresh + pool.price * bought + pool.start_cost * added
         unit = option.slot_cost * self.price_factors[variant.pool] + option.loss_cost + fixed / share
-        return _Move(option_number, share, more, workers, unit * (_LOADED_DISCOUNT if not fresh and not added else 1.0))
+        return _Move(option_number, share, more, workers, unit)
 
     def worker_fraction(self, option: ServingOption, share: float, more: int) -> float:
         variant = self.problem.variants[option.variant]

@@ -375,7 +375,7 @@ async def test_worker_status_is_recorded_and_counts_as_heartbeat(
     await store_pool.execute("UPDATE workers SET heartbeat_at = now() - interval '1 minute'")
     instance = InstanceStatus(variant=variant, state=InstanceState.OVERLOADED, queued=3, answered=5, slowdown=1.5)
     status = WorkerStatus(
-        worker="cpu-0", hardware="cpu", epoch=epoch, at_ms=0, slots=2, price_per_hour=0.1, backlog_s=0.5,
+        worker="cpu-0", hardware="cpu", epoch=epoch, at_ms=0, slots=2, price_per_hour=0.1,
         memory_used=1, memory_total=2, instances=(instance,),
     )  # fmt: skip
 

@@ -42,7 +42,7 @@ from tests.issuer import AUDIENCE, SigningKey, claims_of, key_set, signed_by_pub
 from tests.waiting import read_until, until
 
 QUERY = {"inputs": [{"name": "x", "shape": [1, 4], "datatype": "FP32", "data": [1, 2, 3, 4]}]}
-OPEN = {"/v2/health/live", "/v2/health/ready", "/openapi.json", "/docs"}
+OPEN = {"/v2/health/live", "/v2/health/ready", "/openapi.json", "/docs", "/docs/api"}
 
 
 class Guarded(NamedTuple):

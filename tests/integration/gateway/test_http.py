@@ -131,12 +131,13 @@ async def test_openapi_and_docs_are_served(gateway: Running) -> None:
     async with gateway.http.get(f"{gateway.url}/openapi.json") as response:
         assert response.content_type == "application/json"
         assert "/docs" in (await response.json())["paths"]
-    async with gateway.http.get(f"{gateway.url}/docs") as response:
-        page = await response.text()
-        assert response.content_type == "text/html"
-        assert response.headers["Content-Security-Policy"].startswith("default-src 'none'")
-        assert "/v2/models/{name}/infer" in page
-        assert "src=" not in page
+    for path in ("/docs", "/docs/api"):
+        async with gateway.http.get(f"{gateway.url}{path}") as response:
+            page = await response.text()
+            assert response.content_type == "text/html"
+            assert response.headers["Content-Security-Policy"].startswith("default-src 'none'")
+            assert "/v2/models/{name}/infer" in page
+            assert "src=" not in page
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ from gateway.http.admin import AdminRoutes
 from gateway.http.bodies import RequestBodies
 from gateway.http.inference import InferenceRoutes
 from gateway.http.jobs import JobRoutes
+from gateway.http.manual import ManualRoutes
 from gateway.http.uploads import UploadRoutes
 from gateway.inference import Inference
 from gateway.jobs.submission import JobQuota, JobWriter
@@ -50,5 +51,6 @@ async def test_openapi_paths_equal_routes(gateway: Running) -> None:
         client, writer = gateway.query_client, JobWriter(pool, JobQuota(1, 1))
         jobs = JobRoutes(models, client, bodies, writer, pool, quotas, settings)
         openai = OpenAiRoutes(settings, models, asking, client, bodies, room, writer, quotas, pool, "")
-    routes = all_routes((inference, jobs, admin, uploads, openai), models, statistics, bodies, always_ready)
+    parts = (inference, jobs, admin, uploads, openai, ManualRoutes())
+    routes = all_routes(parts, models, statistics, bodies, always_ready)
     assert {(route.method, route.path) for route in routes} == listed | UNLISTED

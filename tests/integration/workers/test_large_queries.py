@@ -6,8 +6,10 @@ from collections import Counter
 from pathlib import Path
 
 import numpy as np
+import pytest
 from aiokafka import AIOKafkaProducer
 
+from broker.delivery.in_flight import MemoryShare, RecordMemory
 from schemas import headers as h
 from schemas.oip import decode_response
 from schemas.topics import variant_topic
@@ -20,6 +22,14 @@ ROWS = 20_000
 def json_request_of(images: np.ndarray) -> tuple[bytes, list[Header]]:
     tensor = {"name": "input", "shape": images.shape, "datatype": "FP32", "data": images.tolist()}
     return json.dumps({"inputs": [tensor]}).encode(), [(h.BATCH, b"%d" % len(images))]
+
+
+class WatchedMemory(RecordMemory):
+    most = 0
+
+    def change(self, share: MemoryShare, size: int) -> None:
+        super().change(share, size)
+        WatchedMemory.most = max(WatchedMemory.most, self.used)
 
 
 class PlainClient:
@@ -87,3 +97,17 @@ async def test_large_query_with_bad_row_fails_once(site: Site, tmp_path: Path) -
         await results.until(3)
     answers = Counter((result.id, result.status) for result in results.all)
     assert answers == {("wrong", "invalid_request"): 1, ("right", "ok"): 1, ("last", "ok"): 1}
+
+
+async def test_decoded_tensors_count_as_bytes_in_flight(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A zero takes three bytes in JSON and four as a tensor."""
+    monkeypatch.setattr("workers.service.RecordMemory", WatchedMemory)
+    await site.register()
+    value, headers = json_request_of(np.zeros((1000, 1, 8, 8), np.int8))
+    plain = AIOKafkaProducer(bootstrap_servers=site.kafka.bootstrap, max_request_size=16 << 20)
+    async with plain as producer, results_of(site) as results, site.worker("cpu-0"):
+        await site.place("cpu-0")
+        await PlainClient(site, producer).ask("zeros", (value, headers))
+        await results.until(1)
+    assert [result.status for result in results.all] == ["ok"]
+    assert WatchedMemory.most >= len(value) + 4 * 64_000

@@ -16,7 +16,7 @@ def a_worker(
         variant="v", state=state, queued=queued, answered=answered, inputs=2 * answered, late=answered // 2
     )
     return WorkerStatus(
-        worker="cpu-0", hardware="cpu", epoch=epoch, at_ms=0, slots=2, price_per_hour=0, backlog_s=0, memory_used=5,
+        worker="cpu-0", hardware="cpu", epoch=epoch, at_ms=0, slots=2, price_per_hour=0, memory_used=5,
         memory_total=9, instances=(instance,),
     )  # fmt: skip
 

@@ -109,7 +109,7 @@ def test_lag_delta_encoder_health_depends_on_owner() -> None:
         variant=VARIANT, state=InstanceState.ACTIVE, partitions=(PartitionStatus(1, 0, 0), PartitionStatus(7, 0, 0))
     )
     worker = WorkerStatus(
-        worker="cpu-0", hardware="cpu", epoch=1, at_ms=0, slots=1, price_per_hour=0, backlog_s=0, memory_used=0,
+        worker="cpu-0", hardware="cpu", epoch=1, at_ms=0, slots=1, price_per_hour=0, memory_used=0,
         memory_total=1, instances=(instance,),
     )  # fmt: skip
     for _ in range(WINDOW):

@@ -30,7 +30,7 @@ def a_status(
     *instances: InstanceStatus, busy_s: float = 0.0, epoch: int = 1, slots: int = 2, leaving: bool = False
 ) -> WorkerStatus:
     return WorkerStatus(
-        worker="cpu-0", hardware="cpu", epoch=epoch, at_ms=0, slots=slots, price_per_hour=0.1, backlog_s=0,
+        worker="cpu-0", hardware="cpu", epoch=epoch, at_ms=0, slots=slots, price_per_hour=0.1,
         memory_used=7, memory_total=9, instances=instances, busy_s=busy_s, leaving=leaving,
     )  # fmt: skip
 

@@ -34,7 +34,6 @@ def a_status(
         at_ms=0,
         slots=2,
         price_per_hour=0.1,
-        backlog_s=0,
         memory_used=0,
         memory_total=1,
         instances=(instance,),

@@ -75,7 +75,7 @@ def test_due_stops_drained_worker_only_when_it_hosts_nothing() -> None:
     fleet = Fleet()
     draining = msgspec.structs.replace(a_worker(), draining=True, draining_s=10.0)
     loaded = WorkerStatus(
-        worker="cpu-0", hardware="cpu", epoch=0, at_ms=0, slots=1, price_per_hour=0.1, backlog_s=0, memory_used=0,
+        worker="cpu-0", hardware="cpu", epoch=0, at_ms=0, slots=1, price_per_hour=0.1, memory_used=0,
         memory_total=1, instances=(InstanceStatus(variant="mlp.onnx-fp32.cpu", state=InstanceState.ACTIVE),),
     )  # fmt: skip
     assert not fleet.due(0.0, RUNNING, draining, instances=(an_instance(),))

@@ -93,7 +93,7 @@ def status(
     slots: int = 2,
     price: float = 0.096,
     backlog_s: float = 0.0,
-    backlogs_s: tuple[float, ...] = (),
+    backlogs_s: tuple[float, ...] | None = None,
     memory: int = 1 << 30,
     leaving: bool = False,
 ) -> WorkerStatus:
@@ -104,8 +104,7 @@ def status(
         at_ms=at * 1000,
         slots=slots,
         price_per_hour=price,
-        backlog_s=backlog_s or sum(backlogs_s),
-        slot_backlogs_s=backlogs_s,
+        slot_backlogs_s=(backlog_s / slots,) * slots if backlogs_s is None else backlogs_s,
         memory_used=0,
         memory_total=memory,
         instances=instances,

@@ -49,8 +49,6 @@ def test_forwarded_query_keeps_its_reply_stream() -> None:
     for sent in (forwarded(query, choice, headers, 1.0, 0.0, None), moved(query, headers, 0.0)):
         assert (h.REPLY_STREAM, STREAM.encode()) in sent
         assert h.LINGER_NS not in dict(sent)  # otherwise the linger would count twice
-    assert query.streamed
-    assert not READER.read(record(infaas_id="1"), 0.0).query.streamed
 
 
 @pytest.mark.parametrize("topic", [INGRESS, f"{INGRESS}.offline"])
@@ -59,7 +57,6 @@ def test_ingress_topic_determines_the_tenant(topic: str) -> None:
     for reader in map(QueryReader, TenantHeaders):
         query, fields, headers, *_ = astuple(reader.read(asked, 0.0, offline=True))
         assert (query.task, query.tenant, query.reply_to) == ("digits", "acme", "infaas.tenants.acme.results")
-        assert not query.streamed
         assert [value for name, value in headers if name == h.TENANT] == [b"acme"]
         assert h.REPLY_STREAM not in dict(headers) | fields
 

@@ -146,7 +146,7 @@ def test_choose_skips_dearer_variant_on_overloaded_worker() -> None:
 
 def test_choose_gives_unusable_slot_to_dearer_variant() -> None:
     where = three()
-    where.apply_status(status(instance(FAST, queued=800), instance(GOOD), backlogs_s=(0.27, 0.0)), NOW)
+    where.apply_status(status(instance(FAST, queued=800), instance(GOOD), backlogs_s=(0.0, 0.27)), NOW)
     assert chosen(query(latency_ms=150), where).variant.name == GOOD
 
 
@@ -206,18 +206,12 @@ def test_partitions_of_replica_take_turns() -> None:
     assert seen == [1, 3, 1, 3]
 
 
-def test_choose_keeps_interfered_instance_but_not_as_upgrade() -> None:
+def test_choose_keeps_slow_instance_but_not_as_upgrade() -> None:
     where = three()
-    where.apply_status(status(instance(FAST, state=InstanceState.INTERFERED), instance(GOOD)), NOW)
+    where.apply_status(status(instance(FAST, slowdown=2.5), instance(GOOD)), NOW)
     assert chosen(query(latency_ms=100), where).variant.name == FAST
-    where.apply_status(status(instance(FAST), instance(GOOD, state=InstanceState.INTERFERED)), NOW)
+    where.apply_status(status(instance(FAST), instance(GOOD, slowdown=2.5)), NOW)
     assert chosen(query(latency_ms=100), where, config=PolicyConfig()).variant.name == FAST
-
-
-def test_choose_takes_overloaded_instance_that_is_in_time() -> None:
-    where = three()
-    where.apply_status(status(instance(FAST, state=InstanceState.OVERLOADED), instance(GOOD)), NOW)
-    assert chosen(query(latency_ms=100), where).variant.name == FAST
 
 
 @pytest.mark.parametrize("state", [InstanceState.LOADING, InstanceState.DRAINING, InstanceState.INACTIVE])
@@ -237,15 +231,11 @@ def test_choose_skips_silent_and_leaving_workers() -> None:
     assert chosen(query(), where, now=NOW + 2).instance is None
 
 
-def test_idle_worker_expires_later_until_it_gets_a_query() -> None:
+def test_idle_worker_expires_after_three_of_its_intervals() -> None:
     where = state_of(registered(FAST))
     where.apply_status(msgspec.structs.replace(status(instance(FAST)), interval_ms=1000.0), NOW)
+    assert chosen(query(), where, now=NOW + 2.9).instance is not None
     assert chosen(query(), where, now=NOW + 3.1).instance is None
-    choice = chosen(query(), where, now=NOW + 1.5)
-    assert choice.instance is not None
-    where.sent(choice.instance, choice.partition, 1, NOW + 1.5, NOW)
-    assert chosen(query(), where, now=NOW + 2.4).instance is not None
-    assert chosen(query(), where, now=NOW + 2.6).instance is None  # a worker with queries would have sent a status
 
 
 def test_hop_is_unchanged_by_status_without_delay() -> None:
@@ -254,19 +244,6 @@ def test_hop_is_unchanged_by_status_without_delay() -> None:
     assert where.workers["cpu-0"].hop_s == where.hop_s
     where.apply_status(status(instance(FAST)), NOW + 2, 0.1)
     assert where.workers["cpu-0"].hop_s > where.hop_s
-
-
-def test_streamed_answer_saves_a_share_of_the_hop() -> None:
-    where = state_of(registered(FAST))
-    where.apply_status(status(instance(FAST)), NOW, 0.05)
-    asked = query(latency_ms=1000)
-    streamed = msgspec.structs.replace(asked, streamed=True)
-    hop_s = where.workers["cpu-0"].hop_s
-    saved_s = chosen(asked, where).predicted_s - chosen(streamed, where).predicted_s
-    assert saved_s == pytest.approx(hop_s / 2 * (1 - 0.6) - 0.0005)
-    told = explained(explain(streamed, where, NOW, PolicyConfig(), chosen(streamed, where)))
-    assert [row["predicted_ms"] for row in told["considered"]] == [told["predicted_ms"]]  # pyright: ignore
-    assert told["predicted_ms"] == pytest.approx(chosen(streamed, where).predicted_s * 1e3, abs=0.01)
 
 
 def test_status_of_earlier_epoch_is_ignored() -> None:

@@ -36,7 +36,7 @@ from workers.serving.codec import (
     unstack,
 )
 from workers.serving.model import ServableModel
-from workers.serving.pending_query import QueryPart
+from workers.serving.pending_query import QueryPart, tensor_bytes
 from workers.slots.batch_queue import NO_DEADLINE
 
 OUTPUT = TensorSpec(name="y", datatype="FP32", shape=(-1, 4))
@@ -416,3 +416,8 @@ def test_decode_query_refuses_parameter_of_two_values() -> None:
     rate = {"name": "rate", "shape": [2], "datatype": "INT64", "data": [8000, 16000]}
     with pytest.raises(InvalidRequest, match="input rate must have one value"):
         with_rate(inputs=[rows, rate])
+
+
+def test_tensor_bytes_counts_objects() -> None:
+    tensors = {"x": np.zeros((2, 4), np.float32), "text": bytes_array([b"a", b"longer"])}
+    assert tensor_bytes(tensors) == 32 + 2 * (8 + 33)

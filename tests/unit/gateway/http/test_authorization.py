@@ -12,7 +12,7 @@ from schemas.access import Principal, Role
 from schemas.documents.__main__ import FOLDER
 from schemas.errors import Forbidden
 
-ANYBODY = {"/v2/health/live", "/v2/health/ready", "/openapi.json", "/docs"}
+ANYBODY = {"/v2/health/live", "/v2/health/ready", "/openapi.json", "/docs", "/docs/api"}
 HIGHER = {
     "/metrics": Role.ADMIN,
     "/v2/repository/models/{name}/load": Role.PUBLISH,
