@@ -27,6 +27,13 @@
     };
   }
 
+  // Half of a colour on the panel: opaque, since areas cover those behind them.
+  function soft(colour) {
+    const parts = (text) => (text.length === 4 ? [...text.slice(1)].map((one) => one + one) : text.slice(1).match(/../g)).map((one) => parseInt(one, 16));
+    const [own, panel] = [parts(colour), parts(style("--panel"))];
+    return `rgb(${own.map((value, at) => Math.round((value + panel[at]) / 2)).join(" ")})`;
+  }
+
   // Areas above one another; series whose name begins with "workers" are lines.
   function stacked(spec) {
     const palette = colours();
@@ -39,7 +46,7 @@
       if (one.name.startsWith("workers")) rest.push([one.y, { ...own, dash: [8, 4], width: 3 }]);
       else {
         one.y.forEach((count, index) => { total[index] += count; });
-        areas.unshift([[...total], { ...own, width: 1, fill: colour + "66", value: (_, __, ___, index) => (index === null ? "--" : one.y[index]) }]);
+        areas.unshift([[...total], { ...own, width: 1, fill: soft(colour), value: (_, __, ___, index) => (index === null ? "--" : one.y[index]) }]);
       }
     });
     const plan = lines({ ...spec, series: [] }, true);
