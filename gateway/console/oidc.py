@@ -9,6 +9,7 @@ The answer to the callback is a page that leads on: the session's cookie is `Sam
 from the issuer would not send it after a redirect.
 """
 
+import asyncio
 import hmac
 import secrets
 import time
@@ -35,6 +36,10 @@ _COOKIE: Final = "infaas-console-oidc"
 _DISCOVERY: Final = "/.well-known/openid-configuration"
 _TIMEOUT_S: Final = 10.0
 _MOST_BYTES: Final = 256 * 1024
+_KNOWN_S: Final = 600.0
+"""Seconds for which the issuer's endpoints are remembered."""
+_REQUESTS: Final = 8
+"""Maximum number of concurrent requests to the issuer; anybody can begin a sign-in."""
 _ATTEMPT_S: Final = 600
 """Seconds within which a caller must return from the issuer."""
 
@@ -74,6 +79,10 @@ class IssuerSignIn:
         self._new_session = new_session
         self._set_cookie = set_cookie
         self._auth = _client_auth(settings)
+        self._places = asyncio.Semaphore(_REQUESTS)
+        self._endpoints = dict[str, str]()
+        self._read_s = 0.0
+        """Time at which the endpoints were read, in seconds since the epoch."""
 
     def routes(self) -> list[web.RouteDef]:
         """Return the routes to add to the application."""
@@ -155,6 +164,8 @@ class IssuerSignIn:
 
     async def _discover(self) -> dict[str, str]:
         """Return the issuer's endpoints; both must be safe, as codes and tokens pass them."""
+        if self._endpoints and time.time() - self._read_s < _KNOWN_S:
+            return self._endpoints
         document = await self._fetch(self._settings.oidc_issuer.rstrip("/") + _DISCOVERY)
         found = {name: str(document.get(name, "")) for name in ("authorization_endpoint", "token_endpoint")}
         try:
@@ -162,6 +173,7 @@ class IssuerSignIn:
                 check_issuer_url(url)
         except ValueError as error:
             raise self._unavailable(str(error)) from None
+        self._endpoints, self._read_s = found, time.time()
         return found
 
     async def _fetch(self, url: str, fields: dict[str, str] | None = None) -> dict[str, Any]:
@@ -173,6 +185,7 @@ class IssuerSignIn:
         method, headers = ("GET", {}) if fields is None else ("POST", self._auth)
         try:
             async with (
+                self._places,
                 aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=_TIMEOUT_S)) as http,
                 http.request(method, url, data=fields, headers=headers, allow_redirects=False) as answer,
             ):

@@ -29,7 +29,7 @@ from gateway.console.sessions import SessionCodec
 from gateway.console.sign_in import SignIn
 from gateway.console.stream import Changes, send_updates
 from gateway.console.visit import Visit
-from gateway.http.admin import AdminRoutes, check_no_foreign_page
+from gateway.http.admin import AdminRoutes, check_host, check_no_foreign_page
 from gateway.http.answers import answer_to
 from gateway.http.authorization import set_principal
 from gateway.http.bodies import RequestBodies
@@ -104,7 +104,10 @@ class ConsoleRoutes:
         principal, subject = await self._sign_in.identify(request)
         set_principal(request, principal)
         known = principal is not ANYONE
-        if request.method != "GET" or request.headers.get("Sec-Fetch-Mode") != "navigate" or not known:
+        if request.method == "GET" and request.headers.get("Sec-Fetch-Mode") == "navigate":  # a link, perhaps elsewhere
+            if not known:
+                check_host(request.headers)
+        else:
             check_no_foreign_page(request.headers, known_clients=known)
         return Visit(request, principal, self._codec.token(subject), self._admin.execute)
 

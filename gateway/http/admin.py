@@ -182,7 +182,18 @@ def check_no_foreign_page(headers: Mapping[str, str], *, known_clients: bool) ->
         raise Forbidden(f"the admin API accepts no requests from pages of others, such as {origin[:80]!r}")
     if headers.get("Sec-Fetch-Site", "").lower() in _OF_OTHERS:
         raise Forbidden("the admin API accepts no requests from pages of others")
-    if not (known_clients or is_address(host)):
+    if not known_clients:
+        check_host(headers)
+
+
+def check_host(headers: Mapping[str, str]) -> None:
+    """Check that a request without authentication names this machine by an address or as `localhost`.
+
+    Raises:
+        Forbidden: it uses another name.
+    """
+    host = headers.get("Host", "")
+    if not is_address(host):
         raise Forbidden(
             f"without --auth, call the admin API by an address or as {_LOCAL}, not as {host[:80]!r}: the owner of a "
             "name can point it to this machine"

@@ -71,6 +71,9 @@ async def test_console_without_authentication_is_for_this_machine(
         assert (status, "authenticates nobody" in text) == (403, True)
         for foreign in ({"Host": "console.example"}, {"Sec-Fetch-Site": "cross-site"}, {"Origin": "null"}):
             assert (await get(http, console, foreign))[0] == 403, foreign
+        link = {"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "navigate"}
+        assert (await get(http, console, link))[0] == 200
+        assert (await get(http, console, link | {"Host": "console.example"}))[0] == 403
         assert (await get(http, f"{console}/static/none.js"))[0] == 404
         assert (await get(http, f"{console}/tasks/none"))[0] == 404
         assert (await get(http, f"{console}/dead-letters/x/y"))[0] == 400
