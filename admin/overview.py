@@ -13,6 +13,7 @@ import msgspec
 from admin.api import RequestContext, endpoint, param
 from admin.system import cluster_problems, lag_alarms
 from schemas.access import Role
+from schemas.hardware import cost_per_1000, list_price
 from schemas.rows.cluster import ClusterRows, DecisionRow, WorkerRow
 from schemas.rows.samples import WorkerSample
 from schemas.status import SERVING
@@ -66,6 +67,9 @@ class TaskOverview(msgspec.Struct, frozen=True, kw_only=True):
     """Mean accuracy that queries required; null: there was no query."""
     given_accuracy: float | None
     """Mean accuracy of the variants that answered; null: none did."""
+    given_cost: float | None
+    """Mean cost of the variants that answered, in USD per 1000 queries of one input, at list prices and their best
+    batch sizes; null: none answered."""
     waiting: int = 0
     """Queries that wait in the topics of the task and of its variants."""
     waiting_s: float | None = None
@@ -145,6 +149,7 @@ def _task(load: TaskAnswers, variants: Sequence[VariantAnswers], seconds: float,
         failed=load.failed,
         wanted_accuracy=load.wanted_accuracy,
         given_accuracy=given / answered if answered else None,
+        given_cost=sum(one.answered * _cost(one) for one in variants) / answered if answered else None,
         waiting=lag.lag if lag else 0,
         waiting_s=lag and lag.lag_s,
         variants=[
@@ -152,6 +157,10 @@ def _task(load: TaskAnswers, variants: Sequence[VariantAnswers], seconds: float,
             for one in variants
         ],
     )
+
+
+def _cost(one: VariantAnswers) -> float:
+    return cost_per_1000(one.input_s, list_price(one.hardware, one.threads))
 
 
 def summarize_workers(cluster: ClusterRows, samples: Iterable[WorkerSample]) -> list[WorkerOverview]:

@@ -133,8 +133,13 @@ class VariantAnswers(msgspec.Struct, frozen=True, kw_only=True):
 
     variant: str
     task: str
+    hardware: str
     answered: int
     accuracy: float
+    threads: int
+    """Threads per batch."""
+    input_s: float
+    """Seconds of an input at the variant's best batch size."""
 
 
 async def task_loads(session: DatabaseSession, seconds: float) -> list[TaskAnswers]:

@@ -64,11 +64,15 @@ FROM load_samples WHERE at > clock_timestamp() - make_interval(secs => $1)
 GROUP BY task ORDER BY task
 
 -- name: variant_loads
--- Queries answered by each variant in the last seconds.
-SELECT v.name AS variant, v.task, sum(s.answered)::bigint AS answered, p.accuracy
+-- Queries answered by each variant in the last seconds, with what its cost follows from: hardware, threads, and seconds
+-- of an input at its best batch size.
+SELECT v.name AS variant, v.task, v.hardware, sum(s.answered)::bigint AS answered, p.accuracy, p.threads, (
+    SELECT min(coalesce((e ->> 'mean_s')::float8, (e ->> 'p50_s')::float8) / (e ->> 'batch')::float8)
+    FROM jsonb_array_elements(p.latency) AS e
+) AS input_s
 FROM instance_samples s JOIN variants v ON v.name = s.variant JOIN profiles p ON p.variant = v.name
 WHERE s.at > clock_timestamp() - make_interval(secs => $1) AND s.answered > 0
-GROUP BY v.name, v.task, p.accuracy ORDER BY answered DESC, v.name
+GROUP BY v.name, p.variant ORDER BY answered DESC, v.name
 
 -- name: task_load_points
 -- Load of each class of a task in intervals of the last seconds, oldest first. Parameters: task, range, length of an

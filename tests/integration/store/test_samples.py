@@ -240,3 +240,13 @@ async def test_task_lags_add_topics_of_task_and_variants(store_pool: Pool) -> No
     await samples.write_reading(store_pool, a_reading(NOW, ids, [1, 2, 4, 8], whole=True))
     assert await samples.task_lags(store_pool) == [samples.TaskLag(task="digits", lag=7, lag_s=2.0)]
     assert await samples.reading_at(store_pool) == NOW
+
+
+async def test_variant_loads_tell_answers_and_seconds_of_an_input(store_pool: Pool) -> None:
+    await register(store_pool, "mlp.onnx-fp32.cpu")
+    now = datetime.now(UTC)
+    await samples.maintain_partitions(store_pool, now, HOUR_S, DAY_S)
+    await samples.write_samples(store_pool, [an_instance_sample(now, 8, 2.5), an_instance_sample(now, 4, 2.5)])
+    [load] = await samples.variant_loads(store_pool, 60)
+    assert (load.variant, load.task, load.answered, load.hardware) == ("mlp.onnx-fp32.cpu", "digits", 12, "cpu")
+    assert load.input_s == pytest.approx(0.0005)  # a batch of 32 takes 16 ms
