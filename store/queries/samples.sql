@@ -66,13 +66,16 @@ GROUP BY task ORDER BY task
 -- name: variant_loads
 -- Queries answered by each variant in the last seconds, with what its cost follows from: hardware, threads, and seconds
 -- of an input at its best batch size.
-SELECT v.name AS variant, v.task, v.hardware, sum(s.answered)::bigint AS answered, p.accuracy, p.threads, (
+WITH counted AS (
+    SELECT variant, sum(answered)::bigint AS answered FROM instance_samples
+    WHERE at > clock_timestamp() - make_interval(secs => $1) AND answered > 0 GROUP BY variant
+)
+SELECT v.name AS variant, v.task, v.hardware, c.answered, p.accuracy, p.threads, (
     SELECT min(coalesce((e ->> 'mean_s')::float8, (e ->> 'p50_s')::float8) / (e ->> 'batch')::float8)
     FROM jsonb_array_elements(p.latency) AS e
 ) AS input_s
-FROM instance_samples s JOIN variants v ON v.name = s.variant JOIN profiles p ON p.variant = v.name
-WHERE s.at > clock_timestamp() - make_interval(secs => $1) AND s.answered > 0
-GROUP BY v.name, p.variant ORDER BY answered DESC, v.name
+FROM counted AS c JOIN variants AS v ON v.name = c.variant JOIN profiles AS p ON p.variant = v.name
+ORDER BY c.answered DESC, v.name
 
 -- name: task_load_points
 -- Load of each class of a task in intervals of the last seconds, oldest first. Parameters: task, range, length of an
@@ -124,8 +127,18 @@ SELECT minute AS at, hardware AS name, count(*)::int AS count FROM seen GROUP BY
 -- name: task_lags
 -- Queries of each task that wait in its topics and those of its variants, and the age of the oldest in s. Parameters:
 -- prefixes of the topics of tasks and of variants.
-WITH lagging AS (
-    SELECT topic, sum(lag)::bigint AS lag, max(lag_s)::float8 AS lag_s FROM current_lag WHERE lag > 0 GROUP BY topic
+WITH read AS ( -- as the view current_lag, but told apart by numbers before the names are looked up: five times as fast
+    SELECT DISTINCT ON (e.place) e.place, e.lag, e.since_s
+    FROM lag_readings AS r
+    CROSS JOIN LATERAL unnest(r.group_partitions, r.lags, r.since_s) AS e (place, lag, since_s)
+    WHERE r.at >= (SELECT max(at) FROM lag_readings WHERE whole)
+    ORDER BY e.place, r.at DESC
+), latest AS (
+    SELECT extract(epoch FROM max(at))::float8 AS at FROM lag_readings WHERE error = ''
+), lagging AS (
+    SELECT p.topic, sum(lag)::bigint AS lag,
+        max(greatest(latest.at - since_s, 0)) FILTER (WHERE since_s <> 'NaN') AS lag_s
+    FROM latest, read JOIN group_partitions AS p ON p.id = read.place WHERE lag > 0 GROUP BY p.topic
 ), owned AS (
     SELECT $1 || name AS topic, name AS task FROM tasks
     UNION ALL SELECT $1 || name || '.offline', name FROM tasks
