@@ -33,9 +33,10 @@ from zoo.samples import DATA, labelled
 FOLDER: Final = Path(__file__).parents[1] / "docs" / "console"
 _LOAD_S: Final = 150.0
 _READY_S: Final = 300.0
+_VARIED_S: Final = 150.0
 _COLOURS: Final = 96
 """Number of colours of a screenshot: pages have few, and the files shrink to a third."""
-_VARIANTS: Final = 5
+_VARIANTS: Final = 4
 _WIDTH: Final = 1200
 _MOST_HEIGHT: Final = 1500
 _TASKS: Final = ("sentiment-text", "mnist-image", "digits")
@@ -107,7 +108,7 @@ async def _until_ready(url: str) -> None:
 
 async def _until_variants(gateway: str, task: str) -> None:
     """Wait until several variants of a task are ready."""
-    async with asyncio.timeout(_READY_S), aiohttp.ClientSession() as http:
+    async with asyncio.timeout(_VARIED_S), aiohttp.ClientSession() as http:
         while True:
             async with http.get(f"{gateway}/v1/variants?task={task}") as answer:
                 listed: list[dict[str, Any]] = await answer.json()
