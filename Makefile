@@ -26,7 +26,7 @@ CHANGED := { git diff --name-only --diff-filter=d --merge-base $(BASE) 2>/dev/nu
 .PHONY: help setup demo up down check check-style check-types check-unit test test-unit test-integration test-system \
 	test-torch lint scan-secrets audit bench bench-runtimes bench-scale bench-peers bench-variants bench-profiles \
 	bench-zoo bench-systems bench-selectors bench-search bench-ablation bench-calibration neighbours chaos chaos-jobs \
-	chaos-batches fuzz docs docs-site images lock clean
+	chaos-batches fuzz screenshots docs docs-site images lock clean
 .DELETE_ON_ERROR:
 
 help: ## list the verbs
@@ -151,6 +151,9 @@ chaos-jobs: $(VENV)/dev.stamp ## kill every process with 10,000 jobs in flight, 
 
 chaos-batches: $(VENV)/dev.stamp ## the same with a batch of OpenAI's API; LINES=1000 for fewer
 	$(BIN)/python -m tests.chaos.batches $(if $(LINES),--lines $(LINES))
+
+screenshots: $(VENV)/dev.stamp ## photograph the console's pages with a system under load into docs/console; needs chromium
+	$(BIN)/python -m tools.screenshots
 
 docs: $(VENV)/dev.stamp ## write the JSON Schema, AsyncAPI and OpenAPI documents, and the Python of the .proto
 	$(BIN)/python -m schemas.documents

@@ -10,6 +10,6 @@ that does not exist or that the caller may not see, `Forbidden` for an object of
 `OperatorError` for a conflict with the present state.
 
 Reading order: api (declaration of endpoints, conversion to and from HTTP) -> catalog, versions, removals, access
-(registered objects) -> scaling, audit, jobs, system (health and lag), overview (load at a glance), keys, tenants,
-dead_letters, uploads, registrations -> endpoints (all of them).
+(registered objects) -> scaling, audit, jobs, system (health and lag), overview (load at a glance), activity (load and
+scale over time), keys, tenants, dead_letters, uploads, registrations -> endpoints (all of them).
 """

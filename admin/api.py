@@ -233,6 +233,26 @@ def from_http(
     return found
 
 
+def from_form(endpoint: Endpoint[Q, R], fields: Iterable[tuple[str, str]]) -> Q:
+    """Read a request from the fields of an HTML form, which sends an empty text for a field without a value.
+
+    The words of a text are the values of a field that holds several.
+
+    Raises:
+        InvalidRequest: the request does not fit the endpoint; the message says why.
+    """
+    asked, several = dict[str, Any](), _lists(endpoint.request)
+    known = {field.name for field in _fields(endpoint.request)}
+    for name, text in fields:
+        if name not in known:
+            raise InvalidRequest(f"no parameter of {endpoint.name} is called {name[:_MOST_SHOWN]!r}")
+        if name in several:
+            asked.setdefault(name, []).extend(text.split())
+        elif text.strip():
+            asked[name] = text
+    return _converted(endpoint, {name: value for name, value in asked.items() if value != []}, strict=False)
+
+
 def checked(endpoint: Endpoint[Q, R], request: Q) -> Q:
     """Check a request that was created in this process against the limits that apply to HTTP requests.
 
@@ -317,22 +337,26 @@ def _is_unicode(text: str) -> bool:
 @cache
 def _lists(request: type) -> frozenset[str]:
     """Return the fields that hold several values; each value is a separate pair in a query string."""
-    found: Any = msgspec.inspect.type_info(request)
     return frozenset(
-        field.name for field in found.fields for kind in kinds_of(field.type) if isinstance(kind, CollectionType)
+        field.name for field in _fields(request) for kind in kinds_of(field.type) if isinstance(kind, CollectionType)
     )
 
 
 @cache
 def _choices(request: type) -> Mapping[str, tuple[str, ...]]:
     """Return the allowed words of each field that has an enum type."""
-    found: Any = msgspec.inspect.type_info(request)
     return {
         field.name: tuple(str(one.value) for one in kind.cls)
-        for field in found.fields
+        for field in _fields(request)
         for kind in kinds_of(field.type)
         if isinstance(kind, EnumType)
     }
+
+
+def _fields(request: type) -> tuple[Any, ...]:
+    """Return the fields of a request with their types."""
+    found: Any = msgspec.inspect.type_info(request)
+    return found.fields
 
 
 def kinds_of(kind: Any) -> Iterator[Any]:

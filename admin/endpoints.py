@@ -7,6 +7,7 @@ from this table.
 from typing import Any, Final
 
 from admin.access import ACCESS
+from admin.activity import ACTIVITY
 from admin.api import Endpoint
 from admin.audit import AUDIT
 from admin.catalog import CATALOG
@@ -33,6 +34,7 @@ ENDPOINTS: Final[tuple[Endpoint[Any, Any], ...]] = (
     *JOBS,
     *SYSTEM,
     *OVERVIEW,
+    *ACTIVITY,
     *KEYS,
     *TENANTS,
     *DEAD_LETTERS,

@@ -1,6 +1,7 @@
 """Jobs: a tenant sees its own jobs of the tasks that its key permits; administrators see all."""
 
 from collections.abc import Collection
+from datetime import datetime
 from typing import Annotated, Final
 
 import msgspec
@@ -8,10 +9,13 @@ import msgspec
 from admin.api import RequestContext, endpoint, param
 from schemas.access import Principal, Role
 from schemas.errors import NotFound
-from schemas.jobs import MAX_LISTED, Job, JobResult, JobState
+from schemas.jobs import MAX_LISTED, Job, JobProgress, JobResult, JobState
+from schemas.openai import BatchError, BatchStatus
 from schemas.rows.audit import AuditVerb
-from store.audit import audited_transaction
-from store.jobs import cancel_jobs, get_job_result, list_jobs
+from schemas.rows.batches import BatchRow
+from store.audit import audited, audited_transaction
+from store.batches import cancel_batch, list_batches
+from store.jobs import cancel_jobs, get_job_result, job_progress, list_jobs
 from store.pool import DatabaseSession
 
 JobIds = Annotated[list[Annotated[str, msgspec.Meta(max_length=64)]], msgspec.Meta(min_length=1, max_length=MAX_LISTED)]
@@ -99,6 +103,75 @@ async def result(context: RequestContext, request: OneJob) -> JobResult:
     return found
 
 
+class ProgressRequest(msgspec.Struct, frozen=True, kw_only=True):
+    """Request for the progress of jobs."""
+
+    limit: Annotated[int, msgspec.Meta(ge=1, le=MAX_LISTED), param("Maximum number of models and batches.")] = 50
+
+
+class BatchesRequest(msgspec.Struct, frozen=True, kw_only=True):
+    """Request for a page of batches."""
+
+    after: Annotated[str | None, param("Batches created before the batch with this id: the next page.")] = None
+    limit: Annotated[int, msgspec.Meta(ge=1, le=MAX_LISTED), param("Maximum number of batches.")] = 50
+
+
+class BatchCancellation(msgspec.Struct, frozen=True, kw_only=True):
+    """Request to cancel a batch."""
+
+    id: Annotated[str, msgspec.Meta(max_length=64), param("Id of a batch.", metavar="ID")]
+
+
+class BatchProgress(msgspec.Struct, frozen=True, kw_only=True):
+    """Batch of OpenAI's API with the number of its lines."""
+
+    id: str
+    tenant: str
+    endpoint: str
+    status: BatchStatus
+    total: int
+    """Lines of its file; 0 until it is validated."""
+    completed: int
+    failed: int
+    errors: list[BatchError]
+    created_at: datetime
+    ended_at: datetime | None
+
+
+@endpoint("jobs.progress", "GET", "/v1/jobs/progress", Role.QUERY)
+async def progress(context: RequestContext, request: ProgressRequest) -> list[JobProgress]:
+    """Show the number of jobs in each state, by model and batch, the latest first."""
+    principal = context.principal
+    return await job_progress(context.pool, tenant=_owner(principal), tasks=principal.tasks, limit=request.limit)
+
+
+@endpoint("batches.list", "GET", "/v1/jobs/batches", Role.QUERY)
+async def batches(context: RequestContext, request: BatchesRequest) -> list[BatchProgress]:
+    """List the batches of OpenAI's API with their progress, the latest first."""
+    owner = _owner(context.principal)
+    rows = await list_batches(context.pool, owner, after=request.after, limit=request.limit)
+    return [_batch(row) for row in rows]
+
+
+@endpoint("batches.cancel", "POST", "/v1/jobs/batches/cancel", Role.QUERY)
+async def stop_batch(context: RequestContext, request: BatchCancellation) -> BatchProgress:
+    """Cancel a batch of OpenAI's API with its jobs; one that has ended stays as it is. Idempotent.
+
+    Raises:
+        NotFound: the batch does not exist, or belongs to another tenant.
+    """
+    pool, owner = context.pool, _owner(context.principal)
+    if not await list_batches(pool, owner, batch_id=request.id):
+        raise NotFound(f"there is no batch {request.id[:80]!r}")
+    async with audited(pool, context.act(AuditVerb.CANCEL_JOBS, request.id)):
+        await cancel_batch(pool, request.id)
+    return _batch((await list_batches(pool, owner, batch_id=request.id))[0])
+
+
+def _batch(row: BatchRow) -> BatchProgress:
+    return msgspec.convert(row, BatchProgress, from_attributes=True)
+
+
 async def _find(session: DatabaseSession, principal: Principal, ids: Collection[str]) -> list[Job]:
     return await list_jobs(session, ids=ids, tenant=_owner(principal), tasks=principal.tasks, limit=len(ids))
 
@@ -108,4 +181,4 @@ def _owner(principal: Principal) -> str | None:
     return None if principal.has(Role.ADMIN) else principal.tenant or ""
 
 
-JOBS: Final = (list_some, show, cancel, result)
+JOBS: Final = (list_some, show, progress, batches, stop_batch, cancel, result)

@@ -10,13 +10,23 @@ from typing import Annotated, Final
 
 import msgspec
 
-from admin.api import Empty, RequestContext, endpoint, param
-from admin.system import cluster_problems, lag
+from admin.api import RequestContext, endpoint, param
+from admin.system import cluster_problems, lag_alarms
 from schemas.access import Role
+from schemas.hardware import cost_per_1000, list_price
 from schemas.rows.cluster import ClusterRows, DecisionRow, WorkerRow
 from schemas.rows.samples import WorkerSample
 from schemas.status import SERVING
-from store.samples import TaskAnswers, VariantAnswers, latest_worker_samples, list_decisions, task_loads, variant_loads
+from store.samples import (
+    TaskAnswers,
+    TaskLag,
+    VariantAnswers,
+    latest_worker_samples,
+    list_decisions,
+    task_lags,
+    task_loads,
+    variant_loads,
+)
 from store.scaling import read_cluster
 
 _SAMPLED_S: Final = 120.0
@@ -57,6 +67,13 @@ class TaskOverview(msgspec.Struct, frozen=True, kw_only=True):
     """Mean accuracy that queries required; null: there was no query."""
     given_accuracy: float | None
     """Mean accuracy of the variants that answered; null: none did."""
+    given_cost: float | None
+    """Mean cost of the variants that answered, in USD per 1000 queries of one input, at list prices and their best
+    batch sizes; null: none answered."""
+    waiting: int = 0
+    """Queries that wait in the topics of the task and of its variants."""
+    waiting_s: float | None = None
+    """Age of the oldest of them in seconds; null: none waits."""
     variants: list[AnsweringVariant]
     """The most used first."""
 
@@ -94,30 +111,32 @@ class Overview(msgspec.Struct, frozen=True, kw_only=True):
 @endpoint("overview.show", "GET", "/v1/overview", Role.ADMIN)
 async def overview(context: RequestContext, request: OverviewRequest) -> Overview:
     """Show the load of each task and its answers, the workers, and the last decisions."""
-    pool, report = context.pool, await lag(context, Empty())
+    pool = context.pool
+    _, alarms = await lag_alarms(pool)
     tasks, variants = await task_loads(pool, request.seconds), await variant_loads(pool, request.seconds)
     cluster, samples = await read_cluster(pool), await latest_worker_samples(pool, _SAMPLED_S)
     return Overview(
         seconds=request.seconds,
-        problems=[*report.alarms, *cluster_problems(cluster)],
+        problems=[*alarms, *cluster_problems(cluster)],
         paused=cluster.control.paused,
-        tasks=summarize_tasks(tasks, variants, request.seconds),
+        tasks=summarize_tasks(tasks, variants, request.seconds, await task_lags(pool)),
         workers=summarize_workers(cluster, samples),
         decisions=await list_decisions(pool, _DECISIONS),
     )
 
 
 def summarize_tasks(
-    loads: Iterable[TaskAnswers], variants: Iterable[VariantAnswers], seconds: float
+    loads: Iterable[TaskAnswers], variants: Iterable[VariantAnswers], seconds: float, lags: Iterable[TaskLag] = ()
 ) -> list[TaskOverview]:
     """Return the tasks with load or answers, by name. Pure."""
     by_task = defaultdict[str, list[VariantAnswers]](list)
     for variant in variants:
         by_task[variant.task].append(variant)
-    return [_task(load, by_task[load.task], seconds) for load in loads]
+    waiting = {lag.task: lag for lag in lags}
+    return [_task(load, by_task[load.task], seconds, waiting.get(load.task)) for load in loads]
 
 
-def _task(load: TaskAnswers, variants: Sequence[VariantAnswers], seconds: float) -> TaskOverview:
+def _task(load: TaskAnswers, variants: Sequence[VariantAnswers], seconds: float, lag: TaskLag | None) -> TaskOverview:
     ended, answered = load.refused + load.answered, sum(variant.answered for variant in variants)
     given = sum(variant.answered * variant.accuracy for variant in variants)
     return TaskOverview(
@@ -130,11 +149,18 @@ def _task(load: TaskAnswers, variants: Sequence[VariantAnswers], seconds: float)
         failed=load.failed,
         wanted_accuracy=load.wanted_accuracy,
         given_accuracy=given / answered if answered else None,
+        given_cost=sum(one.answered * _cost(one) for one in variants) / answered if answered else None,
+        waiting=lag.lag if lag else 0,
+        waiting_s=lag and lag.lag_s,
         variants=[
             AnsweringVariant(variant=one.variant, share=one.answered / answered, accuracy=one.accuracy)
             for one in variants
         ],
     )
+
+
+def _cost(one: VariantAnswers) -> float:
+    return cost_per_1000(one.input_s, list_price(one.hardware, one.threads))
 
 
 def summarize_workers(cluster: ClusterRows, samples: Iterable[WorkerSample]) -> list[WorkerOverview]:

@@ -15,8 +15,9 @@ from schemas.rows.cluster import ClusterRows
 from schemas.rows.samples import AlarmKind, LagSample, TopicAlarm
 from schemas.status import InstanceState
 from store.jobs import job_backlog
+from store.pool import Pool
 from store.registry import list_architectures, list_tasks, list_variants
-from store.samples import latest_lag, present_s, reading_error, topic_alarms
+from store.samples import latest_lag, present_s, reading_at, reading_error, topic_alarms
 from store.scaling import read_cluster
 
 STALE_S: Final = 10.0
@@ -36,18 +37,22 @@ class LagReport(msgspec.Struct, frozen=True, kw_only=True):
 @endpoint("lag.show", "GET", "/v1/lag", Role.ADMIN)
 async def lag(context: RequestContext, _request: Empty) -> LagReport:
     """Show the last reading of consumer lag, in records and seconds, and its health. Unknown is null, never 0."""
-    pool = context.pool
-    samples, error = await latest_lag(pool), await reading_error(pool)
+    now, alarms = await lag_alarms(context.pool)
+    return LagReport(at=now, alarms=alarms, lag=await latest_lag(context.pool))
+
+
+async def lag_alarms(pool: Pool) -> tuple[datetime, list[str]]:
+    """Return the present time by the database's clock, and the alarms about the lag and topics."""
+    read_at, error = await reading_at(pool), await reading_error(pool)
     now = datetime.fromtimestamp(await present_s(pool), UTC)
-    alarms = [*_alarms(samples, error, now), *map(_alarm_text, await topic_alarms(pool))]
-    return LagReport(at=now, alarms=alarms, lag=samples)
+    return now, [*_alarms(read_at, error, now), *map(_alarm_text, await topic_alarms(pool))]
 
 
-def _alarms(samples: list[LagSample], error: str, now: datetime) -> list[str]:
-    """Return alarms about the reading itself; the samples of one reading have the same time."""
+def _alarms(read_at: datetime | None, error: str, now: datetime) -> list[str]:
+    """Return alarms about the reading itself."""
     if error:
         return [f"cannot read the lag, so scaling is suspended: {error}"]
-    if samples and (age_s := (now - samples[0].at).total_seconds()) > STALE_S:
+    if read_at is not None and (age_s := (now - read_at).total_seconds()) > STALE_S:
         return [f"the last lag reading is {age_s:.0f} s old: does an autoscaler run?"]
     return []
 
@@ -86,11 +91,11 @@ class SystemReport(msgspec.Struct, frozen=True, kw_only=True):
 async def status(context: RequestContext, _request: Empty) -> SystemReport:
     """Show the status of the system and its problems."""
     pool = context.pool
-    cluster, report = await read_cluster(pool), await lag(context, Empty())
+    cluster, (_, alarms) = await read_cluster(pool), await lag_alarms(pool)
     kafka = await KafkaReachability(context.find_kafka()).problem()
     return SystemReport(
         version=version(),
-        problems=[*([kafka] if kafka else []), *report.alarms, *cluster_problems(cluster)],
+        problems=[*([kafka] if kafka else []), *alarms, *cluster_problems(cluster)],
         paused=cluster.control.paused,
         tasks=len(await list_tasks(pool)),
         models=len(await list_architectures(pool)),

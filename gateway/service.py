@@ -9,6 +9,7 @@ import logging
 import os
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from os import urandom
 from typing import Final, Protocol
 
 from aiohttp import web
@@ -16,6 +17,9 @@ from aiohttp import web
 from broker.kafka.cluster import KafkaReachability
 from broker.kafka.settings import KafkaSettings
 from gateway.auth.authenticator import open_authenticator
+from gateway.console.asking import AskRoutes
+from gateway.console.registering import RegisterRoutes
+from gateway.console.routes import ConsoleRoutes
 from gateway.generation import Generation
 from gateway.http.admin import CONNECTIONS, AdminRoutes
 from gateway.http.bodies import RequestBodies
@@ -133,10 +137,15 @@ async def open_gateway(
         openai = OpenAiRoutes(
             settings, models, asking, generation, query_client, bodies, budget, writer, quotas, pool, artifacts
         )
-        manual = ManualRoutes(settings.manual)
-        parts = (inference, generating, jobs, admin, uploads, openai, manual)
+        parts: list[RouteGroup] = [inference, generating, jobs, admin, uploads, openai, ManualRoutes(settings.manual)]
+        console = None
+        if settings.console:
+            console = ConsoleRoutes(settings, authenticator, admin, bodies, system_secret or urandom(32), version())
+            parts += [AskRoutes(console, models, asking, budget), RegisterRoutes(console, uploads), console]
         routes = all_routes(parts, models, statistics, bodies, reason)
         app = make_app(settings, routes, authenticator, [openai_errors])
+        if console is not None:
+            app.on_shutdown.append(console.end)
         listeners: list[AbstractAsyncContextManager[str]] = [http_listening(app, inference, settings, tls)]
         if settings.grpc_port is not None:
             grpc_parts = (models, asking, authenticator, statistics, budget, reason, stop, tls)

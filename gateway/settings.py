@@ -39,6 +39,10 @@ class GatewaySettings(WebhookSettings):
     """Required audience of the issuer's tokens (`aud`)."""
     oidc_jwks_url: str = ""
     """URL of the issuer's public keys; empty: the one in its discovery document."""
+    oidc_client_id: str = ""
+    """Client id of the console at the issuer; empty: the console offers no sign-in there."""
+    oidc_client_secret_file: Path | None = None
+    """File with the secret of that client; unset: it is a public client, which PKCE protects."""
     oidc_tenant_claim: str = "tenant"
     """Claim that holds the tenant; dots lead into claims, as in `realm_access.roles`."""
     oidc_roles_claim: str = "roles"
@@ -58,6 +62,11 @@ class GatewaySettings(WebhookSettings):
     """Minimum seconds between two readings of the issuer's keys, however many tokens name an unknown key."""
     grpc_port: int | None = Field(default=None, ge=0, le=65535)
     """Port for gRPC, which needs the extra `grpc`; 0 chooses a free port and logs it. Unset: no gRPC."""
+    console: bool = True
+    """True if browsers find the console at `/console`."""
+    console_url: str = ""
+    """Address of the gateway as browsers see it, e.g. `https://infaas.example.com`, for the return from the issuer;
+    empty: as the request states it."""
     reuse_port: bool = False
     """True if several gateways of this machine may listen on the same ports; the kernel distributes connections."""
     max_body_bytes: int = Field(default=15 * 1024 * 1024, ge=1024)

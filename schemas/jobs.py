@@ -99,6 +99,22 @@ class Job(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     notice: JobNotice | None = None
 
 
+class JobProgress(msgspec.Struct, frozen=True, kw_only=True):
+    """Progress of the jobs of a model that share a batch id, or of those without one."""
+
+    model: str
+    batch: str | None
+    created_at: datetime
+    """Time of the first one."""
+    queued: int
+    running: int
+    succeeded: int
+    failed: int
+    cancelled: int
+    ended_per_s: float
+    """Jobs that ended each second, in the last minute."""
+
+
 class NewJob(msgspec.Struct, frozen=True, kw_only=True):
     """Job to store."""
 

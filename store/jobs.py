@@ -22,6 +22,7 @@ from schemas.jobs import (
     JobBacklog,
     JobEnd,
     JobError,
+    JobProgress,
     JobResult,
     JobState,
     NewJob,
@@ -116,6 +117,14 @@ async def list_jobs(
     wanted, some = (None if names is None else list(names) for names in (ids, tasks))
     rows = await session.fetch(_JobRow, _SQL["list_jobs"], model, state, batch, before, wanted, tenant, limit, some)
     return [_job(row) for row in rows]
+
+
+async def job_progress(
+    session: DatabaseSession, *, tenant: str | None = None, tasks: Collection[str] | None = None, limit: int = 100
+) -> list[JobProgress]:
+    """Return the progress of jobs by model and batch, the latest first; the filters are those of `list_jobs`."""
+    some = None if tasks is None else list(tasks)
+    return await session.fetch(JobProgress, _SQL["job_progress"], tenant, some, limit)
 
 
 def _job(row: _JobRow) -> Job:

@@ -14,6 +14,8 @@ import msgspec
 
 from schemas.rows.cluster import DecisionRow
 from schemas.rows.samples import InstanceSample, LagMinute, LagReading, LagSample, LoadSample, TopicAlarm, WorkerSample
+from schemas.status import SERVING
+from schemas.topics import TASKS, VARIANTS
 from store.pool import DatabaseSession, load_queries
 
 _SQL: Final = load_queries("samples")
@@ -131,8 +133,13 @@ class VariantAnswers(msgspec.Struct, frozen=True, kw_only=True):
 
     variant: str
     task: str
+    hardware: str
     answered: int
     accuracy: float
+    threads: int
+    """Threads per batch."""
+    input_s: float
+    """Seconds of an input at the variant's best batch size."""
 
 
 async def task_loads(session: DatabaseSession, seconds: float) -> list[TaskAnswers]:
@@ -143,6 +150,63 @@ async def task_loads(session: DatabaseSession, seconds: float) -> list[TaskAnswe
 async def variant_loads(session: DatabaseSession, seconds: float) -> list[VariantAnswers]:
     """Return the variants that answered in the last seconds, the most used first."""
     return await session.fetch(VariantAnswers, _SQL["variant_loads"], seconds)
+
+
+class TaskLoadPoint(msgspec.Struct, frozen=True, kw_only=True):
+    """Queries of one load class of a task in an interval."""
+
+    at: datetime
+    """Beginning of the interval."""
+    target: str | None
+    min_accuracy: float
+    latency_ms: float | None
+    offline: bool
+    queries: int
+    refused: int
+    answered: int
+    late: int
+    failed: int
+
+
+class CountPoint(msgspec.Struct, frozen=True, kw_only=True):
+    """Number of instances of a variant, or of workers of a hardware type, in a minute."""
+
+    at: datetime
+    name: str
+    count: int
+
+
+class TaskLag(msgspec.Struct, frozen=True, kw_only=True):
+    """Queries of a task that wait, and the age of the oldest."""
+
+    task: str
+    lag: int
+    lag_s: float | None
+
+
+async def task_load_points(session: DatabaseSession, task: str, seconds: float, step_s: float) -> list[TaskLoadPoint]:
+    """Return the load of each class of a task in intervals of `step_s`, oldest first."""
+    return await session.fetch(TaskLoadPoint, _SQL["task_load_points"], task, seconds, step_s)
+
+
+async def instance_counts(session: DatabaseSession, seconds: float) -> list[CountPoint]:
+    """Return the number of instances of each variant that serve, for each of the last minutes."""
+    return await session.fetch(CountPoint, _SQL["instance_counts"], seconds, [state.value for state in SERVING])
+
+
+async def worker_counts(session: DatabaseSession, seconds: float) -> list[CountPoint]:
+    """Return the number of workers of each hardware type, for each of the last minutes."""
+    return await session.fetch(CountPoint, _SQL["worker_counts"], seconds)
+
+
+async def task_lags(session: DatabaseSession) -> list[TaskLag]:
+    """Return the tasks whose queries wait in topics."""
+    return await session.fetch(TaskLag, _SQL["task_lags"], TASKS, VARIANTS)
+
+
+async def reading_at(session: DatabaseSession) -> datetime | None:
+    """Return the time of the last successful reading of lag; None: there was none."""
+    return await session.fetch_value(datetime, _SQL["reading_at"])
 
 
 async def latest_worker_samples(session: DatabaseSession, seconds: float) -> list[WorkerSample]:

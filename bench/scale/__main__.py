@@ -27,6 +27,7 @@ from bench.scale import (
     selection,
     statuses,
     steps,
+    web_console,
     zero,
 )
 from bench.scale.loads import TASKS
@@ -46,6 +47,7 @@ BENCHES: Final[dict[str, Measure]] = {
     "catalog": lambda _home, _seconds: catalog_change.measure(),
     "deciding": lambda _home, _seconds: deciding.measure(),
     "cluster": lambda home, _seconds: cluster.measure(home, BROKER),
+    "console": lambda home, _seconds: web_console.measure(home, BROKER),
     "fleet": lambda _home, _seconds: fleet.measure(),
     "registering": lambda _home, _seconds: fleet.measure_registration(),
 }

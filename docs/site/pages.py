@@ -27,7 +27,7 @@ _MOVED: Final = {
 _CONTENTS: Final[Mapping[str, tuple[str, ...]]] = {
     "Tutorial": ("tutorial",),
     "How-to guides": (
-        "models", "clients", "generation", "openai", "mcp", "jobs", "batch", "rollout", "operation", "tracing",
+        "models", "clients", "generation", "openai", "mcp", "jobs", "batch", "rollout", "operation", "console", "tracing",
         "security", "admin",
         "traces", "catalogue", "simulation", "reference/docker",
     ),

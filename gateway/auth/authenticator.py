@@ -15,7 +15,7 @@ from collections import OrderedDict
 from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from hashlib import sha256
-from typing import Final
+from typing import Final, TypeVar
 
 from gateway.auth.issuer_keys import IssuerKeys, check_issuer_url
 from gateway.auth.tokens import KnownToken, TokenRules, UnknownSigner, is_token, verify_token
@@ -28,6 +28,8 @@ from schemas.errors import Forbidden, InvalidRequest, OperatorError, Overloaded,
 from schemas.rows.tenants import ApiKeyRow
 from store.api_keys import KeyWatcher
 from store.shared_connection import SharedConnection
+
+R = TypeVar("R")
 
 AUTHORIZATION: Final = "authorization"
 _BEARER: Final = "bearer"
@@ -94,8 +96,25 @@ class Authenticator:
             Unauthenticated: the caller is unknown.
             Overloaded: the keys of the issuer could not be fetched yet.
         """
+        return await self._with_keys(lambda: self.principal(headers, certified))
+
+    async def resolve_id_token(self, token: str, client_id: str, nonce: str) -> KnownToken:
+        """Verify an ID token of the issuer for a client, and return its principal; fetches keys as `resolve` does.
+
+        Raises:
+            Unauthenticated: the token is not acceptable, or belongs to another sign-in.
+            Overloaded: the keys of the issuer could not be fetched yet.
+        """
+        if self._issuer is None:
+            raise Unauthenticated("this gateway knows no issuer of tokens")
+        issuer, rules = self._issuer
+        rules = rules._replace(audience=client_id)
+        return await self._with_keys(lambda: verify_token(token, issuer.current or {}, rules, self._now(), nonce))
+
+    async def _with_keys(self, verify: Callable[[], R]) -> R:
+        """Return what `verify` returns; if it misses a signing key, fetch the issuer's keys and verify again."""
         try:
-            return self.principal(headers, certified)
+            return verify()
         except UnknownSigner:
             if self._issuer is None:
                 raise
@@ -104,7 +123,23 @@ class Authenticator:
             if issuer.current is None:
                 message = f"the keys of {rules.issuer} cannot be read at the moment, so its tokens cannot be verified"
                 raise Overloaded(f"{message}; try again later", reason=RefusalReason.ISSUER_UNAVAILABLE) from None
-            return self.principal(headers, certified)
+            return verify()
+
+    @property
+    def is_on(self) -> bool:
+        """True if callers must authenticate."""
+        return self._keys is not None
+
+    def principal_of_key(self, key_id: str) -> Principal:
+        """Return the principal of a key that was presented earlier.
+
+        Raises:
+            Unauthenticated: the key has been revoked, or has expired since.
+        """
+        row = None if self._keys is None else self._keys().get(key_id)
+        if row is None:
+            raise Unauthenticated("this key is not known")
+        return self._valid(row, "this key")
 
     def _of_key(self, credential: str, keys: Mapping[str, ApiKeyRow]) -> Principal:
         row = keys.get(id_in(credential))

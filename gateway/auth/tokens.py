@@ -104,8 +104,12 @@ def _read_key(entry: Any) -> TokenKey | None:
     return TokenKey(key, allowed if named is None else (named,))
 
 
-def verify_token(token: str, keys: Mapping[str, TokenKey], rules: TokenRules, now: float) -> KnownToken:
+def verify_token(
+    token: str, keys: Mapping[str, TokenKey], rules: TokenRules, now: float, nonce: str | None = None
+) -> KnownToken:
     """Verify a token and return its principal. `now` is in seconds since the epoch.
+
+    `nonce` is the random text of a sign-in, which an ID token must contain.
 
     Raises:
         UnknownSigner: the token's key is not in `keys`.
@@ -132,6 +136,8 @@ def verify_token(token: str, keys: Mapping[str, TokenKey], rules: TokenRules, no
         )
     except (jwt.PyJWTError, ValueError, TypeError) as error:
         raise Unauthenticated(f"the token is not valid: {error}") from None
+    if nonce is not None and claims.get("nonce") != nonce:
+        raise Unauthenticated("the token is not valid: it belongs to another sign-in")
     expires = _time(claims, "exp")
     if expires + rules.leeway_s <= now:
         raise Unauthenticated("the token has expired: get a new one from its issuer")

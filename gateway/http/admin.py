@@ -85,25 +85,38 @@ class AdminRoutes:
         self.check_open(self._settings, request, endpoint)
         asked = await self._read(endpoint, request)
         try:
-            async with asyncio.timeout(endpoint.deadline_s), self.turn(principal_of(request)):
-                result = await endpoint(self.control(request), asked)
-        except TimeoutError:
-            message = f"{endpoint.name} took longer than {endpoint.deadline_s:g} s and was cancelled"
-            message += "; the audit log shows its progress"
-            raise DeadlineExceeded(message, reason=RefusalReason.ACT_TIMEOUT) from None
+            result = await self.execute(request, principal_of(request), endpoint, asked)
         except NotFound as error:
             return error_answer(404, ErrorCode.INVALID_REQUEST, str(error)).response()
         except OperatorError as error:
             return error_answer(409, ErrorCode.INVALID_REQUEST, str(error)).response()
         return HttpAnswer(endpoint.status, _HEADERS, _encode(result)).response()
 
+    async def execute(
+        self, request: web.Request, principal: Principal, endpoint: Endpoint[Any, Any], asked: Any
+    ) -> Any:
+        """Execute a request of a caller with the endpoint's deadline, in the caller's turn.
+
+        Raises:
+            Forbidden: without authentication, the endpoint is not for this gateway (see `check_known`).
+            DeadlineExceeded: the endpoint took too long.
+            InfaasError: the endpoint failed.
+        """
+        self.check_known(self._settings, principal, endpoint)
+        try:
+            async with asyncio.timeout(endpoint.deadline_s), self.turn(principal):
+                return await endpoint(self.control(request, principal), asked)
+        except TimeoutError:
+            message = f"{endpoint.name} took longer than {endpoint.deadline_s:g} s and was cancelled"
+            message += "; the audit log shows its progress"
+            raise DeadlineExceeded(message, reason=RefusalReason.ACT_TIMEOUT) from None
+
     def turn(self, principal: Principal) -> AbstractAsyncContextManager[None]:
         """Return a context that waits for permission to use a connection and holds it while open."""
         return nullcontext() if principal.has(Role.ADMIN) else self._for_tenants
 
-    def control(self, request: web.Request) -> RequestContext:
+    def control(self, request: web.Request, principal: Principal) -> RequestContext:
         """Return the caller and the resources of a request."""
-        principal = principal_of(request)
         return RequestContext(
             pool=self._pool,
             find_kafka=lambda: self._kafka,
@@ -123,18 +136,29 @@ class AdminRoutes:
         Raises:
             Forbidden: one of these checks failed.
         """
-        known = principal_of(request) is not ANYONE
-        if not known and endpoint.grants_access:
+        principal = principal_of(request)
+        AdminRoutes.check_known(settings, principal, endpoint)
+        check_no_foreign_page(request.headers, known_clients=principal is not ANYONE)
+
+    @staticmethod
+    def check_known(settings: GatewaySettings, principal: Principal, endpoint: Endpoint[Any, Any]) -> None:
+        """Check that the caller has authenticated, or that an endpoint is open to all processes of this machine.
+
+        Raises:
+            Forbidden: it is not.
+        """
+        if principal is not ANYONE:
+            return
+        if endpoint.grants_access:
             raise Forbidden(
                 f"this gateway authenticates nobody, and {endpoint.name} would grant access elsewhere: start it with "
                 "--auth and send an administrator's key, or run the command without INFAAS_URL"
             )
-        if not known and not is_loopback(settings.host):
+        if not is_loopback(settings.host):
             raise Forbidden(
                 f"this gateway listens at {settings.host} and authenticates nobody, so it admits no "
                 "administration: start it with --auth, and create a key with `infaas keys create --role admin`"
             )
-        check_no_foreign_page(request.headers, known_clients=known)
 
     async def _read(self, endpoint: Endpoint[Any, Any], request: web.Request) -> Any:
         async with self._bodies.reading(request.content, request.headers) as body:
@@ -158,7 +182,18 @@ def check_no_foreign_page(headers: Mapping[str, str], *, known_clients: bool) ->
         raise Forbidden(f"the admin API accepts no requests from pages of others, such as {origin[:80]!r}")
     if headers.get("Sec-Fetch-Site", "").lower() in _OF_OTHERS:
         raise Forbidden("the admin API accepts no requests from pages of others")
-    if not (known_clients or is_address(host)):
+    if not known_clients:
+        check_host(headers)
+
+
+def check_host(headers: Mapping[str, str]) -> None:
+    """Check that a request without authentication names this machine by an address or as `localhost`.
+
+    Raises:
+        Forbidden: it uses another name.
+    """
+    host = headers.get("Host", "")
+    if not is_address(host):
         raise Forbidden(
             f"without --auth, call the admin API by an address or as {_LOCAL}, not as {host[:80]!r}: the owner of a "
             "name can point it to this machine"

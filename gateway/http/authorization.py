@@ -26,6 +26,8 @@ _OPEN: Final = frozenset(
     }
 )
 """Paths of probes, which send no keys, and of the documentation."""
+CONSOLE: Final = "/console"
+"""Path of the console, which identifies its callers itself: a browser sends a cookie instead of a key."""
 _MODEL: Final = ("/v2/models/{name}", "/v2/models/{name}/versions/{version}")
 _OF_MODEL: Final = ("", "/ready", "/config", "/stats", "/infer", "/generate", "/generate_stream")
 _MEMORY: Final = ("/v2/systemsharedmemory", "/v2/cudasharedmemory")
@@ -52,7 +54,9 @@ _PRINCIPAL: Final = web.RequestKey("principal", Principal)
 
 def required_role(method: str, path: str) -> Role | None:
     """Return the role that a route requires, by its registered path; None if it needs no authentication."""
-    return None if path in _OPEN else _ADMIN_ROLES.get((method, path)) or _ROLES.get(path, Role.ADMIN)
+    if path in _OPEN or path == CONSOLE or path.startswith(f"{CONSOLE}/"):
+        return None
+    return _ADMIN_ROLES.get((method, path)) or _ROLES.get(path, Role.ADMIN)
 
 
 def authorization(authenticator: Authenticator) -> Middleware:
@@ -62,21 +66,26 @@ def authorization(authenticator: Authenticator) -> Middleware:
     async def authorize(request: web.Request, handler: Handler) -> web.StreamResponse:
         resource = request.match_info.route.resource
         if resource is None:  # no such path or method: reported only to authenticated callers
-            await authenticator.resolve(request.headers, _certified(request))
+            await authenticator.resolve(request.headers, certified_names(request))
             return await handler(request)
         role = required_role(request.method, resource.canonical)
         if role is not None:
-            principal = await authenticator.resolve(request.headers, _certified(request))
+            principal = await authenticator.resolve(request.headers, certified_names(request))
             require_role(principal, role)
-            request[_PRINCIPAL] = principal
+            set_principal(request, principal)
         return await handler(request)
 
     return authorize
 
 
-def _certified(request: web.Request) -> tuple[str, ...]:
+def certified_names(request: web.Request) -> tuple[str, ...]:
     """Return the names in the client certificate of the connection."""
     return certificate_names(request.get_extra_info("peercert"))
+
+
+def set_principal(request: web.Request, principal: Principal) -> None:
+    """Set the caller of a request that was authenticated elsewhere."""
+    request[_PRINCIPAL] = principal
 
 
 def principal_of(request: web.Request) -> Principal:

@@ -25,6 +25,7 @@ import msgspec
 from aiohttp import StreamReader, web
 
 from admin.uploads import send as SEND
+from gateway.auth.authenticator import require_role
 from gateway.http.admin import AdminRoutes
 from gateway.http.answers import HttpAnswer
 from gateway.http.authorization import principal_of
@@ -80,12 +81,17 @@ class UploadRoutes:
         return [web.route(SEND.method, SEND.path, self.send)]
 
     async def send(self, request: web.Request) -> web.Response:
-        """Store a file and answer with its row: 201, or 200 if it exists already."""
+        """Store the file of a request to the API."""
         AdminRoutes.check_open(self._settings, request, SEND)
+        return await self.receive(request, principal_of(request))
+
+    async def receive(self, request: web.Request, who: Principal) -> web.Response:
+        """Store a caller's file and answer with its row: 201, or 200 if it exists already."""
+        require_role(who, SEND.role)
+        AdminRoutes.check_known(self._settings, who, SEND)
         sha256, size = request.match_info["sha256"], self._size(request)
         if not _SHA256.fullmatch(sha256):
             raise InvalidRequest(f"{sha256[:80]!r} is no SHA-256: name the upload by the hash of its content")
-        who = principal_of(request)
         tenant = who.tenant or ""
         most = self._settings.max_uploads_bytes
         row = await self._in_turn(who, partial(reserve_upload, self._pool, tenant, sha256, size, most))

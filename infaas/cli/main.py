@@ -40,6 +40,7 @@ _COMMANDS: Final = {
     },
     "Planning": {"simulate": "simulate:app", "plan": "plan:plan", "calibrate": "calibrate:calibrate"},
     "Operation": {
+        "console": "console:console",
         "top": "top:top",
         "lag": "health:lag",
         "record": "record:record",

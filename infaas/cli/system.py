@@ -118,6 +118,12 @@ class UpFlags(msgspec.Struct, frozen=True, kw_only=True):
             help="Require a key or token at the gateway, and a password at Kafka.",
         ),
     ] = _DEFAULTS.auth
+    console: Annotated[
+        bool,
+        typer.Option(
+            "--console/--no-console", envvar="INFAAS_GATEWAY_CONSOLE", help="Serve the console at the gateway."
+        ),
+    ] = _DEFAULTS.console
     kafka_port: Annotated[int, typer.Option(envvar="INFAAS_KAFKA_PORT", min=0, max=LAST_PORT, help=_ANY_PORT)] = (
         _DEFAULTS.kafka_port
     )

@@ -12,7 +12,7 @@ from rich.table import Table
 from admin.overview import Overview, OverviewRequest, TaskOverview, WorkerOverview, overview
 from infaas.cli.admin_client import asking, call
 from infaas.cli.connect import DEFAULT_HOME, Home, Json
-from infaas.cli.output import date_time, out, plain, show, show_json, table
+from infaas.cli.output import date_time, out, plain, show, show_json, table, usd
 from schemas.rows.cluster import DecisionRow
 
 _EVERY_S: Final = 1.0
@@ -61,6 +61,7 @@ def _tasks(found: Overview) -> Table:
         "late>",
         "failed>",
         "accuracy>",
+        "cost/1000>",
         "answered by",
     )
     rows = [
@@ -73,11 +74,12 @@ def _tasks(found: Overview) -> Table:
             f"{one.late:,}",
             f"{one.failed:,}",
             _accuracies(one),
+            "-" if one.given_cost is None else usd(one.given_cost),
             _answering(one),
         )
         for one in found.tasks
     ]
-    optional = ("offline/s>", "failed>", "late>", "refused>")
+    optional = ("offline/s>", "cost/1000>", "failed>", "late>", "refused>")
     return table(columns, rows, title=f"Tasks, last {found.seconds} s", optional_columns=optional)
 
 

@@ -45,6 +45,8 @@ class UpOptions(msgspec.Struct, frozen=True, kw_only=True):
     """True to accept unauthenticated clients although `gateway_host` is reachable from other machines."""
     take_over: bool = False
     """True to claim Kafka topics that belong to another system. Use it only if that system is lost for good."""
+    console: bool = True
+    """True if the gateways serve the console."""
     auth: bool = False
     """True if clients of the gateway must present an API key or a token."""
     kafka_port: int = KAFKA_PORT
@@ -87,6 +89,7 @@ class UpOptions(msgspec.Struct, frozen=True, kw_only=True):
             "INFAAS_GATEWAY_HOST": self.gateway_host,
             "INFAAS_GATEWAY_PORT": str(self.gateway_port),
             "INFAAS_GATEWAY_REUSE_PORT": str(self.gateways > 1).lower(),
+            "INFAAS_GATEWAY_CONSOLE": str(self.console).lower(),
             "INFAAS_GATEWAY_AUTH": str(self.auth).lower(),
             "INFAAS_GATEWAY_ALLOW_ANONYMOUS": str(self.allow_anonymous).lower(),
         }

@@ -48,6 +48,18 @@ WHERE ($1::text IS NULL OR model = $1) AND ($2::text IS NULL OR state = $2) AND 
 ORDER BY id DESC
 LIMIT $7
 
+-- name: job_progress
+-- Number of jobs in each state by model and batch, the latest first, with the rate at which they ended in the last
+-- minute, filtered by tenant and tasks.
+SELECT
+    model, batch, min(created_at) AS created_at,
+    count(*) FILTER (WHERE state = 'queued')::int AS queued, count(*) FILTER (WHERE state = 'running')::int AS running,
+    count(*) FILTER (WHERE state = 'succeeded')::int AS succeeded, count(*) FILTER (WHERE state = 'failed')::int AS failed,
+    count(*) FILTER (WHERE state = 'cancelled')::int AS cancelled,
+    (count(*) FILTER (WHERE finished_at > clock_timestamp() - interval '1 minute') / 60.0)::float8 AS ended_per_s
+FROM jobs WHERE ($1::text IS NULL OR tenant = $1) AND ($2::text[] IS NULL OR task = ANY ($2))
+GROUP BY model, batch ORDER BY max(id) DESC LIMIT $3
+
 -- name: cancel_jobs
 -- Cancel those of these jobs that have not ended.
 UPDATE jobs SET

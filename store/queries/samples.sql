@@ -64,11 +64,92 @@ FROM load_samples WHERE at > clock_timestamp() - make_interval(secs => $1)
 GROUP BY task ORDER BY task
 
 -- name: variant_loads
--- Queries answered by each variant in the last seconds.
-SELECT v.name AS variant, v.task, sum(s.answered)::bigint AS answered, p.accuracy
-FROM instance_samples s JOIN variants v ON v.name = s.variant JOIN profiles p ON p.variant = v.name
-WHERE s.at > clock_timestamp() - make_interval(secs => $1) AND s.answered > 0
-GROUP BY v.name, v.task, p.accuracy ORDER BY answered DESC, v.name
+-- Queries answered by each variant in the last seconds, with what its cost follows from: hardware, threads, and seconds
+-- of an input at its best batch size.
+WITH counted AS (
+    SELECT variant, sum(answered)::bigint AS answered FROM instance_samples
+    WHERE at > clock_timestamp() - make_interval(secs => $1) AND answered > 0 GROUP BY variant
+)
+SELECT v.name AS variant, v.task, v.hardware, c.answered, p.accuracy, p.threads, (
+    SELECT min(coalesce((e ->> 'mean_s')::float8, (e ->> 'p50_s')::float8) / (e ->> 'batch')::float8)
+    FROM jsonb_array_elements(p.latency) AS e
+) AS input_s
+FROM counted AS c JOIN variants AS v ON v.name = c.variant JOIN profiles AS p ON p.variant = v.name
+ORDER BY c.answered DESC, v.name
+
+-- name: task_load_points
+-- Load of each class of a task in intervals of the last seconds, oldest first. Parameters: task, range, length of an
+-- interval in s. Beyond a quarter of an hour, minutes are read instead of samples, but for those not aggregated yet.
+WITH chosen AS (
+    SELECT at, target, min_accuracy, latency_ms, offline, queries, refused, answered, late, failed FROM load_minutes
+    WHERE task = $1 AND $2::float8 > 900 AND at > clock_timestamp() - make_interval(secs => $2::float8)
+    UNION ALL
+    SELECT at, target, min_accuracy, latency_ms, offline, queries, refused, answered, late, failed FROM load_samples
+    WHERE task = $1 AND at > clock_timestamp() - make_interval(secs => least($2::float8, 900)) AND (
+        $2::float8 <= 900
+        OR at >= coalesce((SELECT max(at) + interval '1 minute' FROM load_minutes WHERE at > clock_timestamp() - interval '15 minutes'), '-infinity')
+    )
+)
+SELECT date_bin(make_interval(secs => $3::float8), at, '2000-01-01Z') AS at, target, min_accuracy::float8, latency_ms::float8,
+    offline, sum(queries)::bigint AS queries, sum(refused)::bigint AS refused, sum(answered)::bigint AS answered,
+    sum(late)::bigint AS late, sum(failed)::bigint AS failed
+FROM chosen GROUP BY 1, 2, 3, 4, 5 ORDER BY 1
+
+-- name: instance_counts
+-- Number of instances of each variant with each state, for each of the last minutes, oldest first.
+WITH seen AS (
+    SELECT at AS minute, variant, worker, state FROM instance_minutes
+    WHERE at > clock_timestamp() - make_interval(secs => $1::float8)
+    UNION ALL
+    (SELECT DISTINCT ON (1, 2, 3) date_trunc('minute', at), variant, worker, state FROM instance_samples
+    WHERE at > clock_timestamp() - make_interval(secs => least($1::float8, 300)) AND at >= coalesce(
+        (SELECT max(at) + interval '1 minute' FROM instance_minutes WHERE at > clock_timestamp() - interval '5 minutes'),
+        '-infinity'
+    )
+    ORDER BY 1, 2, 3, at DESC)
+)
+SELECT minute AS at, variant AS name, count(*) FILTER (WHERE state = ANY ($2))::int AS count FROM seen
+GROUP BY 1, 2 ORDER BY 1, 2
+
+-- name: worker_counts
+-- Number of workers of each hardware for each of the last minutes, oldest first.
+WITH seen AS (
+    SELECT at AS minute, worker, hardware FROM worker_minutes WHERE at > clock_timestamp() - make_interval(secs => $1::float8)
+    UNION ALL
+    SELECT DISTINCT date_trunc('minute', at), worker, hardware FROM worker_samples
+    WHERE at > clock_timestamp() - make_interval(secs => least($1::float8, 300)) AND at >= coalesce(
+        (SELECT max(at) + interval '1 minute' FROM worker_minutes WHERE at > clock_timestamp() - interval '5 minutes'),
+        '-infinity'
+    )
+)
+SELECT minute AS at, hardware AS name, count(*)::int AS count FROM seen GROUP BY 1, 2 ORDER BY 1, 2
+
+-- name: task_lags
+-- Queries of each task that wait in its topics and those of its variants, and the age of the oldest in s. Parameters:
+-- prefixes of the topics of tasks and of variants.
+WITH read AS ( -- as the view current_lag, but told apart by numbers before the names are looked up: five times as fast
+    SELECT DISTINCT ON (e.place) e.place, e.lag, e.since_s
+    FROM lag_readings AS r
+    CROSS JOIN LATERAL unnest(r.group_partitions, r.lags, r.since_s) AS e (place, lag, since_s)
+    WHERE r.at >= (SELECT max(at) FROM lag_readings WHERE whole)
+    ORDER BY e.place, r.at DESC
+), latest AS (
+    SELECT extract(epoch FROM max(at))::float8 AS at FROM lag_readings WHERE error = ''
+), lagging AS (
+    SELECT p.topic, sum(lag)::bigint AS lag,
+        max(greatest(latest.at - since_s, 0)) FILTER (WHERE since_s <> 'NaN') AS lag_s
+    FROM latest, read JOIN group_partitions AS p ON p.id = read.place WHERE lag > 0 GROUP BY p.topic
+), owned AS (
+    SELECT $1 || name AS topic, name AS task FROM tasks
+    UNION ALL SELECT $1 || name || '.offline', name FROM tasks
+    UNION ALL SELECT $2 || name, task FROM variants
+    UNION ALL SELECT $2 || name || '.offline', task FROM variants
+)
+SELECT task, sum(lag)::bigint AS lag, max(lag_s)::float8 AS lag_s FROM lagging JOIN owned USING (topic) GROUP BY task
+
+-- name: reading_at
+-- Time of the last successful reading.
+SELECT max(at) FROM lag_readings WHERE error = ''
 
 -- name: latest_worker_samples
 -- Last sample of each worker in the last seconds.

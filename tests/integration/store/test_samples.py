@@ -210,3 +210,43 @@ def _decision(at: datetime) -> DecisionRow:
         reason="best accuracy",
         inputs=inputs,
     )
+
+
+async def test_activity_joins_minutes_with_samples_not_yet_aggregated(store_pool: Pool) -> None:
+    now = datetime.now(UTC)
+    await samples.maintain_partitions(store_pool, now, HOUR_S, DAY_S)
+    minute = now.replace(second=0, microsecond=0) - seconds(120)
+    for at in (minute + seconds(1), minute + seconds(2), now):
+        await samples.write_samples(store_pool, [a_load(at)])
+        await samples.write_samples(store_pool, [an_instance_sample(at, 1, 1)])
+        await samples.write_samples(store_pool, [a_worker_sample(at, 0.5)])
+    await samples.roll_up(store_pool, minute)
+    fine = await samples.task_load_points(store_pool, "digits", 600, 10)
+    assert [(point.queries, point.answered) for point in fine] == [(4, 6), (2, 3)]
+    coarse = await samples.task_load_points(store_pool, "digits", 3600, 60)
+    assert [point.queries for point in coarse] == [4, 2]
+    assert coarse[0].at == minute
+    counts = await samples.instance_counts(store_pool, 3600)
+    assert [(point.name, point.count) for point in counts] == [("mlp.onnx-fp32.cpu", 1)] * 2
+    assert [(point.name, point.count) for point in await samples.worker_counts(store_pool, 3600)] == [("cpu", 1)] * 2
+
+
+async def test_task_lags_add_topics_of_task_and_variants(store_pool: Pool) -> None:
+    await register(store_pool, "mlp.onnx-fp32.cpu")
+    await samples.maintain_partitions(store_pool, NOW, HOUR_S, DAY_S)
+    topics = ["infaas.tasks.digits", "infaas.tasks.digits.offline", "infaas.variants.mlp.onnx-fp32.cpu", "elsewhere"]
+    ids = await samples.group_partition_ids(store_pool, [("group", topic, 0) for topic in topics])
+    assert await samples.reading_at(store_pool) is None
+    await samples.write_reading(store_pool, a_reading(NOW, ids, [1, 2, 4, 8], whole=True))
+    assert await samples.task_lags(store_pool) == [samples.TaskLag(task="digits", lag=7, lag_s=2.0)]
+    assert await samples.reading_at(store_pool) == NOW
+
+
+async def test_variant_loads_tell_answers_and_seconds_of_an_input(store_pool: Pool) -> None:
+    await register(store_pool, "mlp.onnx-fp32.cpu")
+    now = datetime.now(UTC)
+    await samples.maintain_partitions(store_pool, now, HOUR_S, DAY_S)
+    await samples.write_samples(store_pool, [an_instance_sample(now, 8, 2.5), an_instance_sample(now, 4, 2.5)])
+    [load] = await samples.variant_loads(store_pool, 60)
+    assert (load.variant, load.task, load.answered, load.hardware) == ("mlp.onnx-fp32.cpu", "digits", 12, "cpu")
+    assert load.input_s == pytest.approx(0.0005)  # a batch of 32 takes 16 ms

@@ -1,0 +1,113 @@
+"""Updates of an open page by server-sent events.
+
+The page's data is read again in intervals, its live blocks are rendered, and the changed ones are sent. The pause after
+a reading is 150 times its duration, at least a second: an open page takes less than a hundredth of a core, however
+large the system. The reading's duration includes the time that Postgres takes. An act at this gateway ends the pause.
+
+An event holds at most 16 KiB; blocks that do not fit follow in the next one. The caller is identified again before each
+reading, so the end of a session ends its streams.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Final
+
+import msgspec
+from aiohttp import web
+
+from gateway.console.rendering import HEADERS
+from process.pauses import wait_within
+from schemas.errors import InfaasError, Unauthenticated
+from store.errors import StoreUnavailable
+
+EVENT_BYTES: Final = 16 * 1024
+_LEAST_PAUSE_S: Final = 1.0
+_MOST_PAUSE_S: Final = 15.0
+_PAUSES: Final = 150.0
+"""Pause after a reading, as a multiple of its duration."""
+_RETRY_MS: Final = 2000
+"""Time in milliseconds after which a browser reconnects."""
+Load = Callable[[], Awaitable[Mapping[str, str]]]
+"""Returns the live blocks of a page by name."""
+
+
+class Changes:
+    """Event that ends the pauses of all streams: an act was done, or the gateway stops."""
+
+    def __init__(self) -> None:
+        self.ended = False
+        """True if the gateway stops."""
+        self._event = asyncio.Event()
+
+    def notify(self) -> None:
+        """End the present pauses."""
+        event, self._event = self._event, asyncio.Event()
+        event.set()
+
+    def end(self) -> None:
+        """End all streams."""
+        self.ended = True
+        self.notify()
+
+    async def wait(self, seconds: float) -> None:
+        """Wait for a change for at most some seconds."""
+        await wait_within(seconds, self._event)
+
+
+class Blocks:
+    """Blocks of one open page as its browser shows them."""
+
+    def __init__(self) -> None:
+        self._shown: dict[str, str] = {}
+        """Contents, the block that was sent longest ago first."""
+
+    def changed(self, blocks: Mapping[str, str]) -> dict[str, str]:
+        """Return changed blocks that fit into an event, at least one; the others are the first of the next event."""
+        found, size, order = dict[str, str](), 0, list(self._shown)
+        for name in sorted(blocks, key=lambda name: order.index(name) if name in self._shown else -1):
+            html = blocks[name]
+            if self._shown.get(name) == html:
+                continue
+            size += len(html.encode())
+            if found and size > EVENT_BYTES:
+                break
+            self._shown.pop(name, None)
+            found[name] = self._shown[name] = html
+        return found
+
+
+def pause_s(took_s: float) -> float:
+    """Return the pause after a reading that took `took_s` seconds."""
+    return min(max(took_s * _PAUSES, _LEAST_PAUSE_S), _MOST_PAUSE_S)
+
+
+async def send_updates(request: web.Request, load: Load, changes: Changes) -> web.StreamResponse:
+    """Send the changes of a page's blocks until the browser leaves, the session ends, or the gateway stops."""
+    headers = HEADERS | {"Content-Type": "text/event-stream; charset=utf-8", "X-Accel-Buffering": "no"}
+    response = web.StreamResponse(headers=headers)
+    await response.prepare(request)
+    await response.write(f"retry: {_RETRY_MS}\n\n".encode())
+    blocks, clock = Blocks(), asyncio.get_running_loop().time
+    while not changes.ended:
+        began = clock()
+        event, goes_on = await _next_event(load, blocks)
+        await response.write(event)
+        if not goes_on:
+            break
+        await changes.wait(pause_s(clock() - began))
+    return response
+
+
+async def _next_event(load: Load, blocks: Blocks) -> tuple[bytes, bool]:
+    """Return the bytes to send, and false if they are the last."""
+    try:
+        found = blocks.changed(await load())
+    except Unauthenticated:
+        return _event("end", {}), False
+    except (InfaasError, StoreUnavailable) as error:
+        return _event("trouble", {"text": str(error)}), True
+    return _event("update", found) if found else b":\n\n", True
+
+
+def _event(kind: str, content: Mapping[str, str]) -> bytes:
+    return b"event: %s\ndata: %s\n\n" % (kind.encode(), msgspec.json.encode(content))

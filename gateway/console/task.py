@@ -1,0 +1,174 @@
+"""A task: the accuracy and latency of its variants with their shares of the queries, its load, and a form that asks."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+import msgspec
+
+from admin.activity import LoadHistory, task_load
+from admin.catalog import ListedModel, comparison, models, tasks
+from admin.overview import overview
+from gateway.console.page import Page, page_of
+from gateway.console.visit import Visit
+from registry.comparison import ComparedPoint
+from schemas.errors import NotFound
+from schemas.rows.catalog import DecodeImage, Task, Tokenise
+
+_SECONDS: Final = 60
+_MOST_POINTS: Final = 100
+"""Maximum number of points of a plot; the used ones and the frontier come first."""
+_MOST_CLASSES: Final = 6
+
+
+class FrontierPoint(msgspec.Struct, frozen=True, kw_only=True):
+    """Variant in the plot of its task."""
+
+    variant: str
+    label: str
+    accuracy: float
+    latency_ms: float
+    cost: float
+    share: float
+    """Share of the task's answers, 0..1."""
+    best: bool
+    """True if no other variant is at least as accurate and faster."""
+    dominated_by: str = ""
+
+
+class AskField(msgspec.Struct, frozen=True, kw_only=True):
+    """Input of a task as a field of the form."""
+
+    name: str
+    kind: str
+    """`text`, `image` or `json`."""
+    hint: str
+    example: str = ""
+
+
+def frontier(compared: Sequence[ComparedPoint], shares: Mapping[str, float]) -> list[FrontierPoint]:
+    """Return the points of the plot, the used ones and the frontier first. Pure."""
+    best, most = set[str](), -1.0
+    for point in sorted(compared, key=lambda one: (one.latency_s, -one.accuracy)):
+        if point.accuracy > most:
+            best.add(point.variant)
+            most = point.accuracy
+    points = [
+        FrontierPoint(
+            variant=one.variant,
+            label=f"{one.architecture} {one.label}",
+            accuracy=one.accuracy,
+            latency_ms=one.latency_s * 1e3,
+            cost=one.cost,
+            share=shares.get(one.variant, 0.0),
+            best=one.variant in best,
+            dominated_by=one.dominated_by,
+        )
+        for one in compared
+    ]
+    return sorted(points, key=lambda one: (-one.share, not one.best, -one.accuracy, one.latency_ms))
+
+
+def frontier_plot(points: Sequence[FrontierPoint]) -> dict[str, Any]:
+    """Return the plot of accuracy against latency; shares are in percent. Pure."""
+    shown = sorted(points[:_MOST_POINTS], key=lambda one: one.latency_ms)
+    return {
+        "kind": "frontier",
+        "x": [round(one.latency_ms, 3) for one in shown],
+        "y": [round(one.accuracy, 4) for one in shown],
+        "share": [round(one.share * 100, 1) for one in shown],
+        "best": [int(one.best) for one in shown],
+        "names": [one.label for one in shown],
+    }
+
+
+def load_plot(load: LoadHistory) -> dict[str, Any]:
+    """Return the plot of queries a second by class, of the most used classes. Pure."""
+    return {
+        "kind": "lines",
+        "unit": "queries/s",
+        "x": [int(at.timestamp()) for at in load.times],
+        "series": [
+            {"name": class_name(one), "y": [round(count / load.step_s, 2) for count in one.queries]}
+            for one in load.classes[:_MOST_CLASSES]
+        ],
+    }
+
+
+def class_name(one: Any) -> str:
+    """Return the needs of a load class as text. Pure."""
+    needs = [f"≥ {one.min_accuracy:.3g}"] if one.min_accuracy else []
+    needs += [f"≤ {one.latency_ms:.3g} ms"] if one.latency_ms is not None else []
+    needs += [one.target] if one.target else []
+    return ("offline " if one.offline else "") + (", ".join(needs) or "any")
+
+
+def ask_fields(task: Task, of_task: Sequence[ListedModel]) -> list[AskField]:
+    """Return the fields for the inputs of a task. Pure."""
+    steps = [model.processing.before for model in of_task if model.processing is not None]
+    if len(task.inputs) == 1 and task.inputs[0].datatype == "BYTES":
+        spec = task.inputs[0]
+        if any(isinstance(step, DecodeImage) for step in steps):
+            return [AskField(name=spec.name, kind="image", hint="A PNG or JPEG file: choose one, or drop it here.")]
+        if not steps or any(isinstance(step, Tokenise) for step in steps):
+            return [AskField(name=spec.name, kind="text", hint="A text.", example="I liked it a lot.")]
+    return [
+        AskField(
+            name=spec.name,
+            kind="json",
+            hint=f"{spec.datatype} {list(spec.shape)} as a JSON list; its shape follows from the lists.",
+            example=_zeros(spec.shape, spec.datatype),
+        )
+        for spec in task.inputs
+        if not spec.parameter
+    ]
+
+
+def _zeros(shape: Sequence[int], datatype: str) -> str:
+    """Return a value of zeros if it is short, with size 1 for variable dimensions."""
+    sizes = [max(size, 1) for size in shape]
+    count = 1
+    for size in sizes:
+        count *= size
+    if count > 4096:
+        return ""
+    value: Any = {"BYTES": "", "BOOL": False}.get(datatype, 0)
+    for size in reversed(sizes):
+        value = [value] * size
+    return msgspec.json.encode(value).decode()
+
+
+async def _load(visit: Visit) -> dict[str, Any]:
+    name = visit.request.match_info["task"]
+    task = next((row for row in await visit.call(tasks) if row.name == name), None)
+    if task is None:
+        raise NotFound(f"there is no task {name[:80]!r}")
+    of_task = await visit.call(models, task=name)
+    try:
+        compared = await visit.call(comparison, task=name)
+    except NotFound:  # no variant is ready
+        compared = []
+    load = await visit.call(task_load, task=name, minutes=15) if visit.is_admin else None
+    points = frontier(compared, await _shares(visit, name))
+    shown, place = page_of("variants", points, visit.number("variants", 1))
+    return {
+        "task": task,
+        "points": shown,
+        "points_range": place,
+        "plot": frontier_plot(points),
+        "load": load,
+        "load_plot": None if load is None else load_plot(load),
+        "fields": ask_fields(task, of_task),
+        "targets": sorted({row.model for row in of_task}),
+    }
+
+
+async def _shares(visit: Visit, task: str) -> dict[str, float]:
+    if not visit.is_admin:
+        return {}
+    found = await visit.call(overview, seconds=_SECONDS)
+    return {one.variant: one.share for load in found.tasks if load.task == task for one in load.variants}
+
+
+PAGES: Final = (
+    Page(path="/console/tasks/{task}", title="Task", template="task.html", load=_load, live=("frontier", "load")),
+)

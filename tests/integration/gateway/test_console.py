@@ -1,0 +1,152 @@
+"""Tests of the console without authentication, over TLS, for tenants, and turned off."""
+
+import asyncio
+import re
+import ssl
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import aiohttp
+import pytest
+import trustme
+
+from broker.kafka.settings import KafkaSettings
+from gateway.console.routes import TOKEN_HEADER
+from gateway.model_directory import ModelDirectory
+from gateway.service import open_gateway
+from gateway.settings import GatewaySettings
+from schemas import headers as h
+from schemas.access import Role
+from schemas.jobs import NewJob
+from store.audit import list_acts
+from store.jobs import put_jobs
+from store.pool import Pool
+from store.scaling import get_control
+from tests.certificates import authority_file, listener_files
+from tests.example_rows import register
+from tests.integration.gateway.conftest import catalog_of
+from tests.integration.gateway.test_authentication import guarded, new_key
+
+ASK = {"Accept": "text/html"}
+
+
+@asynccontextmanager
+async def opened(kafka: KafkaSettings, dsn: str, **settings: bool) -> AsyncGenerator[str]:
+    """Run a gateway without authentication while the context is open; yield the address of its console."""
+    models, asked = ModelDirectory(catalog_of("digits")), GatewaySettings(port=0, console=settings.get("console", True))
+    async with open_gateway(asked, kafka, models, dsn, asyncio.Event()) as (url, _):
+        yield f"{url}/console"
+
+
+async def get(http: aiohttp.ClientSession, url: str, headers: Mapping[str, str] = {}) -> tuple[int, str]:
+    async with http.get(url, headers=ASK | dict(headers), allow_redirects=False) as answer:
+        return answer.status, await answer.text()
+
+
+async def act(http: aiohttp.ClientSession, url: str, **fields: str) -> tuple[int, str]:
+    async with http.post(url, data=fields, headers={"HX-Request": "true"}) as answer:
+        return answer.status, await answer.text()
+
+
+def token_in(html: str) -> str:
+    found = re.search(r'name="token" value="([^"]+)"', html)
+    assert found is not None
+    return found[1]
+
+
+async def test_console_without_authentication_is_for_this_machine(
+    kafka: KafkaSettings, database: str, store_pool: Pool
+) -> None:
+    async with opened(kafka, database) as console, aiohttp.ClientSession() as http:
+        status, page = await get(http, f"{console}/scale")
+        assert (status, "Sign out" in page) == (200, False)
+        assert (await act(http, f"{console}/scale/pause"))[0] == 403
+        status, text = await act(http, f"{console}/scale/pause", token=token_in(page))
+        assert (status, "Scaling is paused." in text) == (200, True)
+        assert (await get_control(store_pool)).paused
+        [row] = await list_acts(store_pool)
+        assert (row.actor, row.verb, row.origin) == ("anyone", "pause", "http 127.0.0.1")
+        status, text = await act(http, f"{console}/keys/create", token=token_in(page), role="admin")
+        assert (status, "authenticates nobody" in text) == (403, True)
+        for foreign in ({"Host": "console.example"}, {"Sec-Fetch-Site": "cross-site"}, {"Origin": "null"}):
+            assert (await get(http, console, foreign))[0] == 403, foreign
+        link = {"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "navigate"}
+        assert (await get(http, console, link))[0] == 200
+        assert (await get(http, console, link | {"Host": "console.example"}))[0] == 403
+        assert (await get(http, f"{console}/static/none.js"))[0] == 404
+        assert (await get(http, f"{console}/tasks/none"))[0] == 404
+        assert (await get(http, f"{console}/dead-letters/x/y"))[0] == 400
+
+
+async def test_console_can_be_turned_off(kafka: KafkaSettings, database: str) -> None:
+    async with opened(kafka, database, console=False) as console, aiohttp.ClientSession() as http:
+        for path in ("", "/sign-in", "/static/console.css"):
+            assert (await get(http, console + path))[0] == 404
+
+
+async def test_console_page_answers_forms_without_scripts(
+    kafka: KafkaSettings, database: str, store_pool: Pool
+) -> None:
+    await register(store_pool, "mlp.onnx-fp32.cpu")
+    async with opened(kafka, database) as console, aiohttp.ClientSession() as http:
+        _, page = await get(http, f"{console}/scale")
+        fields = {"token": token_in(page), "kind": "variant", "name": "mlp.onnx-fp32.cpu", "minimum": "2"}
+        async with http.post(f"{console}/scale/pin", data=fields) as answer:
+            text = await answer.text()
+        assert (answer.status, "<html" in text, "at least 2" in text) == (200, True, True)
+        async with http.post(f"{console}/scale/pin", data=fields | {"name": "none"}) as answer:
+            text = await answer.text()
+        assert (answer.status, "<html" in text, "there is no variant" in text) == (404, True, True)
+
+
+async def test_session_over_tls_is_secure_and_no_credential(
+    kafka: KafkaSettings, database: str, store_pool: Pool, tmp_path: Path
+) -> None:
+    authority = trustme.CA()
+    files, admin = listener_files(tmp_path, authority), await new_key(store_pool, None, Role.ADMIN)
+    trust = ssl.create_default_context(cafile=str(authority_file(authority, tmp_path)))
+    async with guarded(kafka, database, tls_cert=files.certificate, tls_key=files.key) as (gateway,):
+        connector = aiohttp.TCPConnector(ssl=trust)
+        async with aiohttp.ClientSession(connector=connector) as http:
+            sign_in = f"{gateway.url}/console/sign-in"
+            async with http.post(sign_in, data={"key": str(admin)}, allow_redirects=False) as answer:
+                cookie = answer.headers["Set-Cookie"]
+            assert {"Secure", "HttpOnly", "SameSite=Strict", "Path=/console"} <= set(cookie.split("; "))
+            assert str(admin).rpartition("_")[2] not in cookie
+            value = {"Cookie": cookie.partition(";")[0]}
+            assert (await get(http, f"{gateway.url}/console/keys", value))[0] == 200
+            async with http.get(f"{gateway.url}/v1/keys", headers=value) as answer:
+                assert answer.status == 401  # a session is for the console alone
+
+
+async def test_tenants_see_their_own_jobs_and_batches(kafka: KafkaSettings, database: str, store_pool: Pool) -> None:
+    owner, other = await new_key(store_pool), await new_key(store_pool, "other")
+    headers = {h.TENANT: "acme"}
+    job = NewJob(id="0" * 36, model="digits", task="digits", offline=False, headers=headers, request=b"{}")
+    await put_jobs(store_pool, [[job]])
+    async with guarded(kafka, database) as (gateway,), aiohttp.ClientSession() as http:
+        console = f"{gateway.url}/console/jobs"
+        seen: list[tuple[int, bool]] = []
+        for key in (owner, other):
+            known = {"Authorization": f"Bearer {key}"}
+            status, page = await get(http, console, known)
+            assert (status, job.id[:13] in page) == (200, key is owner)
+            seen.append(((await get(http, f"{console}/{job.id}", known))[0], "digits" in page))
+            token = (
+                {TOKEN_HEADER: token_in(page)} if key is owner else {}
+            )  # only a job that may be cancelled has a form
+            async with http.post(f"{console}/cancel-batch", data={"id": "batch_1"}, headers=known | token) as answer:
+                assert answer.status == (404 if key is owner else 403)
+        assert seen == [(200, True), (404, False)]
+
+
+@pytest.mark.parametrize("key", ["", "infaas_000000000000_wrong", "infaas_" + "0" * 12 + "_" + "A" * 43])
+async def test_sign_in_refuses_unknown_keys(kafka: KafkaSettings, database: str, key: str) -> None:
+    async with (
+        guarded(kafka, database) as (gateway,),
+        aiohttp.ClientSession() as http,
+        http.post(f"{gateway.url}/console/sign-in", data={"key": key}) as answer,
+    ):
+        assert (answer.status, "Set-Cookie" in answer.headers) == (401, False)
+        assert "A" * 43 not in await answer.text()

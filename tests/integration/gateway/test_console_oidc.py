@@ -1,0 +1,125 @@
+"""Tests of sign-in to the console at a real OpenID provider, in Chromium.
+
+The provider's address is another site than the gateway's, so cookies are sent as between two companies.
+"""
+
+import asyncio
+import json
+import shutil
+import sys
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from urllib.parse import parse_qs, urlsplit
+
+import aiohttp
+import pytest
+from playwright.async_api import async_playwright, expect
+
+from broker.kafka.settings import KafkaSettings
+from gateway.console.oidc import challenge_of
+from process.sockets import free_port
+from tests.integration.gateway.test_authentication import Guarded, guarded
+from tests.processes import environment
+from tests.waiting import until
+
+ADA = {"sub": "ada", "tenant": "acme", "roles": ["query", "admin"]}
+STRANGER = {"sub": "stranger", "roles": ["something"]}
+
+
+@asynccontextmanager
+async def provider() -> AsyncGenerator[str]:
+    """Run an OpenID provider with two users while the context is open; yield the issuer."""
+    port = free_port()
+    users = [word for user in (ADA, STRANGER) for word in ("--user-claims", json.dumps(user))]
+    words = (sys.executable, "-m", "oidc_provider_mock", "--host=localhost", f"--port={port}", *users)
+    process = await asyncio.create_subprocess_exec(*words, env=environment({}), stderr=asyncio.subprocess.DEVNULL)
+    issuer = f"http://localhost:{port}"
+
+    async def answers() -> bool:
+        try:
+            async with http.get(f"{issuer}/.well-known/openid-configuration") as answer:
+                return answer.status == 200
+        except aiohttp.ClientError:
+            return False
+
+    try:
+        async with aiohttp.ClientSession() as http:
+            await until(answers)
+        yield issuer
+    finally:
+        process.kill()
+        await process.wait()
+
+
+@asynccontextmanager
+async def offering(kafka: KafkaSettings, database: str, folder: Path) -> AsyncGenerator[Guarded]:
+    secret = folder / "client-secret"
+    secret.write_text("anything\n")
+    async with (
+        provider() as issuer,
+        guarded(
+            kafka, database, oidc_issuer=issuer, oidc_audience="infaas", oidc_client_id="infaas-console",
+            oidc_client_secret_file=secret,
+        ) as (gateway,),
+    ):  # fmt: skip
+        yield gateway
+
+
+async def test_sign_in_at_issuer_gives_session_with_rights_of_claims(
+    kafka: KafkaSettings, database: str, tmp_path: Path
+) -> None:
+    chromium = shutil.which("chromium")
+    if chromium is None:
+        pytest.skip("needs chromium (apt-get install chromium)")
+    async with offering(kafka, database, tmp_path) as gateway, async_playwright() as playwright:
+        browser = await playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+        page = await browser.new_page()
+        await page.goto(f"{gateway.url}/console/scale")
+        await page.get_by_role("link", name="Sign in at").click()
+        await page.get_by_role("button", name="stranger").click()
+        await expect(page.get_by_role("alert")).to_contain_text("the token has no tenant")
+        await page.goto(f"{gateway.url}/console/scale")
+        await page.get_by_role("link", name="Sign in at").click()
+        await page.get_by_role("button", name="ada").click()
+        await page.wait_for_url("**/console/scale")
+        await expect(page.get_by_role("heading", level=1)).to_have_text("Scale")
+        await expect(page.locator(".who")).to_contain_text("acme")
+        [cookie] = await page.context.cookies(f"{gateway.url}/console")
+        assert (cookie.get("name"), cookie.get("sameSite")) == ("infaas-console", "Strict")
+        await browser.close()
+
+
+async def test_sign_in_at_issuer_must_return_to_its_browser(
+    kafka: KafkaSettings, database: str, tmp_path: Path
+) -> None:
+    jar = aiohttp.CookieJar(unsafe=True)  # also cookies of addresses
+    async with offering(kafka, database, tmp_path) as gateway, aiohttp.ClientSession(cookie_jar=jar) as http:
+        start = f"{gateway.url}/console/oidc/start?next=https://example.com"
+        async with http.get(start, allow_redirects=False) as answer:
+            asked = {name: value[0] for name, value in parse_qs(urlsplit(answer.headers["Location"]).query).items()}
+        assert (asked["code_challenge_method"], asked["response_type"]) == ("S256", "code")
+        assert asked["redirect_uri"] == f"{gateway.url}/console/oidc/callback"
+        callback = f"{gateway.url}/console/oidc/callback"
+        async with aiohttp.ClientSession() as other:
+            assert await refusal(other, f"{callback}?code=x&state={asked['state']}") == (
+                401,
+                "did not begin in this browser",
+            )
+        assert await refusal(http, f"{callback}?code=x&state=other") == (401, "did not begin in this browser")
+        assert await refusal(http, f"{callback}?error=access_denied&state={asked['state']}") == (401, "access_denied")
+        assert await refusal(http, f"{callback}?code=forged&state={asked['state']}") == (401, "gave no ID token")
+
+
+async def refusal(http: aiohttp.ClientSession, url: str) -> tuple[int, str]:
+    """Return the status of an answer, and the known text that it contains."""
+    async with http.get(url) as answer:
+        said = await answer.text()
+    known = ("did not begin in this browser", "access_denied", "gave no ID token")
+    return answer.status, next((text for text in known if text in said), said)
+
+
+def test_challenge_is_that_of_the_standard() -> None:
+    """The pair is that of RFC 7636, appendix B."""
+    verifier = "dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk"  # pragma: allowlist secret
+    assert challenge_of(verifier) == "E9Melhoa2OwvFrEMTJguCHaoeK1t8URWbuGJSstw-cM"  # pragma: allowlist secret

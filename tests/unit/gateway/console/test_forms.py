@@ -1,0 +1,107 @@
+"""Tests of forms: urlencoded and multipart bodies, queries and registrations made of their fields."""
+
+import pytest
+
+from admin.api import from_form
+from admin.keys import create
+from admin.scaling import pin
+from gateway.console.asking import query_of, shape_of
+from gateway.console.forms import Form, read_form
+from gateway.console.registering import model_of
+from schemas.errors import InvalidRequest
+from schemas.rows.catalog import DecodeImage, Processing, Tokenise, TopClasses
+from schemas.rows.cluster import PinKind
+from schemas.signature import TensorSpec
+
+PNG = b"\x89PNG" + bytes(range(256)) + b"\r\n\r\n--"
+IMAGE = (TensorSpec(name="image", datatype="BYTES", shape=(-1,)),)
+TENSORS = (
+    TensorSpec(name="x", datatype="FP32", shape=(-1, 2)),
+    TensorSpec(name="rate", datatype="FP32", shape=(-1,), parameter=True, default=1.0),
+)
+
+
+def test_read_form_returns_fields_files_and_token() -> None:
+    assert read_form("application/x-www-form-urlencoded", b"a=1&token=t&a=%C3%A4&b=") == Form(
+        [("a", "1"), ("a", "ä"), ("b", "")], {}, "t"
+    )
+    body = (
+        b'--x\r\nContent-Disposition: form-data; name="token"\r\n\r\nt\r\n'
+        b'--x\r\nContent-Disposition: form-data; name="input.image"; filename="a.png"\r\n'
+        b"Content-Type: image/png\r\n\r\n"
+        + PNG + b'\r\n--x\r\nContent-Disposition: form-data; name="none"; filename=""\r\n\r\n\r\n--x--\r\n'
+    )  # fmt: skip
+    assert read_form("multipart/form-data; boundary=x", body) == Form([], {"input.image": PNG}, "t")
+
+
+@pytest.mark.parametrize(
+    ("kind", "body"),
+    [
+        ("application/x-www-form-urlencoded", b"\xff"),
+        ("application/x-www-form-urlencoded", b"a&" * 2000),
+        ("multipart/form-data", b"--x\r\n"),
+        ("multipart/form-data; boundary=x", b"--x\r\n\r\nno name\r\n--x--\r\n"),
+    ],
+)
+def test_read_form_refuses_other_bodies(kind: str, body: bytes) -> None:
+    with pytest.raises(InvalidRequest):
+        read_form(kind, body)
+
+
+def test_from_form_converts_texts_and_leaves_empty_fields_out() -> None:
+    asked = from_form(pin, [("kind", "variant"), ("name", "a.b.cpu"), ("minimum", "2"), ("maximum", "")])
+    assert (asked.kind, asked.minimum, asked.maximum) == (PinKind.VARIANT, 2, None)
+    key = from_form(create, [("id", "0" * 12), ("tasks", "digits mnist"), ("tenant", "acme")])
+    assert key.tasks == ["digits", "mnist"]
+    for wrong in ([("kind", "x"), ("name", "n")], [("nothing", "1")], [("kind", "task"), ("name", "a\0")]):
+        with pytest.raises(InvalidRequest):
+            from_form(pin, wrong)
+
+
+def test_query_of_sends_image_and_text_plain_and_tensors_as_json() -> None:
+    headers, body = query_of(IMAGE, Form([("latency_ms", "20"), ("target", "")], {"input.image": PNG}, ""))
+    assert body == PNG
+    assert headers == {"content-type": "image/png", "infaas-latency-ms": "20", "infaas-explain": "true"}
+    headers, body = query_of(IMAGE, Form([("input.image", "a text")], {}, ""))
+    assert (headers["content-type"], body) == ("text/plain", b"a text")
+    headers, body = query_of(TENSORS, Form([("input.x", "[[1, 2], [3, 4]]")], {}, ""))
+    assert body == b'{"inputs":[{"name":"x","datatype":"FP32","shape":[2,2],"data":[[1,2],[3,4]]}]}'
+    assert shape_of([[[]]]) == [1, 1, 0]
+
+
+@pytest.mark.parametrize(
+    ("inputs", "form"),
+    [
+        (IMAGE, Form([], {}, "")),
+        (IMAGE, Form([], {"input.image": b"GIF89a"}, "")),
+        (TENSORS, Form([("input.x", "1")], {}, "")),
+        (TENSORS, Form([("input.x", "[")], {}, "")),
+        (TENSORS, Form([("input.x", "[" * 100_000)], {}, "")),
+    ],
+)
+def test_query_of_refuses_missing_and_malformed_inputs(inputs: tuple[TensorSpec, ...], form: Form) -> None:
+    with pytest.raises(InvalidRequest):
+        query_of(inputs, form)
+
+
+def a_registration(**more: str) -> Form:
+    fields = {"name": "mlp", "task": "digits", "file": f"{'0' * 64} model.onnx"} | more
+    return Form(list(fields.items()), {}, "")
+
+
+def test_model_of_reads_files_and_processing() -> None:
+    made = model_of(a_registration(validation=f"{'1' * 64} a b.npz", variants="onnx-fp32 openvino-fp32", hold="true"))
+    assert (made.file.upload, made.file.name) == ("0" * 64, "model.onnx")
+    assert made.validation is not None
+    assert (made.validation.name, made.variants, made.hold) == ("a b.npz", ("onnx-fp32", "openvino-fp32"), True)
+    assert made.processing is None
+    texts = model_of(a_registration(tokenizer=f"{'2' * 64} t.json", labels=f"{'3' * 64} l.txt")).processing
+    assert texts == Processing(before=Tokenise(tokenizer="2" * 64), after=(TopClasses(labels="3" * 64),))
+    images = model_of(a_registration(image="28x32", channels="grey")).processing
+    assert images == Processing(before=DecodeImage(width=28, height=32, channels="grey"))
+
+
+@pytest.mark.parametrize("wrong", [{"name": ""}, {"file": ""}, {"image": "28"}, {"image": "0x1"}, {"accuracy": "2"}])
+def test_model_of_refuses_missing_and_invalid_fields(wrong: dict[str, str]) -> None:
+    with pytest.raises(InvalidRequest):
+        model_of(a_registration(**wrong))

@@ -1,0 +1,116 @@
+"""Tests of what pages show: pages of lists, plots, updates, and that every page and act has a role."""
+
+import re
+from datetime import UTC, datetime
+from hashlib import sha256
+from pathlib import Path
+
+from admin.activity import CountSeries
+from admin.endpoints import ENDPOINTS
+from admin.registrations import model as register
+from gateway.console.jobs import shown_progress
+from gateway.console.page import PageRange, page_of
+from gateway.console.pages import ACTS, PAGES
+from gateway.console.rendering import Rendering
+from gateway.console.scale import with_rest
+from gateway.console.stream import EVENT_BYTES, Blocks, pause_s
+from gateway.console.task import ask_fields, frontier, frontier_plot
+from registry.comparison import ComparedPoint
+from schemas.jobs import JobProgress
+from tests.example_rows import a_task
+
+CONSOLE = Path(__file__).parents[4] / "gateway" / "console"
+
+
+def a_point(variant: str, accuracy: float, latency_s: float) -> ComparedPoint:
+    return ComparedPoint(
+        variant=variant, architecture="a", label=variant, accuracy=accuracy, latency_s=latency_s, cost=1.0
+    )
+
+
+def test_frontier_keeps_what_is_faster_or_more_accurate_and_shows_used_first() -> None:
+    points = frontier(
+        [a_point("slow", 0.9, 0.1), a_point("worse", 0.7, 0.05), a_point("fast", 0.8, 0.01)], {"worse": 0.5}
+    )
+    assert [(one.variant, one.best) for one in points] == [("worse", False), ("slow", True), ("fast", True)]
+    assert frontier_plot(points)["x"] == [10.0, 50.0, 100.0]
+
+
+def test_plots_of_many_variants_are_bounded() -> None:
+    points = frontier([a_point(f"v{n}", 0.5, 0.001 * n) for n in range(1, 1000)], {})
+    assert len(frontier_plot(points)["x"]) == 100
+    series = [CountSeries(name=str(n), counts=[1, n]) for n in range(10)]
+    assert with_rest(series, 3)[-1] == CountSeries(name="8 others", counts=[8, 44])
+    assert with_rest(series[:3], 3) == series[:3]
+
+
+def test_page_of_clamps_to_existing_pages() -> None:
+    rows = list(range(45))
+    assert page_of("rows", rows, 3) == ([40, 41, 42, 43, 44], PageRange("rows", 3, 3, 45))
+    assert page_of("rows", rows, 99)[1].page == 3
+    first, place = page_of("rows", [], 1)
+    assert (first, place.previous, place.following) == ([], None, None)
+
+
+def test_progress_tells_what_is_left() -> None:
+    progress = JobProgress(
+        model="digits",
+        batch=None,
+        created_at=datetime.now(UTC),
+        queued=8,
+        running=2,
+        succeeded=5,
+        failed=1,
+        cancelled=0,
+        ended_per_s=0.5,
+    )
+    shown = shown_progress(progress)
+    assert (shown.total, shown.left, shown.left_s) == (16, 10, 20.0)
+
+
+def test_fields_of_tensors_have_an_example() -> None:
+    [field] = ask_fields(a_task(), [])
+    assert field.kind == "json"
+    assert field.example.startswith("[[")
+
+
+def test_blocks_are_sent_if_changed_and_bounded() -> None:
+    blocks, large = Blocks(), "x" * EVENT_BYTES
+    assert blocks.changed({"a": "1", "b": large, "c": "3"}) == {"a": "1"}
+    assert blocks.changed({"a": "1", "b": large, "c": "3"}) == {"b": large}
+    assert blocks.changed({"a": "2", "b": large, "c": "3"}) == {"c": "3", "a": "2"}
+    assert blocks.changed({"a": "2", "b": large, "c": "3"}) == {}
+
+
+def test_blocks_that_change_always_do_not_hold_up_others() -> None:
+    blocks = Blocks()
+    sent = [set(blocks.changed(dict.fromkeys("abc", f"{turn}" + "x" * EVENT_BYTES))) for turn in range(4)]
+    assert sent == [{"a"}, {"b"}, {"c"}, {"a"}]
+
+
+def test_pause_is_multiple_of_the_reading_within_bounds() -> None:
+    assert [pause_s(took) for took in (0.001, 0.02, 9.0)] == [1.0, 3.0, 15.0]
+
+
+def test_acts_are_endpoints_of_the_admin_api() -> None:
+    assert {act.endpoint.name for act in ACTS} <= {one.name for one in ENDPOINTS}
+    assert register in ENDPOINTS
+    assert len({act.path for act in ACTS}) == len(ACTS)
+    assert len({page.path for page in PAGES}) == len(PAGES)
+
+
+def test_templates_have_no_inline_script_or_style() -> None:
+    assert Rendering("1").static.address("console.css").startswith("/console/static/console.css?v=")
+    for path in (CONSOLE / "templates").iterdir():
+        text = path.read_text()
+        assert not re.search(r"<script(?! defer src)|\sstyle=|\son[a-z]+=|javascript:|hx-on", text), path
+        assert "| safe" not in text or path.name == "whole.html"
+
+
+def test_vendored_files_are_those_of_their_list() -> None:
+    static = CONSOLE / "static"
+    listed = dict(
+        re.findall(r"^\| `([^`]+)` .* `([0-9a-f]{64})` \|$", (static / "VENDORED.md").read_text(), re.MULTILINE)
+    )
+    assert set(listed) == {"htmx.min.js", "idiomorph.min.js", "uplot.min.js", "uplot.min.css"}
+    assert {name: sha256((static / name).read_bytes()).hexdigest() for name in listed} == listed

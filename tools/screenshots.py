@@ -1,0 +1,192 @@
+"""Takes the screenshots of the console in `docs/console`: `make screenshots`.
+
+Starts a system with the zoo, sends queries of several needs for two minutes, keeps jobs, writes a dead letter, pins a
+variant, and photographs each page in Debian's Chromium. Takes ten minutes.
+"""
+
+import asyncio
+import io
+import shutil
+import sys
+import tempfile
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+
+import aiohttp
+from PIL import Image
+from playwright.async_api import Page, async_playwright
+
+from broker.dead_letters.letter import publish_dead_letter
+from broker.kafka.types import Record
+from broker.producing.producer import Producer
+from infaas.cli.connect import find_kafka
+from infaas.client.client import InfaasClient, QueryOptions
+from infaas.up.state import read_state
+from process.sockets import LOOPBACK, free_port
+from schemas import headers as h
+from schemas.errors import OperatorError, QueryError
+from schemas.topics import task_topic
+from zoo.samples import DATA, labelled
+
+FOLDER: Final = Path(__file__).parents[1] / "docs" / "console"
+_LOAD_S: Final = 150.0
+_READY_S: Final = 300.0
+_VARIED_S: Final = 150.0
+_COLOURS: Final = 96
+"""Number of colours of a screenshot: pages have few, and the files shrink to a third."""
+_VARIANTS: Final = 4
+_WIDTH: Final = 1200
+_MOST_HEIGHT: Final = 1500
+_TASKS: Final = ("sentiment-text", "mnist-image", "digits")
+
+
+class Shot(NamedTuple):
+    """Screenshot to take."""
+
+    name: str
+    path: str
+    dark: bool = False
+
+
+_SHOTS: Final = (
+    Shot("overview", "/console"),
+    Shot("task", "/console/tasks/mnist-image"),
+    Shot("models", "/console/models"),
+    Shot("model", "/console/models/mnist-mlp-image"),
+    Shot("scale", "/console/scale", dark=True),
+    Shot("jobs", "/console/jobs"),
+    Shot("dead-letter", "/console/dead-letters/{letter}"),
+    Shot("audit", "/console/audit"),
+)
+
+
+async def _main() -> None:
+    chromium = shutil.which("chromium")
+    if chromium is None:
+        raise OperatorError("screenshots need Debian's browser: apt-get install chromium")
+    with tempfile.TemporaryDirectory(prefix="infaas-screenshots-") as folder:
+        home = Path(folder) / "home"
+        async with _system(home) as gateway:
+            letter = await _furnish(home, gateway)
+            with suppress(TimeoutError):  # pages with more variants say more
+                await _until_variants(gateway, "mnist-image")
+            async with asyncio.timeout(_LOAD_S + 60), asyncio.TaskGroup() as tasks:
+                for task in _TASKS:
+                    tasks.create_task(_load(gateway, task), name=task)
+            await _photograph(chromium, gateway, letter)
+
+
+@asynccontextmanager
+async def _system(home: Path) -> AsyncGenerator[str]:
+    """Run a system with the zoo while the context is open; yield the gateway's address."""
+    port = free_port()
+    words = ("up", f"--home={home}", f"--gateway-port={port}", "--kafka-port=0", "--register-zoo")
+    process = await asyncio.create_subprocess_exec(sys.executable, "-m", "infaas.cli.main", *words)
+    gateway = f"http://{LOOPBACK}:{port}"
+    try:
+        async with asyncio.timeout(_READY_S):
+            for task in _TASKS:
+                await _until_ready(f"{gateway}/v2/models/{task}/ready")
+        yield gateway
+    finally:
+        with suppress(ProcessLookupError):
+            process.terminate()
+        await process.wait()
+
+
+async def _until_ready(url: str) -> None:
+    async with aiohttp.ClientSession() as http:
+        while True:
+            with suppress(aiohttp.ClientError):
+                async with http.get(url) as answer:
+                    if answer.status == 200:
+                        return
+            await asyncio.sleep(1.0)
+
+
+async def _until_variants(gateway: str, task: str) -> None:
+    """Wait until several variants of a task are ready."""
+    async with asyncio.timeout(_VARIED_S), aiohttp.ClientSession() as http:
+        while True:
+            async with http.get(f"{gateway}/v1/variants?task={task}") as answer:
+                listed: list[dict[str, Any]] = await answer.json()
+            if sum(one["variant"]["state"] == "ready" for one in listed) >= _VARIANTS:
+                return
+            await asyncio.sleep(2.0)
+
+
+async def _furnish(home: Path, gateway: str) -> str:
+    """Keep jobs, pin a variant, and write a dead letter; return its id."""
+    image = (DATA / "seven.png").read_bytes()
+    async with aiohttp.ClientSession() as http:
+        for _ in range(12):
+            url = f"{gateway}/v2/models/mnist-image/jobs"
+            async with http.post(url, data=image, headers={"Content-Type": "image/png"}) as answer:
+                answer.raise_for_status()
+        async with http.put(f"{gateway}/v1/scale/pins/task/digits", json={"minimum": 1, "maximum": 2}) as answer:
+            answer.raise_for_status()
+        state = read_state(home)
+        assert state is not None, "the system runs"
+        async with Producer(find_kafka(home), "screenshots") as producer:
+            headers = ((h.ID, b"query-17"), (h.TASK, b"digits"))
+            record = Record(task_topic("digits"), 0, 17, 0, 0, b"k", b'{"inputs": [{"name": "x", "shape": [1', headers)
+            await (await publish_dead_letter(producer, record, "the body is not JSON: it ends too early"))
+        async with http.get(f"{gateway}/v1/dead-letters") as answer:
+            letters: list[dict[str, Any]] = await answer.json()
+    return str(letters[-1]["letter"])
+
+
+async def _load(gateway: str, task: str) -> None:
+    """Send queries of several needs, more and more of them."""
+    inputs, _ = labelled(task)
+    rows, until = len(next(iter(inputs.values()))), asyncio.get_running_loop().time() + _LOAD_S
+    needs: tuple[QueryOptions, ...] = (
+        QueryOptions(latency_ms=100.0, min_accuracy=0.7),
+        QueryOptions(latency_ms=30.0),
+        QueryOptions(latency_ms=500.0, min_accuracy=0.9),
+    )
+    async with InfaasClient(gateway=gateway) as client:
+        number = 0
+        while (left_s := until - asyncio.get_running_loop().time()) > 0:
+            row = {name: values[number % rows : number % rows + 1] for name, values in inputs.items()}
+            with suppress(QueryError):
+                await client.infer(task, row, **needs[number % 7 % 3])
+            number += 1
+            await asyncio.sleep(0.01 + 0.05 * left_s / _LOAD_S)
+
+
+async def _photograph(chromium: str, gateway: str, letter: str) -> None:
+    FOLDER.mkdir(exist_ok=True)
+    async with async_playwright() as playwright:
+        browser = await playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+        for shot in _SHOTS:
+            page = await browser.new_page(
+                viewport={"width": _WIDTH, "height": 800}, color_scheme="dark" if shot.dark else "light"
+            )
+            await page.goto(gateway + shot.path.format(letter=letter))
+            if shot.name == "task":
+                await _ask(page)
+            await page.wait_for_timeout(2500)  # an update, and the plots
+            _save(await page.screenshot(full_page=True), FOLDER / f"{shot.name}.png")
+            await page.close()
+        await browser.close()
+
+
+async def _ask(page: Page) -> None:
+    await page.locator("input[type=file]").set_input_files(DATA / "seven.png")
+    await page.get_by_label("Latency, ms").fill("100")
+    await page.get_by_role("button", name="Ask").click()
+    await page.locator("#answer table").wait_for()
+
+
+def _save(content: bytes, path: Path) -> None:
+    """Save a screenshot with few colours, without its end if it is very long."""
+    image = Image.open(io.BytesIO(content)).convert("RGB")
+    image = image.crop((0, 0, image.width, min(image.height, _MOST_HEIGHT)))
+    image.quantize(_COLOURS, dither=Image.Dither.NONE).save(path, optimize=True)
+
+
+if __name__ == "__main__":
+    asyncio.run(_main())
