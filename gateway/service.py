@@ -123,29 +123,24 @@ async def open_gateway(
         following_certificates(settings.tls_files) as tls,
     ):
         await query_client.prefetch_metadata(models.topics)
-        statistics = ModelStatisticsTable(query_client.owner)
+        statistics, quotas = ModelStatisticsTable(query_client.owner), QuotaMeters()
         reason, problem = _readiness(stop, KafkaReachability(kafka), query_client)
-        quotas = QuotaMeters()
         bodies = RequestBodies(settings, budget := BodyBudget(settings.max_bodies_bytes))
         asking = Inference(query_client, statistics, budget, quotas, tracer)
         inference = InferenceRoutes(models, asking, bodies, authenticator)
-        generation = Generation(asking, budget)
-        generating = GenerateRoutes(models, generation, bodies)
+        generating = GenerateRoutes(models, generation := Generation(asking, budget), bodies)
         jobs = JobRoutes(models, query_client, bodies, writer, pool, quotas, settings)
         admin = AdminRoutes(settings, kafka, bodies, admin_pool, artifacts := os.environ.get(ARTIFACTS_ENV, ""))
         uploads = UploadRoutes(settings, admin_pool, admin.turn, artifacts)
         openai = OpenAiRoutes(
             settings, models, asking, generation, query_client, bodies, budget, writer, quotas, pool, artifacts
         )
-        parts: list[RouteGroup] = [inference, generating, jobs, admin, uploads, openai, ManualRoutes(settings.manual)]
-        console = None
-        if settings.console:
-            console = ConsoleRoutes(settings, authenticator, admin, bodies, system_secret or urandom(32), version())
-            parts += [AskRoutes(console, models, asking, budget), RegisterRoutes(console, uploads), console]
-        routes = all_routes(parts, models, statistics, bodies, reason)
+        console = ConsoleRoutes(settings, authenticator, admin, bodies, system_secret or urandom(32), version())
+        pages = (AskRoutes(console, models, asking, budget), RegisterRoutes(console, uploads), console)
+        parts = (inference, generating, jobs, admin, uploads, openai, ManualRoutes(settings.manual))
+        routes = all_routes([*parts, *(pages if settings.console else ())], models, statistics, bodies, reason)
         app = make_app(settings, routes, authenticator, [openai_errors])
-        if console is not None:
-            app.on_shutdown.append(console.end)
+        app.on_shutdown.append(console.end)
         listeners: list[AbstractAsyncContextManager[str]] = [http_listening(app, inference, settings, tls)]
         if settings.grpc_port is not None:
             grpc_parts = (models, asking, authenticator, statistics, budget, reason, stop, tls)

@@ -27,8 +27,8 @@ _MOVED: Final = {
 _CONTENTS: Final[Mapping[str, tuple[str, ...]]] = {
     "Tutorial": ("tutorial",),
     "How-to guides": (
-        "models", "clients", "generation", "openai", "mcp", "jobs", "batch", "rollout", "operation", "console", "tracing",
-        "security", "admin",
+        "models", "clients", "generation", "openai", "mcp", "jobs", "batch", "rollout", "operation", "console",
+        "tracing", "security", "admin",
         "traces", "catalogue", "simulation", "reference/docker",
     ),
     "Reference": (
