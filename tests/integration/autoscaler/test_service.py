@@ -38,7 +38,7 @@ from schemas.rows.samples import AlarmKind, GroupHealth
 from schemas.status import Demand, InstanceState, InstanceStatus, WorkerStatus
 from store import registry, samples
 from store.catalog import load_catalog
-from store.placement import heartbeat, list_instances, register_worker, report_instance_state
+from store.placement import heartbeat, list_instances, register_worker
 from store.pool import Pool
 from store.scaling import put_pin
 from store.settings import StoreSettings
@@ -361,9 +361,6 @@ async def test_autoscaler_treats_unserved_backlog_as_demand(
     async with Producer(kafka, "test") as producer:
         await producer.send_and_wait(topics.variant_topic(beaten), b"{}")
     async with running(kafka, database), keeping_alive(store_pool, "cpu-0"):
-        await until(lambda: is_placed(store_pool, {beaten: "cpu-0"}))
-        # The variant without waiting queries is loaded afterwards.
-        await report_instance_state(store_pool, "cpu-0", beaten, InstanceState.ACTIVE)
         await until(lambda: is_placed(store_pool, {best: "cpu-0", beaten: "cpu-0"}))
 
 
