@@ -93,13 +93,12 @@ def limits_of(context: ChoiceContext) -> GenerationLimits:
 
 def estimate(context: ChoiceContext, model: GenerationModel, instance: Instance) -> GenerationEstimate:
     """Return the predicted times of a query on a loaded instance."""
-    hops_s = instance.worker.hop_s
     made = int(instance.waiting(context.now) + instance.offline_inputs + 0.5)
     behind = made + context.batch - model.sequences
     wait_s = 0.0
     if behind > 0:
         wait_s = behind * model.typical_s(model.sequences) / model.sequences * instance.slowdown
-    return _estimate(context, model, hops_s, wait_s, made + context.batch, instance.slowdown)
+    return _estimate(context, model, instance.worker.hop_s, wait_s, made + context.batch, instance.slowdown)
 
 
 def unloaded_estimate(context: ChoiceContext, variant: PricedVariant, model: GenerationModel) -> GenerationEstimate:
