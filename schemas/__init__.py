@@ -7,6 +7,7 @@ Reading order: names -> access (callers, and owners of models) -> errors -> defa
 request) -> load_classes (load counts), offline_share (pace of offline queries) -> urgency (levels of waiting work),
 status -> hardware, latency -> signature (specifications of tensors) -> tensors -> oip -> generation,
 generation_options, generation_model (generative tasks, options of queries, times of variants) -> generated_answer
-(their answers) -> rows (Postgres rows) -> openai (OpenAI's API) -> registrations (requests to register models) ->
-versions -> catalog (all that is registered, as one value) -> documents (the wire contract for machines).
+(their answers) -> rows (Postgres rows) -> openai, openai_generation (OpenAI's API) -> registrations (requests to
+register models) -> versions -> catalog (all that is registered, as one value) -> documents (the wire contract for
+machines).
 """
