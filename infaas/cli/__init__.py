@@ -6,7 +6,7 @@ request structs) -> jobs -> health (lag, status of a remote system), top, consol
 down), system (up), demo -> access (owners and permissions) -> uploads (files sent to a gateway), registrations
 (registrations of a gateway, and their results) -> register, processing, composites (cascades and chains), unregister,
 listing, versions, plot (registered models) -> simulate_flags, simulate_errors (exit codes), simulate_compare, simulate,
-plan (simulations) -> record (traces of queries) -> catalogue (files for the simulator) -> calibrate -> query (query and
-explain), text_stream (answers as they are made), mcp (tools of agents) -> batch_flags, batch_bar, batch_topics, batch
+plan (simulations) -> record (traces of queries) -> catalogue (files for the simulator) -> calibrate -> text_stream
+(answers as they are made), query (query and explain), mcp (tools of agents) -> batch_flags, batch_bar, batch_topics, batch
 (batch jobs) -> scale -> keys (API keys) -> dead_letters, tenants, audit (administrative actions), database.
 """
