@@ -7,6 +7,6 @@ down), system (up), demo -> access (owners and permissions) -> uploads (files se
 (registrations of a gateway, and their results) -> register, processing, composites (cascades and chains), unregister,
 listing, versions, plot (registered models) -> simulate_flags, simulate_errors (exit codes), simulate_compare, simulate,
 plan (simulations) -> record (traces of queries) -> catalogue (files for the simulator) -> calibrate -> text_stream
-(answers as they are made), query (query and explain), mcp (tools of agents) -> batch_flags, batch_bar, batch_topics, batch
-(batch jobs) -> scale -> keys (API keys) -> dead_letters, tenants, audit (administrative actions), database.
+(answers as they are made), query (query and explain), mcp (tools of agents) -> batch_flags, batch_bar, batch_topics,
+batch (batch jobs) -> scale -> keys (API keys) -> dead_letters, tenants, audit (administrative actions), database.
 """
