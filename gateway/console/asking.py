@@ -55,7 +55,7 @@ class AskRoutes:
         return [web.post("/console/tasks/{task}/ask", self._console.handler(self._ask))]
 
     async def _ask(self, visit: Visit) -> web.Response:
-        form = await self._console.read_form(visit)
+        form = await self._console.read_form(visit, files=True)
         request = visit.request
         model = models_for(request, self._models).find(request.match_info["task"])
         headers, body = query_of(model.inputs, form)

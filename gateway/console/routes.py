@@ -133,15 +133,17 @@ class ConsoleRoutes:
         self.changes.notify()
         return self.outcome(visit, outcome)
 
-    async def read_form(self, visit: Visit) -> Form:
-        """Read the form of an act, and check its token.
+    async def read_form(self, visit: Visit, *, files: bool = False) -> Form:
+        """Read the form of an act, which may have `files`, and check its token.
 
         Raises:
             Forbidden: the form is not from a page of this session.
         """
         request = visit.request
+        if sent := request.headers.get(TOKEN_HEADER):
+            check_token(visit, Form([], {}, sent))
         async with self._bodies.reading(request.content, request.headers) as body:
-            form = read_form(request.headers.get("Content-Type", ""), body)
+            form = read_form(request.headers.get("Content-Type", ""), body, files=files)
         check_token(visit, form)
         return form
 

@@ -28,6 +28,8 @@ COOKIE: Final = "infaas-console"
 SIGN_IN: Final = f"{CONSOLE}/sign-in"
 SIGN_OUT: Final = f"{CONSOLE}/sign-out"
 _NONCE_BYTES: Final = 16
+_MOST_BYTES: Final = 16 * 1024
+"""Maximum size of the form, which anybody can send."""
 
 
 class SignIn:
@@ -91,11 +93,12 @@ class SignIn:
         return self._page(request, request.query.get("next", CONSOLE), "")
 
     async def _enter(self, request: web.Request) -> web.Response:
-        async with self._bodies.reading(request.content, request.headers) as body:
-            form = read_form(request.headers.get("Content-Type", ""), body)
-        target = local_path(form.text("next"))
+        target = CONSOLE
         try:
             check_no_foreign_page(request.headers, known_clients=True)
+            async with self._bodies.reading(request.content, request.headers, _MOST_BYTES) as body:
+                form = read_form(request.headers.get("Content-Type", ""), body)
+            target = local_path(form.text("next"))
             session = await self._session(form.text("key").strip())
         except QueryError as error:
             return self._page(request, target, str(error), error.http_status)

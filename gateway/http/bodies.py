@@ -145,8 +145,13 @@ class RequestBodies:
         self._timeout_s = settings.receive_timeout_s
         self._budget = budget
 
-    async def read(self, content: StreamReader, headers: Mapping[str, str]) -> bytes:
+    async def read(self, content: StreamReader, headers: Mapping[str, str], most: int | None = None) -> bytes:
         """Read the body of a request; the caller must release its size from the budget after use.
+
+        Args:
+            content: stream of the body.
+            headers: headers of the request.
+            most: maximum size in bytes; None: that of all requests.
 
         Raises:
             HTTPRequestEntityTooLarge: the body exceeds the maximum size.
@@ -156,19 +161,20 @@ class RequestBodies:
             Overloaded: the memory for all requests is exhausted.
         """
         packing = headers.get("Content-Encoding")
+        most = self._most_each if most is None else min(most, self._most_each)
         if packing is None and content.is_eof():  # the usual case: a timer would cost more than the read
             body = content.read_nowait()
-            self._take(len(body), 0)
+            self._take(len(body), 0, most)
             return body
         encoding = _encoding(packing or "")
         announced = int(headers.get("Content-Length", 0))
-        if announced > self._most_each:
-            raise web.HTTPRequestEntityTooLarge(self._most_each, announced)
+        if announced > most:
+            raise web.HTTPRequestEntityTooLarge(most, announced)
         taken, pieces = 0, list[bytes]()
         try:
             async with asyncio.timeout(self._timeout_s):
                 async for piece in _unpacked(content, encoding) if encoding else content.iter_any():
-                    self._take(len(piece), taken)
+                    self._take(len(piece), taken, most)
                     taken += len(piece)
                     pieces.append(piece)
         except BaseException as error:
@@ -182,18 +188,20 @@ class RequestBodies:
         return b"".join(pieces)
 
     @asynccontextmanager
-    async def reading(self, content: StreamReader, headers: Mapping[str, str]) -> AsyncGenerator[bytes]:
+    async def reading(
+        self, content: StreamReader, headers: Mapping[str, str], most: int | None = None
+    ) -> AsyncGenerator[bytes]:
         """Read the body of a request and hold its memory while the context is open; raises as `read`."""
-        body = await self.read(content, headers)
+        body = await self.read(content, headers, most)
         try:
             yield body
         finally:
             self._budget.release(len(body))
 
-    def _take(self, size: int, taken: int) -> None:
+    def _take(self, size: int, taken: int, most: int) -> None:
         """Reserve memory for `size` more bytes of a body that holds `taken` already."""
-        if taken + size > self._most_each:
-            raise web.HTTPRequestEntityTooLarge(self._most_each, taken + size)
+        if taken + size > most:
+            raise web.HTTPRequestEntityTooLarge(most, taken + size)
         self._budget.take(size, taken)
 
 

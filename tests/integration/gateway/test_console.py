@@ -150,3 +150,18 @@ async def test_sign_in_refuses_unknown_keys(kafka: KafkaSettings, database: str,
     ):
         assert (answer.status, "Set-Cookie" in answer.headers) == (401, False)
         assert "A" * 43 not in await answer.text()
+
+
+async def test_sign_in_reads_small_urlencoded_forms_of_its_own_pages(kafka: KafkaSettings, database: str) -> None:
+    parts = aiohttp.FormData({"key": "x"}, default_to_multipart=True)
+    async with guarded(kafka, database) as (gateway,), aiohttp.ClientSession() as http:
+        url, seen = f"{gateway.url}/console/sign-in", list[int]()
+        for data in (parts, {"key": "x" * 16 * 1024}, {"key": "x"}):
+            async with http.post(url, data=data) as answer:
+                seen.append(answer.status)
+        for path in ("sign-in", "sign-out"):
+            elsewhere = {"Origin": "https://example.com"}
+            async with http.post(f"{gateway.url}/console/{path}", data={"key": "x"}, headers=elsewhere) as answer:
+                seen.append(answer.status)
+                assert "Set-Cookie" not in answer.headers
+        assert seen == [400, 413, 401, 403, 403]

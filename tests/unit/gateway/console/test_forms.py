@@ -1,5 +1,7 @@
 """Tests of forms: urlencoded and multipart bodies, queries and registrations made of their fields."""
 
+import time
+
 import pytest
 
 from admin.api import from_form
@@ -13,6 +15,8 @@ from schemas.rows.catalog import DecodeImage, Processing, Tokenise, TopClasses
 from schemas.rows.cluster import PinKind
 from schemas.signature import TensorSpec
 
+PART = b'--x\r\nContent-Disposition: form-data; name="a"\r\n\r\n1\r\n'
+NESTED = b"\r\nContent-Type: multipart/mixed; boundary=y\r\n\r\n"
 PNG = b"\x89PNG" + bytes(range(256)) + b"\r\n\r\n--"
 IMAGE = (TensorSpec(name="image", datatype="BYTES", shape=(-1,)),)
 TENSORS = (
@@ -31,7 +35,7 @@ def test_read_form_returns_fields_files_and_token() -> None:
         b"Content-Type: image/png\r\n\r\n"
         + PNG + b'\r\n--x\r\nContent-Disposition: form-data; name="none"; filename=""\r\n\r\n\r\n--x--\r\n'
     )  # fmt: skip
-    assert read_form("multipart/form-data; boundary=x", body) == Form([], {"input.image": PNG}, "t")
+    assert read_form("multipart/form-data; boundary=x", body, files=True) == Form([], {"input.image": PNG}, "t")
 
 
 @pytest.mark.parametrize(
@@ -41,11 +45,30 @@ def test_read_form_returns_fields_files_and_token() -> None:
         ("application/x-www-form-urlencoded", b"a&" * 2000),
         ("multipart/form-data", b"--x\r\n"),
         ("multipart/form-data; boundary=x", b"--x\r\n\r\nno name\r\n--x--\r\n"),
+        ("multipart/form-data; boundary=x", PART),
+        ("multipart/form-data; boundary=x", PART.replace(b"\r\n\r\n", NESTED) + b"--x--\r\n"),
+        ("text/plain", b"a=1"),
     ],
 )
 def test_read_form_refuses_other_bodies(kind: str, body: bytes) -> None:
     with pytest.raises(InvalidRequest):
-        read_form(kind, body)
+        read_form(kind, body, files=True)
+
+
+def test_read_form_refuses_multipart_where_form_has_no_files() -> None:
+    body = PART + b"--x--\r\n"
+    assert read_form("multipart/form-data; boundary=x", body, files=True).text("a") == "1"
+    with pytest.raises(InvalidRequest):
+        read_form("multipart/form-data; boundary=x", body)
+
+
+@pytest.mark.parametrize("part", [b"--b\n\n", b"--b\r\n\r\n", b"\n", PART.replace(b"--x", b"--b")])
+def test_read_form_takes_time_of_a_search_for_any_multipart_body(part: bytes) -> None:
+    body = b"--b\r\n" + part * (2**22 // len(part))
+    began = time.process_time()
+    with pytest.raises(InvalidRequest):
+        read_form("multipart/form-data; boundary=b", body, files=True)
+    assert time.process_time() - began < 0.5, "a parser of lines takes seconds"
 
 
 def test_from_form_converts_texts_and_leaves_empty_fields_out() -> None:
