@@ -118,7 +118,11 @@ class SignIn:
         principal = await self._authenticator.resolve({"authorization": f"Bearer {key}"})
         return new_session(key=principal.name)
 
-    async def _leave(self, _request: web.Request) -> web.Response:
+    async def _leave(self, request: web.Request) -> web.Response:
+        try:
+            check_no_foreign_page(request.headers, known_clients=True)
+        except QueryError as error:
+            return self._page(request, CONSOLE, str(error), error.http_status)
         response = web.Response(status=303, headers=HEADERS | {"Location": SIGN_IN})
         self._set_cookie(response, "", 0)
         return response
