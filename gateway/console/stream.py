@@ -9,7 +9,9 @@ reading, so the end of a session ends its streams.
 """
 
 import asyncio
+import logging
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
 from typing import Final
 
 import msgspec
@@ -20,6 +22,7 @@ from process.pauses import wait_within
 from schemas.errors import InfaasError, Unauthenticated
 from store.errors import StoreUnavailable
 
+log = logging.getLogger(__name__)
 EVENT_BYTES: Final = 16 * 1024
 _LEAST_PAUSE_S: Final = 1.0
 _MOST_PAUSE_S: Final = 15.0
@@ -27,6 +30,7 @@ _PAUSES: Final = 150.0
 """Pause after a reading, as a multiple of its duration."""
 _RETRY_MS: Final = 2000
 """Time in milliseconds after which a browser reconnects."""
+_FAILED: Final = "this page cannot be read again at the moment; the log of the gateway says why"
 Load = Callable[[], Awaitable[Mapping[str, str]]]
 """Returns the live blocks of a page by name."""
 
@@ -86,27 +90,45 @@ async def send_updates(request: web.Request, load: Load, changes: Changes) -> we
     headers = HEADERS | {"Content-Type": "text/event-stream; charset=utf-8", "X-Accel-Buffering": "no"}
     response = web.StreamResponse(headers=headers)
     await response.prepare(request)
-    await response.write(f"retry: {_RETRY_MS}\n\n".encode())
-    blocks, clock = Blocks(), asyncio.get_running_loop().time
-    while not changes.ended:
-        began = clock()
-        event, goes_on = await _next_event(load, blocks)
-        await response.write(event)
-        if not goes_on:
-            break
-        await changes.wait(pause_s(clock() - began))
+    with suppress(ConnectionResetError):  # the browser left; there is no second response
+        await response.write(f"retry: {_RETRY_MS}\n\n".encode())
+        readings, clock = Readings(load), asyncio.get_running_loop().time
+        while not changes.ended:
+            began = clock()
+            event, goes_on = await readings.next_event()
+            await response.write(event)
+            if not goes_on:
+                break
+            await changes.wait(pause_s(clock() - began))
     return response
 
 
-async def _next_event(load: Load, blocks: Blocks) -> tuple[bytes, bool]:
-    """Return the bytes to send, and false if they are the last."""
-    try:
-        found = blocks.changed(await load())
-    except Unauthenticated:
-        return _event("end", {}), False
-    except (InfaasError, StoreUnavailable) as error:
-        return _event("trouble", {"text": str(error)}), True
-    return _event("update", found) if found else b":\n\n", True
+class Readings:
+    """Readings of one open page, each of which becomes an event.
+
+    Args:
+        load: reads the live blocks.
+    """
+
+    def __init__(self, load: Load) -> None:
+        self._load = load
+        self._blocks = Blocks()
+        self._logged = False
+
+    async def next_event(self) -> tuple[bytes, bool]:
+        """Return the bytes to send, and false if they are the last."""
+        try:
+            found = self._blocks.changed(await self._load())
+        except Unauthenticated:
+            return _event("end", {}), False
+        except (InfaasError, StoreUnavailable) as error:
+            return _event("trouble", {"text": str(error)}), True
+        except Exception:  # the response has begun, so the page must tell it
+            if not self._logged:
+                log.exception("an open page cannot be read again")
+            self._logged = True
+            return _event("trouble", {"text": _FAILED}), True
+        return _event("update", found) if found else b":\n\n", True
 
 
 def _event(kind: str, content: Mapping[str, str]) -> bytes:
