@@ -185,11 +185,17 @@ class IssuerSignIn:
         method, headers = ("GET", {}) if fields is None else ("POST", self._auth)
         try:
             async with (
+                asyncio.timeout(_TIMEOUT_S),  # the wait for a place, too
                 self._places,
                 aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=_TIMEOUT_S)) as http,
                 http.request(method, url, data=fields, headers=headers, allow_redirects=False) as answer,
             ):
-                return msgspec.json.decode(await answer.content.read(_MOST_BYTES), type=dict[str, Any])
+                body = b""
+                while len(body) <= _MOST_BYTES and (more := await answer.content.read(_MOST_BYTES + 1 - len(body))):
+                    body += more
+            if len(body) > _MOST_BYTES:
+                raise ValueError(f"it answers more than {_MOST_BYTES} bytes")
+            return msgspec.json.decode(body, type=dict[str, Any])
         except (aiohttp.ClientError, OSError, TimeoutError, ValueError, msgspec.MsgspecError) as error:
             raise self._unavailable(str(error) or type(error).__name__) from None
 
