@@ -33,12 +33,14 @@ def _tell_replay(done: ReplayedLetters) -> ActOutcome:
     parts += [f"{name}: {why}." for name, why in list(done.passed_over.items())[:_NAMED]]
     if done.after:
         parts.append("More match: replay again.")
-    return ActOutcome(" ".join(parts), link="/console/dead-letters", link_text="Reload the list")
+    changed = done.replayed + done.answered > 0
+    return ActOutcome(" ".join(parts), link="/console/dead-letters", link_text="Reload the list", changed=changed)
 
 
 def _tell_drop(done: DroppedLetters) -> ActOutcome:
     more = " More match: drop again." if done.after else ""
-    return ActOutcome(f"Dropped {done.dropped}.{more}", link="/console/dead-letters", link_text="Reload the list")
+    link, changed = "/console/dead-letters", done.dropped > 0
+    return ActOutcome(f"Dropped {done.dropped}.{more}", link=link, link_text="Reload the list", changed=changed)
 
 
 PAGES: Final = (

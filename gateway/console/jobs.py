@@ -82,7 +82,7 @@ def result_text(answer: JobResult) -> str:
 
 def _tell_cancel(done: JobCancellation) -> ActOutcome:
     if not done.cancelled:
-        return ActOutcome("Nothing was cancelled: the job had ended.")
+        return ActOutcome("Nothing was cancelled: the job had ended.", changed=False)
     return ActOutcome(f"Cancelled {len(done.cancelled)} of {len(done.cancelled) + len(done.not_cancelled)} jobs.")
 
 

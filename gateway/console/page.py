@@ -40,6 +40,8 @@ class ActOutcome(NamedTuple):
     link: str = ""
     """Address of the page to continue at; empty: the page stays."""
     link_text: str = ""
+    changed: bool = True
+    """False if everything is as it was, so no open page needs to be read again."""
 
 
 class Act(NamedTuple):

@@ -130,7 +130,8 @@ class ConsoleRoutes:
         form = await self.read_form(visit)
         asked = from_form(act.endpoint, act.prepare(form.fields))
         outcome = act.tell(await visit.act(act.endpoint, asked))
-        self.changes.notify()
+        if outcome.changed:
+            self.changes.notify()
         return self.outcome(visit, outcome)
 
     async def read_form(self, visit: Visit, *, files: bool = False) -> Form:

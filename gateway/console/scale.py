@@ -85,7 +85,7 @@ def _tell_unpin(_done: Empty) -> ActOutcome:
 
 def _tell_hold(hold: ScaleHold) -> ActOutcome:
     changed = "" if hold.changed else " already"
-    return ActOutcome(f"Scaling is{changed} {'paused' if hold.paused else 'active'}.")
+    return ActOutcome(f"Scaling is{changed} {'paused' if hold.paused else 'active'}.", changed=hold.changed)
 
 
 PAGES: Final = (

@@ -2,7 +2,11 @@
 
 The page's data is read again in intervals, its live blocks are rendered, and the changed ones are sent. The pause after
 a reading is 150 times its duration, at least a second: an open page takes less than a hundredth of a core, however
-large the system. The reading's duration includes the time that Postgres takes. An act at this gateway ends the pause.
+large the system. The reading's duration includes the time that Postgres takes.
+
+An act at this gateway ends the pause, but not its first part of at least a second, and five times the duration of the
+reading: acts without a pause would otherwise make all open pages read without one. An act during a reading or during
+this part is not lost; the next reading follows at the part's end.
 
 An event holds at most 16 KiB; blocks that do not fit follow in the next one. The caller is identified again before each
 reading, so the end of a session ends its streams.
@@ -28,6 +32,8 @@ _LEAST_PAUSE_S: Final = 1.0
 _MOST_PAUSE_S: Final = 15.0
 _PAUSES: Final = 150.0
 """Pause after a reading, as a multiple of its duration."""
+_LEAST_PAUSES: Final = 5.0
+"""Part of the pause that no act ends, as a multiple of the reading's duration."""
 _RETRY_MS: Final = 2000
 """Time in milliseconds after which a browser reconnects."""
 _FAILED: Final = "this page cannot be read again at the moment; the log of the gateway says why"
@@ -41,21 +47,28 @@ class Changes:
     def __init__(self) -> None:
         self.ended = False
         """True if the gateway stops."""
+        self.number = 0
+        """Number of acts so far."""
         self._event = asyncio.Event()
+        self._ending = asyncio.Event()
 
     def notify(self) -> None:
-        """End the present pauses."""
+        """End the present pauses, after their least part."""
+        self.number += 1
         event, self._event = self._event, asyncio.Event()
         event.set()
 
     def end(self) -> None:
         """End all streams."""
         self.ended = True
+        self._ending.set()
         self.notify()
 
-    async def wait(self, seconds: float) -> None:
-        """Wait for a change for at most some seconds."""
-        await wait_within(seconds, self._event)
+    async def wait(self, known: int, least_s: float, most_s: float) -> None:
+        """Wait for an act after the `known` first ones, for `least_s` to `most_s` seconds."""
+        if await wait_within(least_s, self._ending) or self.number != known:
+            return
+        await wait_within(most_s - least_s, self._event)
 
 
 class Blocks:
@@ -82,7 +95,16 @@ class Blocks:
 
 def pause_s(took_s: float) -> float:
     """Return the pause after a reading that took `took_s` seconds."""
-    return min(max(took_s * _PAUSES, _LEAST_PAUSE_S), _MOST_PAUSE_S)
+    return _bounded_s(took_s * _PAUSES)
+
+
+def least_pause_s(took_s: float) -> float:
+    """Return the part of the pause after a reading that no act ends."""
+    return _bounded_s(took_s * _LEAST_PAUSES)
+
+
+def _bounded_s(seconds: float) -> float:
+    return min(max(seconds, _LEAST_PAUSE_S), _MOST_PAUSE_S)
 
 
 async def send_updates(request: web.Request, load: Load, changes: Changes) -> web.StreamResponse:
@@ -94,12 +116,13 @@ async def send_updates(request: web.Request, load: Load, changes: Changes) -> we
         await response.write(f"retry: {_RETRY_MS}\n\n".encode())
         readings, clock = Readings(load), asyncio.get_running_loop().time
         while not changes.ended:
-            began = clock()
+            began, known = clock(), changes.number
             event, goes_on = await readings.next_event()
             await response.write(event)
             if not goes_on:
                 break
-            await changes.wait(pause_s(clock() - began))
+            took_s = clock() - began
+            await changes.wait(known, least_pause_s(took_s), pause_s(took_s))
     return response
 
 

@@ -13,7 +13,7 @@ from gateway.console.page import PageRange, page_of
 from gateway.console.pages import ACTS, PAGES
 from gateway.console.rendering import Rendering
 from gateway.console.scale import with_rest
-from gateway.console.stream import EVENT_BYTES, Blocks, pause_s
+from gateway.console.stream import EVENT_BYTES, Blocks, least_pause_s, pause_s
 from gateway.console.task import ask_fields, frontier, frontier_plot
 from registry.comparison import ComparedPoint
 from schemas.jobs import JobProgress
@@ -90,6 +90,7 @@ def test_blocks_that_change_always_do_not_hold_up_others() -> None:
 
 def test_pause_is_multiple_of_the_reading_within_bounds() -> None:
     assert [pause_s(took) for took in (0.001, 0.02, 9.0)] == [1.0, 3.0, 15.0]
+    assert [least_pause_s(took) for took in (0.02, 0.4, 9.0)] == [1.0, 2.0, 15.0]
 
 
 def test_acts_are_endpoints_of_the_admin_api() -> None:
