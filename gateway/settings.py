@@ -113,6 +113,11 @@ class GatewaySettings(WebhookSettings):
         return TlsFiles.given(self.tls_cert, self.tls_key, self.tls_client_ca)
 
     @property
+    def secure_cookies(self) -> bool:
+        """True if browsers reach the console by HTTPS, perhaps at a proxy that ends it."""
+        return self.tls_files is not None or self.console_url.lower().startswith("https://")
+
+    @property
     def request_drain_s(self) -> float:
         """Drain timeout of requests; the rest of the time is for closing connections to Kafka and Postgres."""
         return 0.8 * self.drain_timeout_s

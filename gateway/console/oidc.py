@@ -111,7 +111,7 @@ class IssuerSignIn:
         # The browser returns from another site, so this cookie must be sent with a link from there.
         response.set_cookie(
             _COOKIE, self._codec.seal(msgspec.json.encode(attempt)), max_age=_ATTEMPT_S, path=f"{CONSOLE}/oidc",
-            httponly=True, samesite="Lax", secure=self._settings.tls_files is not None,
+            httponly=True, samesite="Lax", secure=self._settings.secure_cookies,
         )  # fmt: skip
         return response
 

@@ -130,7 +130,7 @@ class SignIn:
     def _set_cookie(self, response: web.Response, value: str, age_s: int) -> None:
         response.set_cookie(
             COOKIE, value, max_age=age_s, path=CONSOLE, httponly=True, samesite="Strict",
-            secure=self._settings.tls_files is not None,
+            secure=self._settings.secure_cookies,
         )  # fmt: skip
 
     def _page(self, _request: web.Request, target: str, problem: str, status: int = 200) -> web.Response:

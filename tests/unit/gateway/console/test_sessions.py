@@ -1,6 +1,9 @@
 """Tests of sessions: cookies that are signed and end, and tokens of forms."""
 
+import pytest
+
 from gateway.console.sessions import ConsoleSession, SessionCodec, local_path
+from gateway.settings import GatewaySettings
 from schemas.access import Principal, Role
 
 SESSION = ConsoleSession(key="0123456789ab", until=100.0, nonce="n")
@@ -39,3 +42,8 @@ def test_local_path_leads_nowhere_else() -> None:
     assert local_path("/console/scale?decisions=2") == "/console/scale?decisions=2"
     for target in ("", "https://example.com", "//example.com", "/consoles", "/console/\\example.com", "/console/\n"):
         assert local_path(target) == "/console"
+
+
+@pytest.mark.parametrize(("url", "secure"), [("", False), ("http://a", False), ("HTTPS://infaas.example.com", True)])
+def test_cookies_are_secure_if_browsers_use_https(url: str, secure: bool) -> None:
+    assert GatewaySettings(console_url=url).secure_cookies is secure
