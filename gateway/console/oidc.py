@@ -120,12 +120,12 @@ class IssuerSignIn:
             attempt = self._attempt(request)
             token = await self._exchange(attempt, request)
             known = await self._authenticator.resolve_id_token(token, self._settings.oidc_client_id, attempt.nonce)
+            cookie = self._codec.encode(self._new_session(principal=known.principal, until=known.expires))
         except QueryError as error:
             return self._problem(error)
-        session = self._new_session(principal=known.principal, until=known.expires)
         html = self._rendering.text("oidc_done.html", visit=None, menu=(), page=None, target=attempt.target)
         response = web.Response(text=html, content_type="text/html", headers=HEADERS)
-        self._set_cookie(response, self._codec.encode(session), int(SESSION_S))
+        self._set_cookie(response, cookie, int(SESSION_S))
         response.del_cookie(_COOKIE, path=f"{CONSOLE}/oidc")
         return response
 

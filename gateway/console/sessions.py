@@ -17,6 +17,7 @@ from typing import Final
 import msgspec
 
 from schemas.access import Principal
+from schemas.errors import Forbidden
 
 SESSION_S: Final = 12 * 3600.0
 """Maximum age of a session in seconds."""
@@ -51,9 +52,19 @@ class SessionCodec:
         self._now = now
 
     def encode(self, session: ConsoleSession) -> str:
-        """Return the cookie of a session."""
+        """Return the cookie of a session.
+
+        Raises:
+            Forbidden: the cookie would be too long, so browsers would not keep it.
+        """
         content = urlsafe_b64encode(msgspec.json.encode(session)).decode()
-        return f"{content}.{self._sign('session', content)}"
+        cookie = f"{content}.{self._sign('session', content)}"
+        if len(cookie) > _MOST_CHARACTERS:
+            raise Forbidden(
+                "your rights are too long for a session of the console: ask an administrator to name fewer tasks and "
+                "roles in your token"
+            )
+        return cookie
 
     def decode(self, cookie: str) -> ConsoleSession | None:
         """Return the session of a cookie; None if it is forged, damaged or has ended."""

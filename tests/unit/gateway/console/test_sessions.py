@@ -5,6 +5,7 @@ import pytest
 from gateway.console.sessions import ConsoleSession, SessionCodec, local_path
 from gateway.settings import GatewaySettings
 from schemas.access import Principal, Role
+from schemas.errors import Forbidden
 
 SESSION = ConsoleSession(key="0123456789ab", until=100.0, nonce="n")
 
@@ -47,3 +48,10 @@ def test_local_path_leads_nowhere_else() -> None:
 @pytest.mark.parametrize(("url", "secure"), [("", False), ("http://a", False), ("HTTPS://infaas.example.com", True)])
 def test_cookies_are_secure_if_browsers_use_https(url: str, secure: bool) -> None:
     assert GatewaySettings(console_url=url).secure_cookies is secure
+
+
+def test_cookie_that_browsers_would_drop_is_refused_in_words() -> None:
+    tasks = frozenset(f"task-with-a-long-name-{number}" for number in range(200))
+    session = ConsoleSession(principal=Principal("i", "acme", frozenset({Role.QUERY}), tasks), until=1.0, nonce="n")
+    with pytest.raises(Forbidden, match="too long"):
+        SessionCodec(b"secret", lambda: 0.0).encode(session)
