@@ -13,6 +13,7 @@ Rules:
 import hmac
 import time
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import AbstractContextManager
 from functools import partial
 from typing import Final
 
@@ -35,13 +36,15 @@ from gateway.http.authorization import set_principal
 from gateway.http.bodies import RequestBodies
 from gateway.limits.connections import CallLimit
 from gateway.settings import GatewaySettings
-from schemas.access import ANYONE
+from schemas.access import ANYONE, Principal, Role
 from schemas.errors import Forbidden, InfaasError, NotFound, OperatorError, Unauthenticated
 
 TOKEN_HEADER: Final = "X-Infaas-Form"
 """Header with the token of a form, sent by scripts."""
-_STREAMS: Final = 200
+_STREAMS: Final = 150
 _STREAMS_EACH: Final = 50
+_STREAMS_ADMIN: Final = 50
+"""Maximum number of open pages of administrators, who must see the system when tenants use up theirs."""
 _MOST_SHOWN: Final = 300
 Serve = Callable[[Visit], Awaitable[web.StreamResponse]]
 
@@ -67,7 +70,7 @@ class ConsoleRoutes:
         self._rendering = Rendering(version)
         self._codec = SessionCodec(secret, time.time)
         self._sign_in = SignIn(settings, authenticator, self._codec, self._rendering, bodies)
-        self._streams = CallLimit("open pages", _STREAMS, _STREAMS_EACH)
+        self._streams = OpenPages()
         self.changes = Changes()
         """Ends the updates of open pages when the gateway stops."""
 
@@ -116,8 +119,7 @@ class ConsoleRoutes:
         require_role(visit.principal, page.role)
         if "text/event-stream" not in visit.request.headers.get("Accept", ""):
             return self._html(self._rendering.page(page, visit, menu_of(visit), await page.load(visit)))
-        client = f"{visit.principal.name} {visit.request.remote}"
-        with self._streams.taken(client):
+        with self._streams.taken(visit.principal):
             return await send_updates(visit.request, partial(self._live, page, visit.request), self.changes)
 
     async def _live(self, page: Page, request: web.Request) -> dict[str, str]:
@@ -178,6 +180,23 @@ class ConsoleRoutes:
 
     async def _to_overview(self, _request: web.Request) -> web.Response:
         raise web.HTTPFound(CONSOLE)
+
+
+class OpenPages:
+    """Limits of the pages that are updated; those of a tenant count together, from whatever addresses they come."""
+
+    def __init__(self) -> None:
+        self._of_tenants = CallLimit("open pages", _STREAMS, _STREAMS_EACH)
+        self._of_administrators = CallLimit("open pages", _STREAMS_ADMIN, _STREAMS_ADMIN)
+
+    def taken(self, principal: Principal) -> AbstractContextManager[None]:
+        """Hold a place while the context is open.
+
+        Raises:
+            Overloaded: no place is free.
+        """
+        limit = self._of_administrators if principal.has(Role.ADMIN) else self._of_tenants
+        return limit.taken(principal.tenant or principal.name)
 
 
 def check_token(visit: Visit, form: Form) -> None:
