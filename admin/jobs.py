@@ -148,8 +148,8 @@ async def progress(context: RequestContext, request: ProgressRequest) -> list[Jo
 @endpoint("batches.list", "GET", "/v1/jobs/batches", Role.QUERY)
 async def batches(context: RequestContext, request: BatchesRequest) -> list[BatchProgress]:
     """List the batches of OpenAI's API with their progress, the latest first."""
-    owner = _owner(context.principal)
-    rows = await list_batches(context.pool, owner, after=request.after, limit=request.limit)
+    owner, tasks = _owner(context.principal), context.principal.tasks
+    rows = await list_batches(context.pool, owner, tasks=tasks, after=request.after, limit=request.limit)
     return [_batch(row) for row in rows]
 
 
@@ -158,10 +158,11 @@ async def stop_batch(context: RequestContext, request: BatchCancellation) -> Bat
     """Cancel a batch of OpenAI's API with its jobs; one that has ended stays as it is. Idempotent.
 
     Raises:
-        NotFound: the batch does not exist, or belongs to another tenant.
+        NotFound: the batch does not exist, belongs to another tenant, or may have jobs of tasks that the key does not
+            permit.
     """
     pool, owner = context.pool, _owner(context.principal)
-    if not await list_batches(pool, owner, batch_id=request.id):
+    if not await list_batches(pool, owner, batch_id=request.id, tasks=context.principal.tasks):
         raise NotFound(f"there is no batch {request.id[:80]!r}")
     async with audited(pool, context.act(AuditVerb.CANCEL_JOBS, request.id)):
         await cancel_batch(pool, request.id)

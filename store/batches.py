@@ -4,7 +4,7 @@ Any number of gateways may share the batches. Each locks the row of the batch th
 ends, and skips rows locked by others. If a gateway is killed, Postgres releases the row.
 """
 
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Collection, Sequence
 from contextlib import asynccontextmanager
 from datetime import datetime
 from typing import Final, NamedTuple
@@ -94,11 +94,22 @@ async def list_batches(
     tenant: str | None,
     *,
     batch_id: str | None = None,
+    tasks: Collection[str] | None = None,
     after: str | None = None,
     limit: int = 1,
 ) -> list[BatchRow]:
-    """List the batches of a tenant, None: of all, newest first; `after` is the last batch before them."""
-    return await session.fetch(BatchRow, _SQL["list_batches"], tenant, batch_id, after, limit)
+    """List the batches of a tenant, None: of all, newest first.
+
+    Args:
+        session: session of the database.
+        tenant: tenant of the batches; None: any.
+        batch_id: id of the only batch.
+        tasks: tasks to which all lines of a batch belong for certain; None: any.
+        after: last batch before them.
+        limit: maximum number.
+    """
+    allowed = None if tasks is None else list(tasks)
+    return await session.fetch(BatchRow, _SQL["list_batches"], tenant, batch_id, after, limit, allowed)
 
 
 async def cancel_batch(pool: Pool, batch_id: str) -> None:

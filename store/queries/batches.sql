@@ -41,8 +41,9 @@ FROM files AS f WHERE f.id = $4 AND ($2::text IS NULL OR f.tenant = $2) AND f.ex
 RETURNING id
 
 -- name: list_batches
--- Batches, newest first: one, or those older than an id; optionally of a tenant. While a batch runs, the counts are
--- those of its jobs.
+-- Batches, newest first: one, or those older than an id; optionally of a tenant, and of some tasks. While a batch runs,
+-- the counts are those of its jobs. A batch is of these tasks if its creator may query no others, or if all its lines
+-- are jobs and none is of another task: the lines of others may name any task.
 SELECT
     b.id, b.tenant, b.caller, b.input_file, b.sha256, b.endpoint, b.completion_window, b.metadata, b.status, b.total,
     b.stored, b.position, b.errors, b.output_file, b.error_file, b.created_at, b.deadline_at, b.started_at,
@@ -54,6 +55,12 @@ FROM batches AS b LEFT JOIN LATERAL (
     FROM jobs WHERE batch = b.id AND b.ended_at IS NULL HAVING b.ended_at IS NULL
 ) AS j ON true
 WHERE ($1::text IS NULL OR b.tenant = $1) AND ($2::text IS NULL OR b.id = $2) AND ($3::text IS NULL OR b.id < $3)
+    AND (
+        $5::text[] IS NULL OR b.caller -> 'tasks' <@ to_jsonb($5::text[]) OR (
+            b.total > 0 AND b.stored >= b.total AND EXISTS (SELECT FROM jobs WHERE batch = b.id)
+            AND NOT EXISTS (SELECT FROM jobs WHERE batch = b.id AND task <> ALL ($5))
+        )
+    )
 ORDER BY b.id DESC LIMIT $4
 
 -- name: cancel_batch

@@ -5,13 +5,15 @@ from hashlib import sha256
 
 from gateway.jobs.outcomes import failed
 from gateway.openai.lines import failed_line
-from schemas.access import ANYONE
+from schemas import headers as h
+from schemas.access import ANYONE, Principal, Role
 from schemas.errors import InvalidRequest
 from schemas.jobs import NewJob
 from schemas.openai import BATCH, BatchError, BatchLine, BatchStatus
 from schemas.rows.batches import BatchRow
 from store.batches import (
     NewBatch,
+    advance_batch,
     claiming_batch,
     delete_file,
     end_batch,
@@ -137,3 +139,27 @@ async def test_put_failed_lines_is_idempotent(store_pool: Pool) -> None:
     assert await line_results(store_pool, batch.id, "job-1") == []
     (row,) = await list_batches(store_pool, "acme")
     assert (row.completed, row.failed) == (0, 1)
+
+
+async def test_batches_of_tasks_are_those_without_lines_of_others(store_pool: Pool) -> None:
+    async def seen(*tasks: str) -> list[str]:
+        return [row.id for row in await list_batches(store_pool, "acme", tasks=tasks, limit=9)]
+
+    await a_file(store_pool)
+    await a_batch(store_pool)
+    restricted = Principal("key", "acme", frozenset({Role.QUERY}), frozenset({"digits"}))
+    assert await put_batch(
+        store_pool, "acme", NewBatch("batch_0", restricted, "file-1", "/v1/embeddings", "1m", 60.0, None)
+    )
+    assert await seen("digits", "other") == ["batch_0"], "the lines of batch_1 are not known yet"
+    assert await seen("other") == []
+    headers = {h.TENANT: "acme"}
+    jobs = [
+        NewJob(id=task, model=task, task=task, offline=True, headers=headers, request=b"{}", batch="batch_1")
+        for task in ("digits", "secret")
+    ]
+    await put_jobs(store_pool, [jobs])
+    await start_batch(store_pool, "batch_1", 2)
+    await advance_batch(store_pool, "batch_1", 2, 10)
+    assert await seen("digits", "secret") == ["batch_1", "batch_0"]
+    assert await seen("digits") == ["batch_0"]
