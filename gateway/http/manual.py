@@ -52,6 +52,10 @@ class ManualRoutes:
     async def _manual_file(self, request: web.Request) -> web.FileResponse:
         name = request.match_info["path"]
         file = self._folder / name
-        if "\0" in name or not file.resolve().is_relative_to(self._folder) or not file.is_file():
+        try:
+            is_page = "\0" not in name and file.resolve().is_relative_to(self._folder) and file.is_file()
+        except OSError:  # such as a name that is too long
+            is_page = False
+        if not is_page:
             raise web.HTTPNotFound(reason=f"the manual has no page {name[:80]!r}")
         return web.FileResponse(file)

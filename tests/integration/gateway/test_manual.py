@@ -31,6 +31,7 @@ def gateway_settings(tmp_path: Path) -> GatewaySettings:
         ("/docs/link", 404, "the manual has no page"),
         ("/docs/%2e%2e/secret", 404, "error"),
         ("/docs/a%00b", 404, "the manual has no page"),
+        ("/docs/" + "a" * 1000, 404, "the manual has no page"),
     ],
 )
 async def test_gateway_serves_manual(gateway: Running, path: str, status: int, text: str) -> None:
