@@ -9,6 +9,7 @@ from typing import Any, Final
 import msgspec
 from aiohttp import web
 
+from gateway.auth.authenticator import require_role
 from gateway.console.forms import Form
 from gateway.console.routes import ConsoleRoutes
 from gateway.console.visit import Visit
@@ -18,6 +19,7 @@ from gateway.inference import ArrivedRequest, Inference
 from gateway.limits.arrivals import BodyBudget
 from gateway.model_directory import ModelDirectory
 from schemas import headers as h
+from schemas.access import Role
 from schemas.errors import InvalidRequest, QueryError
 from schemas.result import Result
 from schemas.signature import JSON, TensorSpec, is_plain
@@ -55,6 +57,7 @@ class AskRoutes:
         return [web.post("/console/tasks/{task}/ask", self._console.handler(self._ask))]
 
     async def _ask(self, visit: Visit) -> web.Response:
+        require_role(visit.principal, Role.QUERY)
         form = await self._console.read_form(visit, files=True)
         request = visit.request
         model = models_for(request, self._models).find(request.match_info["task"])
