@@ -65,6 +65,8 @@ def read_generate_request(body: bytes) -> GenerateRequest:
         )
     except msgspec.ValidationError as error:
         raise InvalidRequest(str(error).replace("$.text", f"$.{TEXT_INPUT}")) from None
+    if not asked.id.isprintable():  # it becomes a header of the response
+        raise InvalidRequest("$.id: it has a line break, or another character that is not printable")
     return asked
 
 
