@@ -8,7 +8,6 @@ from collections.abc import Hashable, Mapping
 from contextlib import AbstractAsyncContextManager
 from typing import Final, NamedTuple
 
-from msgspec.structs import replace
 from multidict import CIMultiDict
 
 from broker.replies.answer_stream import AnswerStream, stream_answer
@@ -18,8 +17,7 @@ from gateway.model_directory import ServedModel
 from schemas import headers as h
 from schemas.access import Principal
 from schemas.errors import Internal, InvalidRequest
-from schemas.generated_answer import AnswerRestart, GeneratedAnswer, read_answers
-from schemas.generation import AnswerPart, TokenLogprob
+from schemas.generated_answer import GeneratedAnswer, read_answers
 from schemas.oip import EncodedMessage
 from schemas.result import Result
 
@@ -72,20 +70,15 @@ class Generation:
         )
 
     async def whole(self, call: GenerativeCall) -> WholeAnswers:
-        """Return the whole answers; log-probabilities are those of the parts.
+        """Return the whole answers.
 
         Raises:
             QueryError: the query has no result.
         """
-        logprobs: list[TokenLogprob] = []
         async with self.stream(call) as events:
             async for event in events:
-                if isinstance(event, AnswerPart):
-                    logprobs += event.logprobs
-                elif isinstance(event, AnswerRestart):
-                    logprobs.clear()
-                else:
-                    return WholeAnswers(event, _with_logprobs(answers_in(event, call.prompts), logprobs))
+                if isinstance(event, Result):  # it has all that the parts have
+                    return WholeAnswers(event, answers_in(event, call.prompts))
         raise Internal("the answer has no end")
 
 
@@ -99,10 +92,6 @@ def answers_in(result: Result, count: int = 1) -> list[GeneratedAnswer]:
     if len(answers) != count:
         raise Internal(f"the result has {len(answers)} texts where {count} were asked for")
     return answers
-
-
-def _with_logprobs(answers: list[GeneratedAnswer], logprobs: list[TokenLogprob]) -> list[GeneratedAnswer]:
-    return [replace(answers[0], logprobs=logprobs)] if logprobs and len(answers) == 1 else answers
 
 
 def generation_headers(headers: Mapping[str, str]) -> "CIMultiDict[str]":

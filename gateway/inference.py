@@ -21,7 +21,7 @@ from gateway.model_directory import ServedModel
 from gateway.query_client import QueryClient
 from gateway.spans import begin_spans, mark_unsampled
 from gateway.statistics import ModelStatisticsTable
-from gateway.translation import make_envelope
+from gateway.translation import Envelope, make_envelope
 from process.tracing.tracer import Tracer
 from schemas import headers as h
 from schemas.access import Principal, QuotaUse
@@ -100,7 +100,7 @@ class Inference:
                 envelope = spans.send(envelope, sending)
             elif self._tracer is not None:
                 mark_unsampled(envelope, headers)
-            result = await query_client.ask(envelope, on_part)
+            result = await self._result_of(model, envelope, on_part)
             if result.status != OK:
                 raise result.failure(msgspec.Raw(result.explanation.encode()) if result.explanation else None)
             exemplar = None if spans is None else spans.succeeded(result)
@@ -118,6 +118,17 @@ class Inference:
         statistics.succeeded(result, envelope.query.batch, sending - started, total_ns, exemplar)
         return result
 
+    def _result_of(self, model: ServedModel, envelope: Envelope, on_part: OnPart | None) -> Awaitable[Result]:
+        """Send a query; a text comes in parts also if its client wants none.
+
+        By the parts, the wait lasts as long as the text grows, and its worker learns that the client is gone.
+        """
+        if on_part is None and model.is_generative and envelope.query.batch == 1:
+            envelope.headers[:] = [field for field in envelope.headers if field[0] != h.STREAM]
+            envelope.headers.append((h.STREAM, b"true"))
+            on_part = _ignore_part
+        return self._query_client.ask(envelope, on_part)
+
     async def _hold(self, client: Hashable, asked_s: float, error: QueryError) -> None:
         """Delay a refusal to a client that did not wait as an earlier refusal demanded."""
         retry_after_s = retry_after_s_of(error)
@@ -125,6 +136,10 @@ class Inference:
             held_s, error.retry_after_s = self._backoff.refuse(client, asked_s, retry_after_s, time.monotonic())
             if held_s:
                 await asyncio.sleep(held_s)
+
+
+def _ignore_part(_attempt: str, _number: int, _value: bytes) -> None:
+    pass
 
 
 def result_headers(result: Result) -> dict[str, str]:

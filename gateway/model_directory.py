@@ -76,8 +76,8 @@ class ServedModel(msgspec.Struct, frozen=True):
     @property
     def is_generative(self) -> bool:
         """True if it makes texts token by token."""
-        named = {spec.name for spec in self.outputs}
-        return TEXT_OUTPUT in named and [spec.name for spec in self.inputs] == [TEXT_INPUT]
+        is_text = len(self.inputs) == 1 and self.inputs[0].name == TEXT_INPUT  # nearly all queries end here
+        return is_text and any(spec.name == TEXT_OUTPUT for spec in self.outputs)
 
     def metadata(self) -> dict[str, object]:
         """Return the content of `GET /v2/models/{name}`."""

@@ -316,10 +316,13 @@ def encode_request(
     """Encode a request; `binary` applies to its tensors and to those of the answer.
 
     Raises:
-        InvalidRequest: a tensor has no JSON form.
+        InvalidRequest: a tensor has no JSON form, or a parameter is an integer of more than 64 bits.
         TypeError: a tensor has no datatype in the protocol.
     """
     asked = dict(parameters or {})
+    for name, value in asked.items():
+        if isinstance(value, int) and not -(1 << 63) <= value < 1 << 64:
+            raise InvalidRequest(f"$.parameters.{name[:80]}: the integer has more than 64 bits")
     if binary:
         asked[BINARY_OUTPUT] = True
     head: dict[str, object] = {"id": request_id} if request_id else {}

@@ -19,6 +19,7 @@ MOST_PROMPTS: Final = 128
 """Maximum number of prompts of one request."""
 
 Tokens = Annotated[int, msgspec.Meta(ge=1, le=2**31 - 1)]
+Seed = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
 Penalty = Annotated[float, msgspec.Meta(ge=-2, le=2)]
 Share = Annotated[float, msgspec.Meta(ge=0, le=1)]
 Temperature = Annotated[float, msgspec.Meta(ge=0, le=2)]
@@ -71,11 +72,11 @@ class SamplingRequest(msgspec.Struct, frozen=True, kw_only=True):
     max_tokens: Tokens | None = None
     temperature: Temperature | None = None
     top_p: Share | None = None
-    top_k: Annotated[int, msgspec.Meta(ge=0)] | None = None
+    top_k: Annotated[int, msgspec.Meta(ge=0, le=1 << 20)] | None = None
     """Beyond OpenAI's fields, as other servers have it."""
     presence_penalty: Penalty | None = None
     frequency_penalty: Penalty | None = None
-    seed: int | None = None
+    seed: Seed | None = None
     stop: Stop | None = None
     stream: bool | None = None
     stream_options: StreamOptions | None = None

@@ -8,8 +8,8 @@
 """
 
 import math
-from collections.abc import Mapping, Sequence
-from typing import Any, Final, NamedTuple
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any, Final, NamedTuple, TypeVar
 
 import msgspec
 import numpy as np
@@ -47,6 +47,9 @@ _FINAL: Final = "triton_final_response"
 """Parameter of a streamed response that marks the last response to a request for Triton's clients."""
 _decode: Final = msgspec.json.Decoder(ResponseHead).decode
 _MAX_INT64: Final = 2**63 - 1
+_ENDS: Final = frozenset({TEXT_OUTPUT, "finish_reason", "prompt_tokens", "completion_tokens"})
+"""Outputs of which the end of a generative answer is made."""
+_V = TypeVar("_V")
 
 
 class InferMessage(NamedTuple):
@@ -194,20 +197,38 @@ def streamed_part(model_name: str, request_id: str, part: AnswerPart) -> bytes:
     return _texts(ModelInferResponse(model_name=model_name, id=request_id), {TEXT_OUTPUT: part.text}, told)
 
 
-def streamed_end(result: Result, answer: GeneratedAnswer) -> bytes:
-    """Return the encoded response that ends a generative answer: its values beside the text, which was sent before."""
+def with_end(message: InferMessage) -> InferMessage:
+    """Return a request for the outputs that `streamed_end` needs, besides those that it names."""
+    if not message.head.outputs:
+        return message
+    head = ModelInferRequest()
+    head.CopyFrom(message.head)
+    missing = _ENDS - {output.name for output in head.outputs}
+    head.outputs.extend(ModelInferRequest.InferRequestedOutputTensor(name=name) for name in sorted(missing))
+    return message._replace(head=head)
+
+
+def streamed_end(result: Result, answer: GeneratedAnswer, wanted: Collection[str] = ()) -> bytes:
+    """Return the encoded response that ends a generative answer: its values beside the text, which was sent before.
+
+    It has only the `wanted` values, unless there are none.
+    """
     try:
         head = _decode(memoryview(result.value)[: result.json_length or len(result.value)])
     except msgspec.MsgspecError as error:
         raise Internal(f"the answer is not a v2 response: {error}") from None
-    told = head.parameters | {
-        _FINAL: True,
+    numbers = {
         "prompt_tokens": answer.prompt_tokens,
         "completion_tokens": answer.completion_tokens,
         "mean_logprob": answer.mean_logprob,
     }
     texts = {TEXT_OUTPUT: "", "finish_reason": answer.finish_reason}
-    return _texts(ModelInferResponse(model_name=head.model_name, id=head.id), texts, told)
+    told = head.parameters | {_FINAL: True} | _only(numbers, wanted)
+    return _texts(ModelInferResponse(model_name=head.model_name, id=head.id), _only(texts, wanted), told)
+
+
+def _only(values: Mapping[str, _V], wanted: Collection[str]) -> dict[str, _V]:
+    return {name: value for name, value in values.items() if not wanted or name in wanted}
 
 
 def _texts(response: ModelInferResponse, texts: Mapping[str, str], parameters: Mapping[str, object]) -> bytes:

@@ -34,6 +34,7 @@ from gateway.grpc.messages import (
     streamed_error,
     streamed_part,
     streamed_response,
+    with_end,
 )
 from gateway.inference import ArrivedRequest, Inference, result_headers
 from gateway.limits.arrivals import Arrivals, BodyBudget
@@ -51,8 +52,7 @@ from gateway.statistics import ModelStatisticsTable
 from schemas import headers as h
 from schemas.access import ANYONE
 from schemas.errors import Overloaded, RefusalReason, UnknownTask
-from schemas.generated_answer import AnswerRestart
-from schemas.generation import AnswerPart
+from schemas.generation import TEXT_OUTPUT, AnswerPart
 from schemas.query_names import TIMEOUT
 from schemas.result import Result
 from schemas.signature import BINARY
@@ -181,14 +181,17 @@ class InferenceService:
         self, request: InferMessage, model: ServedModel, caller: Caller, client: Hashable, write: _Write
     ) -> None:
         asked = caller._replace(metadata={**caller.metadata, h.STREAM: "true"})
-        async with stream_answer(lambda on_part: self._ask(request, asked, client, None, on_part)) as events:
+        whole, wanted = with_end(request), {output.name for output in request.head.outputs}
+        async with stream_answer(lambda on_part: self._ask(whole, asked, client, None, on_part)) as events:
             async for event in events:
-                if isinstance(event, AnswerPart):
+                if isinstance(event, Result):
+                    await write(streamed_end(event, *answers_in(event), wanted=wanted))
+                elif wanted and TEXT_OUTPUT not in wanted:
+                    continue  # the client wants the end only
+                elif isinstance(event, AnswerPart):
                     await write(streamed_part(model.name, request.head.id, event))
-                elif isinstance(event, AnswerRestart):
-                    raise Overloaded(RESTARTED, reason=RefusalReason.RESTARTED)
                 else:
-                    await write(streamed_end(event, *answers_in(event)))
+                    raise Overloaded(RESTARTED, reason=RefusalReason.RESTARTED)
 
     async def _ask(
         self, message: InferMessage, caller: Caller, client: Hashable, left_s: float | None,

@@ -63,11 +63,22 @@ async def json_errors(request: web.Request, handler: Handler) -> web.StreamRespo
             return answer_to(error, request.method, request.path).response()
         return web.Response(status=204, headers={"Allow": ",".join(sorted({*error.allowed_methods, "OPTIONS"}))})
     except Exception as error:  # noqa: BLE001 - top of a request; exceptions that are no errors are raised again
+        if request.writer.output_size:
+            return _broken_off(request, error)
         response = answer_to(error, request.method, request.path).response()
         if isinstance(error, web.HTTPRequestTimeout) and isinstance(request.protocol, HttpConnection):
             request.protocol.read_no_more()
             response.force_close()
         return response
+
+
+def _broken_off(request: web.Request, error: Exception) -> web.StreamResponse:
+    """Cut the connection of a request whose response has begun: a second response would become part of its body."""
+    if not isinstance(error, ConnectionResetError):  # else the client is gone
+        answer_to(error, request.method, request.path)
+    if request.transport is not None:
+        request.transport.abort()
+    return web.Response()  # never sent
 
 
 class HttpConnection(web.RequestHandler):

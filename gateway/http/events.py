@@ -3,11 +3,17 @@
 A client that does not read holds up only its own events: `send` waits, and the connection is cut after a timeout.
 """
 
-from collections.abc import Mapping
+import logging
+from collections.abc import AsyncGenerator, Callable, Mapping
+from contextlib import asynccontextmanager, suppress
 from typing import Final
 
 import msgspec
 from aiohttp import web
+
+from schemas.errors import Internal, QueryError
+
+log = logging.getLogger(__name__)
 
 _HEADERS: Final = {"Content-Type": "text/event-stream", "Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
 """The last one asks proxies not to hold events back."""
@@ -38,7 +44,26 @@ class EventResponse:
         if events:
             await self._response.write(events)
 
-    async def end(self) -> web.StreamResponse:
-        """End the response."""
-        await self._response.write_eof()
+    @property
+    def ended(self) -> web.StreamResponse:
+        """Response to return from the handler, which ends it."""
         return self._response
+
+    @asynccontextmanager
+    async def ending(self, error_event: Callable[[QueryError], bytes]) -> AsyncGenerator[None]:
+        """End a response that has begun with an event for an error; an error before its first event is raised.
+
+        A client that is gone is no error.
+        """
+        try:
+            yield
+        except Exception as error:
+            if not self.begun:
+                raise
+            if isinstance(error, ConnectionResetError):
+                return
+            if not isinstance(error, QueryError):
+                log.exception("%s %s", self._request.method, self._request.path)
+                error = Internal()
+            with suppress(ConnectionResetError):
+                await self.send(error_event(error))

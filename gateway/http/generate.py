@@ -60,11 +60,14 @@ def read_generate_request(body: bytes) -> GenerateRequest:
     given = {name: value for name, value in fields.items() if name not in _OWN} | parameters
     made = {name: _parameter(name, value) for name, value in given.items() if name not in _IGNORED}
     try:
-        return msgspec.convert(
+        asked = msgspec.convert(
             {"text": fields.get(TEXT_INPUT), "id": fields.get("id", ""), "parameters": made}, GenerateRequest
         )
     except msgspec.ValidationError as error:
         raise InvalidRequest(str(error).replace("$.text", f"$.{TEXT_INPUT}")) from None
+    if not asked.id.isprintable():  # it becomes a header of the response
+        raise InvalidRequest("$.id: it has a line break, or another character that is not printable")
+    return asked
 
 
 def _parameter(name: str, value: object) -> object:
@@ -99,15 +102,10 @@ class GenerateRoutes:
         call = await self._call(request)
         takes_back = request.headers.get(h.STREAM) == "true"
         response = EventResponse(request, {h.ID: call.headers[h.ID]})
-        try:
-            async with self._generation.stream(call) as events:
-                async for found in events:
-                    await response.send(_event(call.model, found, takes_back=takes_back))
-        except QueryError as error:
-            if not response.begun:
-                raise
-            await response.send(event({"error": str(error), "reason": error.reason or "", "code": error.code}))
-        return await response.end()
+        async with response.ending(_error_event), self._generation.stream(call) as events:
+            async for found in events:
+                await response.send(_event(call.model, found, takes_back=takes_back))
+        return response.ended
 
     async def _call(self, request: web.Request) -> GenerativeCall:
         path = request.match_info
@@ -136,6 +134,10 @@ def _event(model: ServedModel, found: AnswerPart | AnswerRestart | Result, *, ta
         return event({"model_name": model.name, "restarted": True})
     content = {"model_name": model.name, "text_output": found.text, "tokens": found.tokens}
     return event(content | ({"logprobs": found.logprobs} if found.logprobs else {}))
+
+
+def _error_event(error: QueryError) -> bytes:
+    return event({"error": str(error), "reason": error.reason or "", "code": error.code})
 
 
 def _whole(result: Result, answer: GeneratedAnswer, text: str) -> dict[str, object]:

@@ -52,7 +52,7 @@ from process.threads import in_thread
 from registry.artifacts import ArtifactStore
 from schemas import headers as h
 from schemas.access import ANYONE, Principal
-from schemas.errors import OperatorError, QueryError, QuotaExceeded
+from schemas.errors import Internal, OperatorError, QueryError, QuotaExceeded
 from schemas.jobs import NewJob
 from schemas.openai import BATCH_OUTPUT, BatchStatus
 from schemas.rows.batches import BatchRow
@@ -235,6 +235,9 @@ class BatchKeeper:
             job = read_job(model, headers, message.value, job_id, options, self._now_ns())
         except QueryError as error:
             return failed_line(job_id, batch.id, number, read, error)
+        except Exception:  # a defect must not hold up the other lines: it would come again at each step
+            log.exception("line %d of batch %s cannot become a job", number, batch.id)
+            return failed_line(job_id, batch.id, number, read, Internal())
         key = line_key(batch.id, number)
         return replace(job, batch=batch.id, line=reply, idempotency_key=key, fingerprint=sha256(line).digest())
 

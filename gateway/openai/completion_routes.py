@@ -76,21 +76,19 @@ class CompletionRoutes:
         self, request: web.Request, call: GenerativeCall, form: CompletionForm, *, with_usage: bool
     ) -> web.StreamResponse:
         response = EventResponse(request, {h.ID: call.headers[h.ID]})
-        try:
-            async with self._generation.stream(call) as events:
-                async for found in events:
-                    if isinstance(found, AnswerRestart):
-                        raise Overloaded(RESTARTED, reason=RefusalReason.RESTARTED)
-                    if not response.begun:
-                        await response.send(form.first_chunk())
-                    if isinstance(found, AnswerPart):
-                        await response.send(form.chunk(found))
-                    else:
-                        (answer,) = answers_in(found)
-                        await response.send(form.last_chunks(answer, found.variant, with_usage=with_usage))
-        except QueryError as error:
-            if not response.begun:
-                raise
-            body = OpenAiErrorBody(openai_error(error.http_status, str(error), error.reason or error.code))
-            await response.send(event(body))
-        return await response.end()
+        async with response.ending(_error_event), self._generation.stream(call) as events:
+            async for found in events:
+                if isinstance(found, AnswerRestart):
+                    raise Overloaded(RESTARTED, reason=RefusalReason.RESTARTED)
+                if not response.begun:
+                    await response.send(form.first_chunk())
+                if isinstance(found, AnswerPart):
+                    await response.send(form.chunk(found))
+                else:
+                    (answer,) = answers_in(found)
+                    await response.send(form.last_chunks(answer, found.variant, with_usage=with_usage))
+        return response.ended
+
+
+def _error_event(error: QueryError) -> bytes:
+    return event(OpenAiErrorBody(openai_error(error.http_status, str(error), error.reason or error.code)))

@@ -48,13 +48,17 @@ class EventReader:
         self._attempt = 0
         self._number = 0
         self._texts: list[str] = []
+        self._length = 0
+        self._longest = 0
         self.heard = False
         """True if an event has come over this connection."""
+        self.grown = False
+        """True if this connection made the text longer than all those before."""
 
     def connect_again(self) -> None:
         """Begin to read another connection, whose answer begins again."""
         self._rest.clear()
-        self.heard = False
+        self.heard = self.grown = False
         self._restart()
 
     def feed(self, data: bytes) -> Result | None:
@@ -89,6 +93,9 @@ class EventReader:
             return self._end(event)
         else:
             self._texts.append(event.text_output)
+            self._length += len(event.text_output)
+            if self._length > self._longest:
+                self._longest, self.grown = self._length, True
             part = AnswerPart(text=event.text_output, tokens=event.tokens, logprobs=event.logprobs)
             self._on_part(str(self._attempt), self._number, _encode(part))
             self._number += 1
@@ -97,6 +104,7 @@ class EventReader:
     def _restart(self) -> None:
         self._attempt, self._number = self._attempt + 1, 0
         self._texts.clear()
+        self._length = 0
 
     def _end(self, event: _Event) -> Result:
         """Return the result, with the outputs that it would have without a stream."""

@@ -36,6 +36,8 @@ _CODES: Final = {
 
 _AGAIN: Final = Backoff(first_s=0.1, longest_s=2.0, jitter=0.2)
 """Pauses before a query whose connection was lost is sent again."""
+_RESENDS: Final = 3
+"""Times that a query is sent again after answers that were cut, unless its text grows."""
 
 
 class HttpTransport:
@@ -94,13 +96,13 @@ class HttpTransport:
         """Send a query and provide the parts of its answer; see `Transport.stream`.
 
         If a connection that was made is lost, the query is sent again with the same id; text that was given already is
-        not given again.
+        not given again. A server that cuts one answer after another, and no text follows, ends this after a few times.
         """
         async with self._slots, stream_answer(lambda on_part: self._ask_until_answered(query, on_part)) as events:
             yield events
 
     async def _ask_until_answered(self, query: EncodedQuery, on_part: OnPart) -> Result:
-        reader, connected, failures = EventReader(query, on_part), False, 0
+        reader, connected, failures, cut = EventReader(query, on_part), False, 0, 0
         lost_s = time.monotonic()
         while True:
             try:
@@ -112,7 +114,8 @@ class HttpTransport:
                 now_s = time.monotonic()
                 connected |= not isinstance(error, aiohttp.ClientConnectorError)
                 lost_s, failures = (now_s, 1) if reader.heard else (lost_s, failures + 1)
-                if not connected or now_s - lost_s > query.timeout_s:
+                cut = 0 if reader.grown else cut + reader.heard
+                if not connected or cut >= _RESENDS or now_s - lost_s > query.timeout_s:
                     raise Internal(why_unreached(self._url, error)) from error
             reader.connect_again()
             await asyncio.sleep(_AGAIN.pause_s(failures))

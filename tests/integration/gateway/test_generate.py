@@ -121,3 +121,18 @@ async def test_slow_reader_holds_up_no_other(writing: WritingSystem) -> None:
             found += await reader.read(1 << 20)
     sender.close()
     assert b"word19999 " in found
+
+
+async def test_infer_waits_as_long_as_parts_come(writing: WritingSystem) -> None:
+    give_up_after(writing, 0.5)
+
+    async def pace(_writing: Writing) -> None:
+        await asyncio.sleep(0.2)
+
+    writing.writer.pace = pace
+    url = f"{writing.url}/v2/models/{writing.task}/infer"
+    texts = {"name": "text_input", "datatype": "BYTES", "shape": [1], "data": ["hello"]}
+    async with asyncio.timeout(PATIENCE_S), writing.http.post(url, json={"inputs": [texts]}) as response:
+        outputs = {output["name"]: output["data"] for output in (await response.json())["outputs"]}
+    assert outputs["text_output"] == [TEXT]
+    assert writing.writer.seen[0].fields[h.STREAM] == "true"

@@ -96,3 +96,36 @@ async def test_grpc_client_that_leaves_stops_writer(writing: WritingSystem) -> N
         made = writing.writer.seen[-1]
         words.release()
         await until(made.unwanted.is_set)
+
+
+async def test_grpc_infer_of_client_that_leaves_stops_writer(writing: WritingSystem) -> None:
+    words = asyncio.Semaphore(0)
+
+    async def pace(_writing: Writing) -> None:
+        await words.acquire()
+
+    async with asyncio.timeout(PATIENCE_S), triton.InferenceServerClient(writing.grpc) as client:
+        await answers_to(client, writing.task, {"inputs": [an_input("connect the reply stream")]})
+        writing.writer.pace = pace
+        asked: asyncio.Future[Any] = asyncio.ensure_future(client.infer(writing.task, [an_input("hello")]))
+        words.release()
+        await until(lambda: writing.writer.seen[-1].written == 1)
+        asked.cancel()
+        await until(lambda: writing.query_client.in_flight == 0)
+        words.release()
+        await until(writing.writer.seen[-1].unwanted.is_set)
+
+
+async def test_grpc_stream_ends_by_requested_outputs(writing: WritingSystem) -> None:
+    def outputs(*names: str) -> list[triton.InferRequestedOutput]:
+        return [triton.InferRequestedOutput(name) for name in names]
+
+    async with asyncio.timeout(PATIENCE_S), triton.InferenceServerClient(writing.grpc) as client:
+        asked = {"inputs": [an_input("hello")], "outputs": outputs("text_output", "completion_tokens")}
+        *_parts, (end, _error) = await answers_to(client, writing.task, asked)
+        asked = {"inputs": [an_input("hello")], "outputs": outputs("finish_reason")}
+        ((only, error),) = await answers_to(client, writing.task, asked)
+    assert end.get_response().parameters["completion_tokens"].int64_param == 8
+    assert end.as_numpy("finish_reason") is None
+    assert error is None
+    assert only.as_numpy("finish_reason")[0] == b"length"

@@ -218,3 +218,10 @@ def test_decode_request_takes_plain_text_or_image() -> None:
     wide = (TensorSpec(name="text", datatype="BYTES", shape=(-1, 2)),)
     with pytest.raises(InvalidRequest, match="4 raw bytes do not fit BYTES"):
         read_head(b"good", None, wide, plain=True)
+
+
+@pytest.mark.parametrize("value", [1 << 64, -(1 << 63) - 1, 2**70])
+def test_encode_request_refuses_integer_of_more_than_64_bits(value: int) -> None:
+    with pytest.raises(InvalidRequest, match=r"\$\.parameters\.seed"):
+        encode_request({}, parameters={"seed": value}, binary=False)
+    encode_request({}, parameters={"seed": (1 << 64) - 1, "other": -(1 << 63)}, binary=False)

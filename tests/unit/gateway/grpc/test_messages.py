@@ -5,10 +5,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from gateway.grpc.inference_pb2 import ModelInferRequest
-from gateway.grpc.messages import OipRequest, oip_request, read_message
+from gateway.grpc.inference_pb2 import ModelInferRequest, ModelStreamInferResponse
+from gateway.grpc.messages import InferMessage, OipRequest, oip_request, read_message, streamed_end, with_end
+from schemas import headers as h
 from schemas.errors import InvalidRequest
-from schemas.oip import OutputParameters, decode_request, read_head
+from schemas.generated_answer import read_answers
+from schemas.generation import TEXT_OUTPUT
+from schemas.oip import OutputParameters, decode_request, encode_response, read_head
+from schemas.result import OK, parse_result
 from schemas.tensors import BF16, DTYPES, Array, bf16_of, bytes_array, to_binary
 
 MAX = 1 << 20
@@ -155,3 +159,28 @@ def test_oip_request_bounds_size_before_conversion() -> None:
 def test_read_message_refuses_malformed_bytes(content: bytes) -> None:
     with pytest.raises(InvalidRequest, match="the message is no"):
         read_message(content)
+
+
+def an_end(*wanted: str) -> ModelStreamInferResponse:
+    asked = {TEXT_OUTPUT: bytes_array(["a b"]), "finish_reason": bytes_array(["length"])}
+    asked |= {name: np.array([count], np.int32) for name, count in (("prompt_tokens", 3), ("completion_tokens", 2))}
+    result = parse_result({h.ID: "q", h.STATUS: OK}, encode_response("m", "q", asked).value)
+    return ModelStreamInferResponse.FromString(streamed_end(result, *read_answers(result), wanted=wanted))
+
+
+def test_streamed_end_has_wanted_values_only() -> None:
+    found = an_end(TEXT_OUTPUT, "completion_tokens").infer_response
+    assert [output.name for output in found.outputs] == [TEXT_OUTPUT]
+    assert set(found.parameters) == {"triton_final_response", "completion_tokens"}
+    everything = an_end().infer_response
+    assert [output.name for output in everything.outputs] == [TEXT_OUTPUT, "finish_reason"]
+    assert {"prompt_tokens", "completion_tokens"} < set(everything.parameters)
+
+
+def test_with_end_asks_for_outputs_of_the_end() -> None:
+    head = ModelInferRequest(model_name="m")
+    assert with_end(InferMessage(head, [])).head is head
+    head.outputs.add(name="finish_reason")
+    names = [output.name for output in with_end(InferMessage(head, [])).head.outputs]
+    assert names == ["finish_reason", "completion_tokens", "prompt_tokens", TEXT_OUTPUT]
+    assert len(head.outputs) == 1
