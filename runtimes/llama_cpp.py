@@ -341,10 +341,11 @@ class _Answer:
     def _take_choice(self, choice: dict[str, Any], timings: dict[str, Any] | None) -> None:
         before = self._tokens
         self._tokens = timings["predicted_n"] if timings else before
-        text = choice["delta"].get("content") if "delta" in choice else choice["text"]
+        text = (choice["delta"].get("content") if "delta" in choice else choice["text"]) or ""
         logprobs = [_logprob(one, self._with_alternatives) for one in (choice.get("logprobs") or {}).get("content", ())]
         self._logprobs += logprobs
-        if text and not self.cancelled:
+        # Tokens whose text may begin a stop text come without it: they are a part too, which shows progress.
+        if (text or logprobs or self._tokens > before) and not self.cancelled:
             self._texts.append(text)
             self._on_part(
                 AnswerPart(text=text, tokens=self._tokens - before, logprobs=logprobs if self._wants_logprobs else [])

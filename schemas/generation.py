@@ -71,7 +71,7 @@ class AnswerPart(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     text: str
     tokens: int
-    """Number of tokens of the text."""
+    """Number of new tokens; their text may come with a later part."""
     logprobs: list[TokenLogprob] = []
 
 

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping
-from typing import Final
+from typing import Final, cast
 
 import msgspec
 from msgspec.structs import fields
@@ -15,6 +15,13 @@ from schemas.query_names import BINARY_OUTPUT, TIMEOUT, Parameter, nearest_name
 MAX_LOGPROBS: Final = 20
 """Maximum alternatives whose log-probabilities each token states, as in OpenAI's API."""
 MAX_STOPS: Final = 16
+MAX_STOP_CHARACTERS: Final = 256
+"""Maximum characters of a stop text: text that may begin one is withheld."""
+MAX_SCHEMA_BYTES: Final = 32 * 1024
+MAX_SCHEMA_DEPTH: Final = 32
+"""Maximum levels of a JSON Schema: the runtime's converter is recursive, and its stack is limited."""
+MAX_NAME_CHARACTERS: Final = 1000
+"""Maximum characters of a name, or of a pattern, in a JSON Schema."""
 OPTIONS: Final = tuple(field.name for field in fields(GenerationOptions))
 _FEW: Final = 2.0
 _LIMITS: Final = {
@@ -82,3 +89,35 @@ def _check(options: GenerationOptions) -> None:
             raise InvalidRequest(f"parameter {name} must be {low:g} to {high:g}, not {value:g}")
     if len(options.stop) > MAX_STOPS or not all(options.stop):
         raise InvalidRequest(f"parameter stop must be at most {MAX_STOPS} texts that are not empty")
+    if any(len(stop) > MAX_STOP_CHARACTERS for stop in options.stop):
+        raise InvalidRequest(f"parameter stop must be texts of at most {MAX_STOP_CHARACTERS} characters")
+    if options.json_schema:
+        _check_schema(options.json_schema)
+
+
+def _check_schema(text: str) -> None:
+    size = len(text.encode(errors="replace"))
+    if size > MAX_SCHEMA_BYTES:
+        raise InvalidRequest(f"parameter json_schema must be at most {MAX_SCHEMA_BYTES} bytes, not {size}")
+    try:
+        level: list[object] = [msgspec.json.decode(text, type=dict[str, object])]
+    except (msgspec.DecodeError, RecursionError) as error:
+        raise InvalidRequest(f"parameter json_schema must be a JSON object: {error}") from error
+    for _ in range(MAX_SCHEMA_DEPTH):
+        level = [inner for outer in level for inner in _inner(outer)]
+        if not level:
+            return
+    raise InvalidRequest(f"parameter json_schema must have at most {MAX_SCHEMA_DEPTH} levels")
+
+
+def _inner(value: object) -> list[object]:
+    """Return the objects and lists in an object or a list, after a check of the names and the pattern."""
+    if isinstance(value, dict):
+        found = cast("dict[str, object]", value)
+        if any(len(name) > MAX_NAME_CHARACTERS for name in found):
+            raise InvalidRequest(f"names in parameter json_schema must have at most {MAX_NAME_CHARACTERS} characters")
+        pattern = found.get("pattern")
+        if isinstance(pattern, str) and len(pattern) > MAX_NAME_CHARACTERS:
+            raise InvalidRequest(f"a pattern in json_schema must have at most {MAX_NAME_CHARACTERS} characters")
+        return [one for one in found.values() if isinstance(one, dict | list)]
+    return [one for one in cast("list[object]", value) if isinstance(one, dict | list)]

@@ -107,6 +107,13 @@ class ReplyStreamSender:
             self._connect(stream)
         return False
 
+    def can_send_part(self, stream: str) -> bool:
+        """Return true if a part can be sent now, unless it is large; else begin to connect if that is allowed."""
+        connection = self._connections.get(stream)
+        if connection is None and not self._closed:
+            self._connect(stream)
+        return connection is not None and connection.has_room
+
     def _connect(self, stream: str) -> str:
         """Begin to connect to a receiver if that is allowed; return why nothing can be sent to it now."""
         now_s = self._loop.time()

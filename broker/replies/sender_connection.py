@@ -128,6 +128,11 @@ class SenderConnection(asyncio.Protocol):
         return not self._window
 
     @property
+    def has_room(self) -> bool:
+        """True if a small result can be sent."""
+        return not self._end and self._window.has_room(1)
+
+    @property
     def worked(self) -> bool:
         """True if the receiver has acknowledged any result."""
         return self._window.acknowledged > 0

@@ -2,12 +2,16 @@
 
 Rules.
 * Parts are numbered from 0 within the attempt, which has a random name: a query may be computed again after a crash.
-* Text that cannot be sent now is kept, and goes out with the next part. The text kept is bounded by the answer.
+* Text that cannot be sent now is kept, and goes out with the next part. The text kept is bounded by the answer. It is
+  encoded only when there is a connection with room. Tokens without text wait for the next text, or for the end.
 * Over a stream nothing is retried: the result, which follows, has the whole text.
+* If the stream takes nothing for `PATIENCE_S`, the parts go to the topic from then on, else the caller would take the
+  answer for dead. The numbers continue, so the receiver joins both.
 * To a topic, parts are posted one after the other, and the result after them, with one key: the order is kept.
 """
 
 import secrets
+import time
 from collections.abc import Callable
 from typing import Final
 
@@ -21,6 +25,8 @@ from workers.serving.pending_query import PendingQuery
 
 _encode = msgspec.json.Encoder().encode
 _ATTEMPT_BYTES: Final = 6
+PATIENCE_S: Final = 0.5
+"""Seconds for which parts wait for their stream."""
 
 
 def _ignore(_outcome: object) -> None:
@@ -31,7 +37,13 @@ class AnswerParts:
     """Sender of the parts of one answer; used on the event loop."""
 
     def __init__(
-        self, query: PendingQuery, streams: ReplyStreamSender, producer: Producer, on_unwanted: Callable[[], None]
+        self,
+        query: PendingQuery,
+        streams: ReplyStreamSender,
+        producer: Producer,
+        on_unwanted: Callable[[], None],
+        *,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """`on_unwanted` is called when nobody waits for the answer any more."""
         self._query = query
@@ -43,31 +55,60 @@ class AnswerParts:
         self._texts: list[str] = []
         self._tokens = 0
         self._logprobs: list[TokenLogprob] = []
+        self._clock = clock
+        self._refused_s: float | None = None
+        """Time since which the stream takes nothing."""
+        self._is_to_topic = not query.reply_stream
 
     @property
     def is_to_topic(self) -> bool:
         """True if parts go to the reply topic, by `post`."""
-        return not self._query.reply_stream
+        return self._is_to_topic
 
     def add(self, part: AnswerPart) -> None:
         """Add a part, and send over the stream what is not sent yet."""
-        self._texts.append(part.text)
+        if part.text:
+            self._texts.append(part.text)
         self._tokens += part.tokens
         self._logprobs += part.logprobs
-        if not self.is_to_topic:
-            query = self._query
-            sent = self._streams.send_part(query.reply_stream, self._headers(), self._value(), self._on_unwanted)
-            if sent:
-                self._sent()
+        if not self._texts or self._is_to_topic:
+            return
+        if self._send():
+            self._refused_s = None
+            return
+        now_s = self._clock()
+        self._refused_s = now_s if self._refused_s is None else self._refused_s
+        self._is_to_topic = now_s - self._refused_s >= PATIENCE_S
 
-    async def post(self) -> None:
-        """Send to the topic what is not sent yet; wait while too many records are not acknowledged."""
-        if self._texts:
+    def end(self) -> None:
+        """Send over the stream what is not sent yet, with the tokens that have no text. The result has them too."""
+        if self._is_unsent and not self._is_to_topic:
+            self._send()
+
+    async def post(self, *, last: bool = False) -> None:
+        """Send to the topic what is not sent yet; wait while too many records are not acknowledged.
+
+        Tokens without text go only with the last part.
+        """
+        if self._texts or (last and self._is_unsent):
             headers, value = self._headers(), self._value()
             self._sent()
             await self._producer.post(
                 self._query.reply_to, value, _ignore, key=self._query.id.encode(), headers=headers
             )
+
+    @property
+    def _is_unsent(self) -> bool:
+        return bool(self._texts or self._tokens or self._logprobs)
+
+    def _send(self) -> bool:
+        stream, streams = self._query.reply_stream, self._streams
+        if not streams.can_send_part(stream):
+            return False
+        sent = streams.send_part(stream, self._headers(), self._value(), self._on_unwanted)
+        if sent:
+            self._sent()
+        return sent
 
     def _headers(self) -> h.RawHeaders:
         fields = self._query.fields

@@ -29,7 +29,7 @@ from typing import Final, cast
 
 from broker.delivery.consumer import Consumer, Record
 from process.pauses import wait_within
-from runtimes.protocol import GenerativeSession
+from runtimes.protocol import FinishedAnswer, GenerativeSession
 from schemas.errors import DeadlineExceeded, ModelFailed, QueryError, RefusalReason
 from schemas.generation import AnswerPart
 from schemas.status import InstanceStatus, PartitionStatus
@@ -283,6 +283,8 @@ class GenerativeInstance:
             self._context.generating.end(self, now_s)
         self._changed.set()
         self._progress.set()
+        if run.parts is not None and not run.is_dropped and isinstance(end, FinishedAnswer):
+            run.parts.end()
         self._events.put_nowait(AnswerEvent(run, ended=True, end=end))
 
     async def _answer(self) -> None:
@@ -293,7 +295,7 @@ class GenerativeInstance:
             if run.is_dropped or query.answered:
                 continue
             if run.parts is not None and run.parts.is_to_topic:
-                await run.parts.post()
+                await run.parts.post(last=event.ended)
             if event.ended:
                 await self._finish(run, event.end)
 
