@@ -114,8 +114,9 @@ class GenerativeInstance:
             for run in self._runs.values():
                 run.cancel(None)
             self._context.generating.end(self, time.monotonic())
-            if self._region is not None:
-                self._journal.release(self._region)
+            region, self._region = self._region, None  # answers that end later must not write to it
+            if region is not None:
+                self._journal.release(region)
 
     # -- input ---------------------------------------------------------------------------------------------------------
 
