@@ -179,7 +179,10 @@ class GenerativeInstance:
         while True:
             self._changed.clear()
             now_s = time.monotonic()
-            for generation in self.work.queue.expire(now_s):
+            expired = self.work.queue.expire(now_s)
+            if expired:
+                self._progress.set()
+            for generation in expired:
                 await self._refuse(generation.query, DeadlineExceeded())
             for run in [*self._runs.values()]:
                 self._check(run, now_s)
@@ -199,6 +202,7 @@ class GenerativeInstance:
         while not self._is_broken and (first := self.work.queue.first()) is not None:
             if first.query.answered:  # another text of its query has failed
                 self.work.queue.remove([first])
+                self._progress.set()
                 continue
             is_suspect = self._is_suspect(first)
             if any(self._is_suspect(run.work.answer) for run in self._runs.values()):
