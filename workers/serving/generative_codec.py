@@ -52,6 +52,11 @@ class QueryText:
     streamed: bool
     """True if the client wants the answer in parts."""
 
+    @property
+    def withheld_tokens(self) -> int:
+        """Most tokens that may come without any sign: the session withholds text that may begin a stop text."""
+        return max((len(stop.encode()) for stop in self.options.stop), default=0)
+
 
 def decode_generation(query: PendingQuery, model: ServableModel, offset_ms: float = 0.0) -> list[QueryText]:
     """Decode the texts of a query; the arguments are those of `decode_query`.

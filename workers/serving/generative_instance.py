@@ -114,8 +114,9 @@ class GenerativeInstance:
             for run in self._runs.values():
                 run.cancel(None)
             self._context.generating.end(self, time.monotonic())
-            if self._region is not None:
-                self._journal.release(self._region)
+            region, self._region = self._region, None  # answers that end later must not write to it
+            if region is not None:
+                self._journal.release(region)
 
     # -- input ---------------------------------------------------------------------------------------------------------
 
@@ -178,7 +179,10 @@ class GenerativeInstance:
         while True:
             self._changed.clear()
             now_s = time.monotonic()
-            for generation in self.work.queue.expire(now_s):
+            expired = self.work.queue.expire(now_s)
+            if expired:
+                self._progress.set()
+            for generation in expired:
                 await self._refuse(generation.query, DeadlineExceeded())
             for run in [*self._runs.values()]:
                 self._check(run, now_s)
@@ -198,6 +202,7 @@ class GenerativeInstance:
         while not self._is_broken and (first := self.work.queue.first()) is not None:
             if first.query.answered:  # another text of its query has failed
                 self.work.queue.remove([first])
+                self._progress.set()
                 continue
             is_suspect = self._is_suspect(first)
             if any(self._is_suspect(run.work.answer) for run in self._runs.values()):
@@ -230,7 +235,8 @@ class GenerativeInstance:
         if answer.deadline_s <= now_s and not answer.allow_late:
             run.cancel(DeadlineExceeded())
         settings, times = self._context.settings, self.model.generation_model
-        next_s = times.step_s(len(self._runs)) + (0.0 if work.tokens else times.prefill_s(answer.prompt_tokens))
+        next_s = times.step_s(len(self._runs)) * (1 + answer.withheld_tokens)
+        next_s += 0.0 if work.tokens else times.prefill_s(answer.prompt_tokens)
         limit_s = max(settings.compute_limit_s, settings.compute_limit_factor * next_s * len(self._runs))
         if now_s - work.seen_s > limit_s and not self._is_broken:
             self._is_broken = True
