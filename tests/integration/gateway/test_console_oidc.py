@@ -159,9 +159,10 @@ async def test_sign_in_reads_answers_of_issuer_to_their_end(padding: int, status
     app.add_routes([web.get("/.well-known/openid-configuration", issuer.answer)])
     settings = GatewaySettings(oidc_issuer=issuer.url, oidc_audience="infaas", oidc_client_id="console")
     codec = SessionCodec(b"secret", time.time)
-    signing = IssuerSignIn(
-        settings, cast(Authenticator, None), codec, Rendering("1"), new_session, lambda *_: None
-    )  # fmt: skip
+
+    def set_no_cookie(_response: web.Response, _value: str, _age_s: int) -> None: ...
+
+    signing = IssuerSignIn(settings, cast(Authenticator, None), codec, Rendering("1"), new_session, set_no_cookie)
     runner = web.AppRunner(app)
     await runner.setup()
     await web.TCPSite(runner, "localhost", port).start()
