@@ -28,6 +28,7 @@ _FILE_NAME: Final = re.compile(r"[^/\\\x00-\x1f.][^/\\\x00-\x1f]{0,199}")
 Share = Annotated[float, msgspec.Meta(ge=0, le=1)]
 Confidence = Annotated[float, msgspec.Meta(gt=0, le=1)]
 Positive = Annotated[int, msgspec.Meta(ge=1, le=1024)]
+ContextTokens = Annotated[int, msgspec.Meta(ge=16, le=1 << 20)]
 _Few = msgspec.Meta(max_length=100)
 
 
@@ -96,7 +97,7 @@ class ModelToRegister(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     """Its files are named by the SHA-256 of uploads."""
     max_batch: Positive = BATCH_LIMIT
     sequences: Positive = SEQUENCES
-    context_tokens: Positive = CONTEXT_TOKENS
+    context_tokens: ContextTokens = CONTEXT_TOKENS
     partitions: Positive = PARTITIONS
     threads: Positive = THREADS
     variants: Annotated[tuple[str, ...], _Few] = ()

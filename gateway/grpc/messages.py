@@ -198,7 +198,7 @@ def streamed_part(model_name: str, request_id: str, part: AnswerPart) -> bytes:
 
 
 def with_end(message: InferMessage) -> InferMessage:
-    """Return a request for the outputs that `streamed_end` needs, besides those that it names."""
+    """Return a request for the outputs that `streamed_end` needs, besides the named ones."""
     if not message.head.outputs:
         return message
     head = ModelInferRequest()

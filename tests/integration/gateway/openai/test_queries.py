@@ -106,10 +106,9 @@ async def test_failure_of_the_model_is_not_retried(encoder: OpenAiSystem) -> Non
     assert len(encoder.responder.seen) == 1
 
 
-async def test_generative_routes_are_missing_in_openais_form(encoder: OpenAiSystem) -> None:
-    with pytest.raises(openai.NotFoundError) as raised:
-        await encoder.client.chat.completions.create(model=encoder.task, messages=[])
-    assert raised.value.type == "not_found_error"
+async def test_chat_of_task_that_is_not_generative_is_refused(encoder: OpenAiSystem) -> None:
+    with pytest.raises(openai.BadRequestError, match="not of a generative task"):
+        await encoder.client.chat.completions.create(model=encoder.task, messages=[{"role": "user", "content": "hi"}])
 
 
 async def test_models_are_tasks_architectures_and_variants(encoder: OpenAiSystem) -> None:
