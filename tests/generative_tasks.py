@@ -18,6 +18,7 @@ from broker.replies.sender import ReplyStreamSender
 from schemas import headers as h
 from schemas.catalog import Catalog
 from schemas.errors import InvalidRequest, QueryError
+from schemas.generated_answer import LOGPROBS_OUTPUT
 from schemas.generation import INPUTS, OUTPUTS, TEXT_INPUT, AnswerPart, TokenLogprob
 from schemas.headers import RawHeaders, as_text
 from schemas.oip import decode_request, encode_response
@@ -116,14 +117,11 @@ class Writer:
                 writing.written += 1
         words = self.rewrite(writing, words)
         texts = ["".join(words), *("".join(words_of(other, count)) for other in writing.prompts[1:])]
-        await self._finish(writing, texts, count)
+        await self._finish(writing, texts, count, words)
 
     async def _part(self, writing: Writing, number: int, word: str) -> None:
-        fields, logprobs = writing.fields, list[TokenLogprob]()
-        if "logprobs" in writing.parameters:
-            top = [(word, -0.5), ("other ", -2.0)][: int(writing.parameters["logprobs"])]
-            logprobs = [TokenLogprob(token=word, logprob=-0.5, top=top)]
-        value = msgspec.json.encode(AnswerPart(text=word, tokens=1, logprobs=logprobs))
+        fields = writing.fields
+        value = msgspec.json.encode(AnswerPart(text=word, tokens=1, logprobs=_logprobs(writing, [word])))
         headers: RawHeaders = [(name, fields[name].encode()) for name in (h.ID, h.CORRELATION) if name in fields]
         headers.append((h.PART, f"a{len(self.seen)} {number}".encode()))
         stream = fields.get(h.REPLY_STREAM, "")
@@ -132,7 +130,7 @@ class Writer:
         else:
             await self._producer.send_and_wait(fields[h.REPLY_TO], value, key=b"k", headers=headers)
 
-    async def _finish(self, writing: Writing, texts: list[str], tokens: int) -> None:
+    async def _finish(self, writing: Writing, texts: list[str], tokens: int, words: list[str]) -> None:
         rows = len(texts)
         outputs = {
             "text_output": bytes_array(texts),
@@ -141,6 +139,8 @@ class Writer:
             "completion_tokens": np.full(rows, tokens, np.int32),
             "mean_logprob": np.full(rows, -0.5, np.float32),
         }
+        if logprobs := _logprobs(writing, words):
+            outputs[LOGPROBS_OUTPUT] = bytes_array([msgspec.json.encode(logprobs)] * rows)
         message = encode_response(WRITER, writing.request_id, outputs, binary=writing.binary)
         headers = {h.STATUS: "ok", h.VARIANT: WRITER, h.WORKER: "cpu-0", h.ACCURACY: "0.9", h.COST: "0.001"}
         headers |= {h.CONTENT_TYPE: message.content_type}
@@ -152,6 +152,13 @@ class Writer:
         own = {name: writing.fields[name] for name in (h.ID, *h.RETURNED) if name in writing.fields}
         raw: RawHeaders = [(name, text.encode()) for name, text in (headers | own).items()]
         await self._producer.send_and_wait(writing.fields[h.REPLY_TO], value, key=b"k", headers=raw)
+
+
+def _logprobs(writing: Writing, words: list[str]) -> list[TokenLogprob]:
+    if "logprobs" not in writing.parameters:
+        return []
+    count = int(writing.parameters["logprobs"])
+    return [TokenLogprob(token=word, logprob=-0.5, top=[(word, -0.5), ("other ", -2.0)][:count]) for word in words]
 
 
 async def _at_once(_writing: Writing) -> None:

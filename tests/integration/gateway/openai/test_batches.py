@@ -171,19 +171,19 @@ async def test_line_that_is_no_utf_8_fails_alone(system: OpenAiSystem) -> None:
 
 
 async def test_batch_with_a_defect_stops_no_other(system: OpenAiSystem, monkeypatch: pytest.MonkeyPatch) -> None:
-    read = batch_keeper.read_query
+    read = batch_keeper.read_line
 
-    def defective(models: Any, line: Any) -> Any:
-        if line.custom_id == "defect":
+    def defective(line: bytes, endpoint: str) -> Any:
+        if b"defect" in line:
             raise ZeroDivisionError
-        return read(models, line)
+        return read(line, endpoint)
 
-    monkeypatch.setattr(batch_keeper, "read_query", defective)
+    monkeypatch.setattr(batch_keeper, "read_line", defective)
     stuck = await begin(system, [a_line(system, "defect", "x")])
     batch = await ended(system, await begin(system, [a_line(system, "good", "x")]))
     assert (await lines_of(system, batch.output_file_id)).keys() == {"good"}
     assert (await system.client.batches.retrieve(stuck.id)).status == BatchStatus.IN_PROGRESS
-    monkeypatch.setattr(batch_keeper, "read_query", read)
+    monkeypatch.setattr(batch_keeper, "read_line", read)
     assert (await ended(system, stuck)).status == BatchStatus.COMPLETED
 
 
