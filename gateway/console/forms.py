@@ -53,7 +53,7 @@ def read_form(content_type: str, body: bytes, *, files: bool = False) -> Form:
                     fields.append((name, content.decode()))
                 elif content:
                     found[name] = content
-        elif kind == _URLENCODED:
+        elif kind == _URLENCODED or not body:
             fields = parse_qsl(body.decode(), keep_blank_values=True, max_num_fields=_MOST_FIELDS)
         else:
             raise ValueError
