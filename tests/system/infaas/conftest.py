@@ -81,14 +81,14 @@ class Cli:
         words = (f"--task={task}", *words, f"--validation={validation}", "--variant=onnx-fp32")
         return await self.json("register", str(DATA / model), *words, **env)
 
-    async def register_texts(self, task: str) -> Any:
+    async def register_texts(self, task: str, name: str = "textcnn") -> Any:
         """Register a small model that takes texts and names its classes, in the same way as `register`."""
         steps = self.home.parent / "steps.toml"
         steps.write_text(
             f'before = {{step = "tokenise", tokenizer = "{DATA}/tokenizer.json"}}\n'
             f'after = [{{step = "top", labels = "{DATA}/sentiment_classes.txt"}}]\n'
         )
-        words = ("--name=textcnn", f"--processing={steps}")
+        words = (f"--name={name}", f"--processing={steps}")
         return await self.register("sent_textcnn.onnx", *words, task=task, data="sentiment-text", most=1000)
 
     async def state(self) -> Any:
