@@ -19,7 +19,9 @@ from infaas.up.optional_zoo import require_language_model, require_zoo
 from infaas.up.options import UpOptions
 from infaas.up.state import KafkaKind
 from infaas.up.system import RunningSystem, running_system
-from store.pool import open_pool
+from process.backoff import Backoff
+from process.pauses import retry_until_reachable
+from schemas.errors import QueryError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -30,6 +32,7 @@ _HOME: Final = Path(".infaas/demo")
 _QUESTION: Final = "Why is the sky blue? Answer in two sentences."
 _ANSWER_TOKENS: Final = 80
 _PATIENCE_S: Final = 120.0
+_BACKOFF: Final = Backoff(first_s=0.1, longest_s=2.0)
 _TERMINATED: Final = 128 + signal.SIGTERM
 
 
@@ -90,7 +93,7 @@ async def _run(
 
 async def _chat(system: RunningSystem, home: Path) -> None:
     """Register a language model until one of its variants serves, and print an answer as it is made."""
-    from infaas.up.demo import wait_until_placed, watch_tasks
+    from infaas.up.demo import watch_tasks
     from zoo.chat import TASK
 
     announce("registering a language model: its first variant will answer")
@@ -100,14 +103,19 @@ async def _chat(system: RunningSystem, home: Path) -> None:
         )
         await watch_tasks(system.postgres, [TASK], lambda _task: None)
         registering.cancel()
-    async with open_pool(system.postgres, max_size=1) as pool:
-        await wait_until_placed(pool, [TASK])
     announce(f"asking: {_QUESTION}")
     query = QueryOptions(
         max_tokens=_ANSWER_TOKENS, parameters={"temperature": 0.0}, explain=True, timeout_s=_PATIENCE_S
     )
     question = [{"role": "user", "content": _QUESTION}]
-    await print_stream({"gateway": system.gateway}, TASK, question, query)
+    # The worker may be full of the zoo's variants: the query itself demands a place. The gateway learns of the new task
+    # a moment later.
+    await retry_until_reachable(
+        lambda: print_stream({"gateway": system.gateway}, TASK, question, query),
+        QueryError,
+        _BACKOFF,
+        patience_s=_PATIENCE_S,
+    )
 
 
 def _table(outcomes: "Sequence[CaseOutcome]") -> Table:
