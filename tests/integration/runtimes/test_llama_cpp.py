@@ -83,7 +83,7 @@ def test_json_schema_shapes_answer(tmp_path: Path) -> None:
     schema = json.dumps({"enum": ["one", "two"]})
     chat = json.dumps([{"role": "user", "content": [{"type": "text", "text": "hello"}]}])
     for text, options in (("hello", {}), (chat, {"chat": True})):
-        end = whole(loaded(tmp_path), text, json_schema=schema, max_tokens=20, **options)
+        end = whole(loaded(tmp_path), text, json_schema=schema, max_tokens=150, **options)
         assert isinstance(end, FinishedAnswer)
         assert json.loads(end.text) in ("one", "two")
 
