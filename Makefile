@@ -160,7 +160,7 @@ docs: $(VENV)/dev.stamp ## write the JSON Schema, AsyncAPI and OpenAPI documents
 	$(BIN)/python tools/generate_grpc.py
 
 docs-site: $(VENV)/dev.stamp ## build the manual as a site into build/site; SERVE=8000 serves it on this machine
-	$(BIN)/sphinx-build --conf-dir docs/site --builder html --nitpicky --fail-on-warning --keep-going --quiet docs build/site
+	$(BIN)/sphinx-build --conf-dir docs/site --builder html --nitpicky --fail-on-warning --keep-going --quiet --doctree-dir build/doctrees docs build/site
 	$(if $(SERVE),$(BIN)/python -m http.server --bind 127.0.0.1 --directory build/site $(SERVE))
 
 images: ## build the container images without an engine, and start what they hold (root, buildah, mmdebstrap)

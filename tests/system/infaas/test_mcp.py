@@ -29,7 +29,7 @@ async def check_tools(client: Client, task: str) -> None:
     assert not result.is_error, result.content
     found = result.structured_content
     assert found is not None
-    assert found["variant"] == f"{task}.onnx-fp32.cpu"
+    assert found["variant"] == f"{task}-cnn.onnx-fp32.cpu"
     assert 0.5 <= found["accuracy"] <= 1
     assert found["outputs"]["label"] in (["positive"], ["negative"]), "the best class"
     refused = await client.call_tool(task, {"text": "a", "needs": {"min_accuracy": 0.9999}})
@@ -67,7 +67,7 @@ async def over_http(cli: Cli) -> AsyncGenerator[str]:
 async def test_agents_call_tasks_as_tools(shared: Cli) -> None:
     task = f"films-{uuid4().hex[:6]}"
     await shared.state()
-    await shared.register_texts(task, name=task)
+    await shared.register_texts(task, name=f"{task}-cnn")
     command = StdioServerParameters(
         command=sys.executable, args=["-m", "infaas.cli.main", "mcp"], env=shared.environment()
     )
