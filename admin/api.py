@@ -113,8 +113,8 @@ class Empty(msgspec.Struct, frozen=True):
     """Empty request or result."""
 
 
-class Endpoint(msgspec.Struct, Generic[Q, R], frozen=True, kw_only=True):
-    """Endpoint of the admin API; a call executes a request in this process."""
+class Route(msgspec.Struct, Generic[Q, R], frozen=True, kw_only=True):
+    """Route of the admin API: what a gateway, its authorization and the documents must know of it."""
 
     name: str
     """Noun and verb, e.g. `scale.pin`."""
@@ -132,17 +132,7 @@ class Endpoint(msgspec.Struct, Generic[Q, R], frozen=True, kw_only=True):
     """Timeout in seconds."""
     grants_access: bool = False
     """True if the result grants somebody access, also later or at another gateway. A gateway without authentication
-    refuses such an endpoint."""
-    act: Callable[[RequestContext, Q], Awaitable[R]]
-
-    async def __call__(self, context: RequestContext, request: Q) -> R:
-        """Execute a request.
-
-        Raises:
-            InfaasError: the request failed; its type gives the reason (see the package).
-            StoreUnavailable: Postgres is unavailable.
-        """
-        return await self.act(context, request)
+    refuses such a route."""
 
     @property
     def has_body(self) -> bool:
@@ -155,6 +145,21 @@ class Endpoint(msgspec.Struct, Generic[Q, R], frozen=True, kw_only=True):
         return tuple(field for _, field, _, _ in Formatter().parse(self.path) if field)
 
 
+class Endpoint(Route[Q, R], Generic[Q, R], frozen=True, kw_only=True):
+    """Route whose request is a struct; a call executes a request in this process."""
+
+    act: Callable[[RequestContext, Q], Awaitable[R]]
+
+    async def __call__(self, context: RequestContext, request: Q) -> R:
+        """Execute a request.
+
+        Raises:
+            InfaasError: the request failed; its type gives the reason (see the package).
+            StoreUnavailable: Postgres is unavailable.
+        """
+        return await self.act(context, request)
+
+
 def endpoint(
     name: str,
     method: Literal["GET", "POST", "PUT", "DELETE"],
@@ -165,7 +170,7 @@ def endpoint(
     deadline_s: float = 30.0,
     grants_access: bool = False,
 ) -> Callable[[Callable[[RequestContext, Q], Awaitable[R]]], Endpoint[Q, R]]:
-    """Return a decorator that makes an endpoint of a coroutine function; see `Endpoint` for the arguments.
+    """Return a decorator that makes an endpoint of a coroutine function; see `Route` for the arguments.
 
     The types of the request and of the result are those of the function's annotations. The summary is its docstring
     without the list of errors.

@@ -5,7 +5,7 @@ from typing import Annotated, Final
 
 import msgspec
 
-from admin.api import Empty, RequestContext, endpoint
+from admin.api import Empty, RequestContext, Route, endpoint
 from registry.artifact_settings import open_uploads
 from schemas.access import Role
 from schemas.errors import NotFound
@@ -31,11 +31,16 @@ class Uploads(msgspec.Struct, frozen=True, kw_only=True):
     """Total size of all the tenant's uploads in bytes."""
 
 
-@endpoint("uploads.send", "PUT", "/v1/uploads/{sha256}", Role.PUBLISH)
-async def send(_context: RequestContext, _request: UploadRequest) -> Upload:
-    """Upload a file as the body, with its length; a file that exists already is not read again."""
-    # The only endpoint whose body is a file. It is not in `UPLOADS`, whose requests are JSON.
-    raise NotImplementedError("the gateway receives the file itself")
+SEND: Final = Route(
+    name="uploads.send",
+    method="PUT",
+    path="/v1/uploads/{sha256}",
+    role=Role.PUBLISH,
+    request=UploadRequest,
+    result=Upload,
+    summary="Upload a file as the body, with its length; a file that exists already is not read again.",
+)
+"""The only route whose body is a file: the gateway receives it, and the command line sends it, as a stream."""
 
 
 @endpoint("uploads.show", "GET", "/v1/uploads/{sha256}", Role.PUBLISH)

@@ -30,7 +30,7 @@ from typing import Any, Final
 import msgspec
 from aiohttp import web
 
-from admin.api import Endpoint, RequestContext, actor_of, from_http
+from admin.api import Endpoint, RequestContext, Route, actor_of, from_http
 from admin.endpoints import ENDPOINTS
 from broker.kafka.settings import KafkaSettings
 from gateway.http.answers import HttpAnswer, error_answer
@@ -128,30 +128,30 @@ class AdminRoutes:
         )
 
     @staticmethod
-    def check_open(settings: GatewaySettings, request: web.Request, endpoint: Endpoint[Any, Any]) -> None:
+    def check_open(settings: GatewaySettings, request: web.Request, route: Route[Any, Any]) -> None:
         """Check that the request comes from no foreign web page, and from this machine if authentication is off.
 
-        Without authentication, endpoints whose effect would grant access elsewhere (`grants_access`) are refused, too.
+        Without authentication, routes whose effect would grant access elsewhere (`grants_access`) are refused, too.
 
         Raises:
             Forbidden: one of these checks failed.
         """
         principal = principal_of(request)
-        AdminRoutes.check_known(settings, principal, endpoint)
+        AdminRoutes.check_known(settings, principal, route)
         check_no_foreign_page(request.headers, known_clients=principal is not ANYONE)
 
     @staticmethod
-    def check_known(settings: GatewaySettings, principal: Principal, endpoint: Endpoint[Any, Any]) -> None:
-        """Check that the caller has authenticated, or that an endpoint is open to all processes of this machine.
+    def check_known(settings: GatewaySettings, principal: Principal, route: Route[Any, Any]) -> None:
+        """Check that the caller has authenticated, or that a route is open to all processes of this machine.
 
         Raises:
             Forbidden: it is not.
         """
         if principal is not ANYONE:
             return
-        if endpoint.grants_access:
+        if route.grants_access:
             raise Forbidden(
-                f"this gateway authenticates nobody, and {endpoint.name} would grant access elsewhere: start it with "
+                f"this gateway authenticates nobody, and {route.name} would grant access elsewhere: start it with "
                 "--auth and send an administrator's key, or run the command without INFAAS_URL"
             )
         if not is_loopback(settings.host):

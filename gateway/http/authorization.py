@@ -11,7 +11,7 @@ from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
 
 from admin.endpoints import ENDPOINTS
-from admin.uploads import send as SEND
+from admin.uploads import SEND
 from gateway.auth.authenticator import Authenticator, require_role, tenant_of_request
 from gateway.model_directory import ModelDirectory, ServedModels
 from process.tls import certificate_names

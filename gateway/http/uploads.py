@@ -24,7 +24,7 @@ from typing import Final, TypeVar
 import msgspec
 from aiohttp import StreamReader, web
 
-from admin.uploads import send as SEND
+from admin.uploads import SEND
 from gateway.auth.authenticator import require_role
 from gateway.http.admin import AdminRoutes
 from gateway.http.answers import HttpAnswer

@@ -62,7 +62,7 @@ class Uploader:
             await self._ask(uploads.show, uploads.UploadRequest(sha256=sha256))
         except NotFound:
             size = (await asyncio.to_thread(file.stat)).st_size
-            await self._ask.send(uploads.send.path.format(sha256=sha256), size, self._pieces(file, name, size))
+            await self._ask.send(uploads.SEND.path.format(sha256=sha256), size, self._pieces(file, name, size))
         return sha256
 
     async def _pieces(self, file: Path, name: str, size: int) -> AsyncIterator[bytes]:

@@ -5,9 +5,9 @@ from typing import Any, Final
 
 import msgspec
 
-from admin.api import Endpoint
+from admin.api import Route
 from admin.endpoints import ENDPOINTS
-from admin.uploads import send as SEND
+from admin.uploads import SEND
 from admin.uploads import show as SHOW
 from schemas.documents.components import BODY, REF, errors, refusal
 
@@ -42,20 +42,20 @@ def table() -> str:
     return "\n".join(["| endpoint | request | role | |", "|---|---|---|---|", *rows])
 
 
-def _operation(endpoint: Endpoint[Any, Any]) -> dict[str, Any]:
-    noun, _, verb = endpoint.name.partition(".")
-    properties, required = _fields(endpoint.request)
-    answer = {"description": "OK", "content": {_JSON: {"schema": _schema(endpoint.result)}}}
+def _operation(route: Route[Any, Any]) -> dict[str, Any]:
+    noun, _, verb = route.name.partition(".")
+    properties, required = _fields(route.request)
+    answer = {"description": "OK", "content": {_JSON: {"schema": _schema(route.result)}}}
     described: dict[str, Any] = {
         "operationId": f"{noun}{verb.title()}".replace("-", ""),
-        "summary": endpoint.summary,
-        "description": f"Requires the role `{endpoint.role}`.",
-        "parameters": [_parameter("path", name, properties.pop(name), needed=True) for name in endpoint.in_path],
-        "responses": errors(401, 403, 504) | {str(endpoint.status): answer},
+        "summary": route.summary,
+        "description": f"Requires the role `{route.role}`.",
+        "parameters": [_parameter("path", name, properties.pop(name), needed=True) for name in route.in_path],
+        "responses": errors(401, 403, 504) | {str(route.status): answer},
     }
     described["responses"]["404"] = refusal("The object does not exist, or the caller may not see it.")
     described["responses"]["409"] = refusal("The present state does not allow it; the message names the remedy.")
-    if endpoint.has_body:
+    if route.has_body:
         described["responses"] |= errors(*BODY)
         described["requestBody"] = _body(properties, [name for name in required if name in properties])
     else:

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from admin.endpoints import ENDPOINTS
-from admin.uploads import send as SEND
+from admin.uploads import SEND
 from gateway.auth.authenticator import require_role
 from gateway.http.authorization import required_role
 from schemas.access import Principal, Role
