@@ -52,7 +52,6 @@ log = logging.getLogger(__name__)
 
 _CHUNK: Final = 32
 """Most records read before the event loop runs other tasks."""
-_PERIOD_S: Final = 1.0
 _LOOK_AGAIN_S: Final = 0.25
 """Pause before the next look at answers that may not begin, or may hang: no event tells when that changes."""
 
@@ -386,7 +385,7 @@ class GenerativeInstance:
     def update_health(self, now_s: float) -> None:
         """Update the state once per period of the monotonic clock."""
         unread = sum(status.end - status.position for status in self._partition_status(self._online))
-        self.work.update_health(now_s, _PERIOD_S, unread)
+        self.work.update_health(now_s, unread)
 
     def _partition_status(self, consumer: Consumer) -> list[PartitionStatus]:
         found: list[PartitionStatus] = []

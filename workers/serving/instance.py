@@ -320,16 +320,15 @@ class ServingInstance:
         """Return the current status of the instance."""
         with self._executor.lock:
             waiting = self._queue.waiting_online()
-        return self.work.status(
+        status = self.work.status(
             self.model.name,
             self._metrics,
             partitions=self._partition_status(self._online),
             offline_partitions=self._partition_status(self._offline),
             queued=self._online.in_flight + self._offline.in_flight,
-            waiting=waiting,
-            done_inputs=self._executor.done_inputs(self),
-            now_s=time.monotonic(),
         )
+        done_inputs = self._executor.done_inputs(self)
+        return self.work.with_batches(status, waiting=waiting, done_inputs=done_inputs, now_s=time.monotonic())
 
     def update_health(self, now_s: float) -> None:
         """Update the state once per period of the monotonic clock."""
