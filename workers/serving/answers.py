@@ -40,7 +40,7 @@ class InstanceAnswers:
         metrics: InstanceMetrics,
         consumers: Mapping[str, Consumer],
         backlog: InstanceBacklog[RecordKey],
-        spans: InstanceSpans | None = None,
+        spans: InstanceSpans | None,
     ) -> None:
         """Answer the queries of `consumers`, by topic, which hand out equal numbers of records."""
         self._variant, self._task = model.name, model.variant.task
