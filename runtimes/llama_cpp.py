@@ -27,13 +27,13 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from runtimes.answer_outputs import answer_outputs
 from runtimes.device import missing_device, missing_package, runtime_availability
 from runtimes.gguf_header import read_gguf_header
 from runtimes.protocol import Availability, FinishedAnswer, LoadOptions, Tensors
 from schemas.errors import InvalidRequest, ModelFailed, QueryError
 from schemas.generation import TEXT_INPUT, AnswerPart, FinishReason, GenerationOptions, TokenLogprob
 from schemas.hardware import Hardware
-from schemas.tensors import bytes_array
 
 _PACKAGE: Final = "xllamacpp"
 _PIECE_TOKENS: Final = 64
@@ -226,14 +226,7 @@ class LlamaCppSession:
             QueryError: an answer failed.
         """
         ends = [self._whole(text) for text in inputs[TEXT_INPUT].reshape(-1).tolist()]
-        answers = [end.result() for end in ends]
-        return {
-            "text_output": bytes_array([answer.text for answer in answers]),
-            "finish_reason": bytes_array([answer.finish_reason for answer in answers]),
-            "prompt_tokens": np.array([answer.prompt_tokens for answer in answers], np.int32),
-            "completion_tokens": np.array([answer.completion_tokens for answer in answers], np.int32),
-            "mean_logprob": np.array([answer.mean_logprob or 0.0 for answer in answers], np.float32),
-        }
+        return answer_outputs([end.result() for end in ends])
 
     def close(self) -> None:
         """Cancel the running answers, and free the memory."""
