@@ -47,12 +47,6 @@ class GgufHeader(msgspec.Struct, frozen=True, kw_only=True):
     """Number of tensors by llama.cpp's number of their format."""
 
 
-def is_gguf(file: Path) -> bool:
-    """Return true if a file begins as GGUF files do; blocks. Raises `OSError`."""
-    with file.open("rb") as content:
-        return content.read(len(MAGIC)) == MAGIC
-
-
 def read_gguf_header(file: Path) -> GgufHeader:
     """Return the header of a GGUF file; blocks.
 

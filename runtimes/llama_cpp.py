@@ -27,13 +27,13 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from runtimes.answer_outputs import answer_outputs
 from runtimes.device import missing_device, missing_package, runtime_availability
 from runtimes.gguf_header import read_gguf_header
 from runtimes.protocol import Availability, FinishedAnswer, LoadOptions, Tensors
 from schemas.errors import InvalidRequest, ModelFailed, QueryError
 from schemas.generation import TEXT_INPUT, AnswerPart, FinishReason, GenerationOptions, TokenLogprob
 from schemas.hardware import Hardware
-from schemas.tensors import bytes_array
 
 _PACKAGE: Final = "xllamacpp"
 _PIECE_TOKENS: Final = 64
@@ -160,7 +160,7 @@ def is_chat(text: bytes) -> bool:
         return False
 
 
-def _request(text: str, options: GenerationOptions, *, with_logprobs: bool) -> dict[str, Any]:
+def _request(text: str, options: GenerationOptions) -> dict[str, Any]:
     """Return the request of the engine, in the terms of llama.cpp's server."""
     given: dict[str, Any] = {
         "stream": True,
@@ -180,8 +180,8 @@ def _request(text: str, options: GenerationOptions, *, with_logprobs: bool) -> d
         given["seed"] = options.seed & 0xFFFFFFFF
     if options.json_schema:
         given["json_schema"] = _schema(options.json_schema)
-    if with_logprobs:
-        alternatives = max(options.logprobs or 0, 1)
+    if options.logprobs is not None:
+        alternatives = max(options.logprobs, 1)
         given |= {"n_probs": alternatives, "logprobs": True, "top_logprobs": alternatives}
     if options.chat:
         return given | {"messages": msgspec.to_builtins(decode_chat(text))}
@@ -217,7 +217,11 @@ class LlamaCppSession:
 
     def start(self, text: str, options: GenerationOptions, on_part: OnPart, on_end: OnEnd) -> "_Answer":
         """Start an answer, and return at once; see `GenerativeSession`."""
-        return self._start(text, options, on_part, on_end, with_logprobs=options.logprobs is not None)
+        answer = _Answer(on_part, options)
+        with self._lock:
+            self._answers.add(answer)
+        self._threads.submit(self._run, answer, text, options, on_end)
+        return answer
 
     def infer(self, inputs: Tensors) -> dict[str, NDArray[np.generic]]:
         """Make the whole answers to a batch of texts, each a prompt or a chat, by the likeliest tokens.
@@ -226,14 +230,7 @@ class LlamaCppSession:
             QueryError: an answer failed.
         """
         ends = [self._whole(text) for text in inputs[TEXT_INPUT].reshape(-1).tolist()]
-        answers = [end.result() for end in ends]
-        return {
-            "text_output": bytes_array([answer.text for answer in answers]),
-            "finish_reason": bytes_array([answer.finish_reason for answer in answers]),
-            "prompt_tokens": np.array([answer.prompt_tokens for answer in answers], np.int32),
-            "completion_tokens": np.array([answer.completion_tokens for answer in answers], np.int32),
-            "mean_logprob": np.array([answer.mean_logprob or 0.0 for answer in answers], np.float32),
-        }
+        return answer_outputs([end.result() for end in ends])
 
     def close(self) -> None:
         """Cancel the running answers, and free the memory."""
@@ -253,26 +250,15 @@ class LlamaCppSession:
             else:
                 found.set_exception(answer or ModelFailed("the answer was cancelled"))
 
-        options = GenerationOptions(chat=is_chat(text), max_tokens=_INFER_TOKENS, temperature=0.0)
-        self._start(text.decode(errors="replace"), options, lambda _part: None, end, with_logprobs=True)
+        options = GenerationOptions(chat=is_chat(text), max_tokens=_INFER_TOKENS, temperature=0.0, logprobs=0)
+        self.start(text.decode(errors="replace"), options, lambda _part: None, end)
         return found
 
-    def _start(
-        self, text: str, options: GenerationOptions, on_part: OnPart, on_end: OnEnd, *, with_logprobs: bool
-    ) -> "_Answer":
-        answer = _Answer(on_part, options)
-        with self._lock:
-            self._answers.add(answer)
-        self._threads.submit(self._run, answer, text, options, on_end, with_logprobs)
-        return answer
-
-    def _run(
-        self, answer: "_Answer", text: str, options: GenerationOptions, on_end: OnEnd, with_logprobs: bool
-    ) -> None:
+    def _run(self, answer: "_Answer", text: str, options: GenerationOptions, on_end: OnEnd) -> None:
         """Make one answer in a thread of its own."""
         end: FinishedAnswer | QueryError | None
         try:
-            request = _request(text, options, with_logprobs=with_logprobs)
+            request = _request(text, options)
             if not answer.cancelled:
                 handle = self._server.handle_chat_completions if options.chat else self._server.handle_completions
                 handle(request, answer.take)
@@ -293,7 +279,6 @@ class _Answer:
 
     def __init__(self, on_part: OnPart, options: GenerationOptions) -> None:
         self._on_part = on_part
-        self._wants_logprobs = options.logprobs is not None
         self._with_alternatives = bool(options.logprobs)
         self._cancelled = Event()
         self._texts: list[str] = []
@@ -335,7 +320,7 @@ class _Answer:
             prompt_tokens=self._prompt_tokens,
             completion_tokens=self._tokens,
             mean_logprob=fmean(one.logprob for one in self._logprobs) if self._logprobs else None,
-            logprobs=self._logprobs if self._wants_logprobs else [],
+            logprobs=self._logprobs,
         )
 
     def _take_choice(self, choice: dict[str, Any], timings: dict[str, Any] | None) -> None:
@@ -347,9 +332,7 @@ class _Answer:
         # Tokens whose text may begin a stop text come without it: they are a part too, which shows progress.
         if (text or logprobs or self._tokens > before) and not self.cancelled:
             self._texts.append(text)
-            self._on_part(
-                AnswerPart(text=text, tokens=self._tokens - before, logprobs=logprobs if self._wants_logprobs else [])
-            )
+            self._on_part(AnswerPart(text=text, tokens=self._tokens - before, logprobs=logprobs))
         if choice["finish_reason"] is not None:
             self._finish_reason = "length" if choice["finish_reason"] == "length" else "stop"
 

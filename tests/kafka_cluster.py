@@ -17,7 +17,7 @@ from broker.kafka.settings import KafkaSettings
 from broker.kafka.types import KafkaError
 from schemas.errors import OperatorError
 from tests.kafka_fixtures import need_apache, served
-from tests.processes import suspended
+from tests.processes import suspended, words_of
 from tests.waiting import read_until
 
 
@@ -58,7 +58,7 @@ class Cluster:
     def process(self, node: int) -> psutil.Process:
         home = str(self._homes[node])
         for child in psutil.Process().children(recursive=True):
-            if any(home in word for word in child.cmdline()):
+            if any(home in word for word in words_of(child)):
                 return child
         raise AssertionError(f"node {node} does not run")
 

@@ -94,6 +94,13 @@ def name_of(process: psutil.Process) -> str:
     return ""
 
 
+def words_of(process: psutil.Process) -> list[str]:
+    """Return the command line of a process; empty if it has ended, a zombie included, or may not be read."""
+    with suppress(psutil.Error):
+        return process.cmdline()
+    return []
+
+
 def begun_with(source: str, folder: Path) -> dict[str, str]:
     """Return the variables of a Python that first runs this source; the folder keeps it as `sitecustomize.py`."""
     (folder / "sitecustomize.py").write_text(source)

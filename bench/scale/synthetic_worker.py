@@ -174,7 +174,7 @@ async def _run(first: int, count: int, folder: Path) -> None:
         shared = _Shared(kafka, dsn, catalog, streams, ArtifactStore(folder), loader)
         # The topics exist; a check for each of thousands of instances would take minutes.
         stack.enter_context(patch("workers.instance_controller.ensure_variant_topics", AsyncMock()))
-        stack.enter_context(patch("workers.serving.instance.offline_variant_topic", _offline_topic))
+        stack.enter_context(patch("workers.serving.variant_instance.offline_variant_topic", _offline_topic))
         tune_gc()
         async with asyncio.TaskGroup() as tasks:
             starting: list[asyncio.Event] = []

@@ -23,7 +23,7 @@ from bench.load.http_load import HttpLoad, LoadShape, compile_client
 from bench.load.http_message import infer_request
 from bench.load.kafka_load import ClientLoad
 from schemas import headers as h
-from schemas.oip import encode_request
+from schemas.oip import EncodedMessage, encode_request
 from zoo.samples import labelled
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ ROUNDS: Final = 5
 QUERIES: Final = 6_000
 """Most queries per round, enough that the kernel's resolution of CPU time does not matter."""
 LONGEST_S: Final = 8.0
-_WARM_UP_S: Final = 4.0
+WARM_UP_S: Final = 4.0
 _CONNECTIONS: Final = 64
 _CLIENT, _BROKER = "client", "java"
 
@@ -50,12 +50,10 @@ async def measure(
     system: "SystemUnderTest", broker: str, console: Console, rates: tuple[float, ...] = RATES
 ) -> list[Figure]:
     """Measure the milliseconds of CPU per query. The system must be up, with the task `mnist` registered."""
-    inputs, _labels = labelled(TASK)
-    query = encode_request({name: array[:1] for name, array in inputs.items()})
+    query = _one_image()
     headers = [(h.JSON_LENGTH, str(query.json_length).encode())]
     with tempfile.TemporaryDirectory(prefix="infaas-client-") as folder:
-        port = urlsplit(system.gateway).port or 0
-        load = HttpLoad(await compile_client(Path(folder)), port, [infer_request(VARIANT, query)])
+        load = http_load(system, await compile_client(Path(folder)))
         async with bare_hops(system.kafka) as entry, ClientLoad(system.kafka, entry, query.value, headers) as bare:
             return await _compare(system, broker, console, rates, load, bare)
 
@@ -70,14 +68,14 @@ async def _compare(
 ) -> list[Figure]:
     figures: list[Figure] = []
     for rate in (rates[-1], *rates):
-        await bare.run(rate, _WARM_UP_S)
-        await load.run(_shape(rate, _WARM_UP_S))
+        await bare.run(rate, WARM_UP_S)
+        await load.run(load_shape(rate, WARM_UP_S))
     for rate in rates:
         ours: list[Cost] = []
         baseline: list[Cost] = []
         for _ in range(ROUNDS):
             baseline.append(await _cost_of_bare(system, bare, rate, console))
-            ours.append(await cost_of_system(system, load, _shape(rate, _seconds(rate)), console))
+            ours.append(await cost_of_system(system, load, load_shape(rate, _seconds(rate)), console))
         figures.append(_figure(broker, rate, total_ms(ours), total_ms(baseline)))
         console.log(f"{broker}: {rate:g}/s: {described(ours)}; bare {described(baseline)}")
     return figures
@@ -110,7 +108,18 @@ async def cost_of_system(system: "SystemUnderTest", load: HttpLoad, shape: LoadS
     return per_query_ms(before, after, report.answered)
 
 
-def _shape(rate: float, seconds: float) -> LoadShape:
+def _one_image() -> EncodedMessage:
+    inputs, _labels = labelled(TASK)
+    return encode_request({name: array[:1] for name, array in inputs.items()})
+
+
+def http_load(system: "SystemUnderTest", client: Path) -> HttpLoad:
+    """Return a load of queries of one image on a system, by the compiled client."""
+    return HttpLoad(client, urlsplit(system.gateway).port or 0, [infer_request(VARIANT, _one_image())])
+
+
+def load_shape(rate: float, seconds: float) -> LoadShape:
+    """Return the shape of a load at `rate` queries a second."""
     return LoadShape(seconds=seconds, connections=_CONNECTIONS, rate=rate)
 
 

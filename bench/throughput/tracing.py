@@ -15,19 +15,15 @@ from math import sqrt
 from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING, Final
-from urllib.parse import urlsplit
 
 from aiohttp import web
 from rich.console import Console
 
 from bench.core.figures import Figure, at_most
 from bench.core.system import running_at
-from bench.load.http_load import HttpLoad, LoadShape, compile_client
-from bench.load.http_message import infer_request
-from bench.throughput.cost import TASK, VARIANT, Cost, cost_of_system, described
+from bench.load.http_load import compile_client
+from bench.throughput.cost import TASK, WARM_UP_S, Cost, cost_of_system, described, http_load, load_shape
 from process.sockets import LOOPBACK, free_port
-from schemas.oip import encode_request
-from zoo.samples import labelled
 
 if TYPE_CHECKING:
     from bench.core.system import SystemUnderTest
@@ -38,8 +34,6 @@ LIMIT: Final = 1.02
 ROUNDS: Final = 8
 """Rounds of each half, with a turn of each system."""
 _SECONDS: Final = 6.0
-_WARM_UP_S: Final = 4.0
-_CONNECTIONS: Final = 64
 
 
 async def measure(_system: "SystemUnderTest", broker: str, console: Console) -> list[Figure]:
@@ -66,14 +60,14 @@ async def _half(
         running_at(homes[0], broker, *tasks) as off,
         running_at(homes[1], broker, *tasks, env=variables(endpoint)) as on,
     ):
-        loads = [(system, _load(client, system)) for system in (off, on)]
+        loads = [(system, http_load(system, client)) for system in (off, on)]
         for _, load in loads:
-            await load.run(_shape(_WARM_UP_S))
+            await load.run(load_shape(RATE, WARM_UP_S))
         costs: list[list[Cost]] = [[], []]
         for number in range(ROUNDS):
             for which in (0, 1) if number % 2 else (1, 0):
                 system, load = loads[which]
-                costs[which].append(await cost_of_system(system, load, _shape(_SECONDS), console))
+                costs[which].append(await cost_of_system(system, load, load_shape(RATE, _SECONDS), console))
     console.log(f"none {described(costs[0])}; traced {described(costs[1])}")
     return [(sum(without.values()), sum(traced.values())) for without, traced in zip(*costs, strict=True)]
 
@@ -85,16 +79,6 @@ def variables(endpoint: str) -> Mapping[str, str]:
         "OTEL_EXPORTER_OTLP_ENDPOINT": endpoint,
         "OTEL_TRACES_SAMPLER_ARG": str(SHARE),
     }
-
-
-def _load(client: Path, system: "SystemUnderTest") -> HttpLoad:
-    inputs, _labels = labelled(TASK)
-    query = encode_request({name: array[:1] for name, array in inputs.items()})
-    return HttpLoad(client, urlsplit(system.gateway).port or 0, [infer_request(VARIANT, query)])
-
-
-def _shape(seconds: float) -> LoadShape:
-    return LoadShape(seconds=seconds, connections=_CONNECTIONS, rate=RATE)
 
 
 @asynccontextmanager

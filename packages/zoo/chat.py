@@ -13,12 +13,12 @@ sums, and proverbs to complete. No question contains its answer.
 """
 
 import hashlib
-import importlib
 import importlib.util
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
+from registry.pipeline.generators.gguf import copied_gguf
 from schemas.errors import OperatorError
 from zoo.samples import DATA
 from zoo.whole_file import whole_file
@@ -86,21 +86,11 @@ def _join(parts: Sequence[Path], target: Path) -> None:
 
 def _with_template(source: Path, target: Path) -> None:
     """Write a model with a template for chats, whose answers end at the end of a line."""
-    gguf: Any = importlib.import_module("gguf")
-    reader = gguf.GGUFReader(source)
-    writer = gguf.GGUFWriter(target, reader.fields["general.architecture"].contents())
-    for field in reader.fields.values():
-        if not field.name.startswith("GGUF.") and field.name != "general.architecture":
-            kind, *of = field.types
-            writer.add_key_value(field.name, field.contents(), kind, sub_type=of[-1] if of else None)
-    writer.add_chat_template(_TEMPLATE)
-    writer.add_eot_token_id(reader.fields["tokenizer.ggml.tokens"].contents().index(_LINE_END))
-    for tensor in reader.tensors:
-        writer.add_tensor(tensor.name, tensor.data, raw_dtype=tensor.tensor_type)
-    writer.write_header_to_file()
-    writer.write_kv_data_to_file()
-    writer.write_tensors_to_file()
-    writer.close()
+    with copied_gguf(source, target) as (reader, writer):
+        writer.add_chat_template(_TEMPLATE)
+        writer.add_eot_token_id(reader.fields["tokenizer.ggml.tokens"].contents().index(_LINE_END))
+        for tensor in reader.tensors:
+            writer.add_tensor(tensor.name, tensor.data, raw_dtype=tensor.tensor_type)
 
 
 def _package_folder(package: str, packages: Sequence[str], model: str) -> Path:

@@ -13,15 +13,13 @@ seconds.
 
 import time
 from collections.abc import Callable
-from contextlib import nullcontext
 from statistics import median
 from threading import Condition
 from typing import Any, Final, cast
 
 from numpy.typing import NDArray
 
-from process.collection import no_collection
-from registry.pipeline.timing import Run, RunObserver, Timing, pinned_to_quiet_cores, uneven_timing
+from registry.pipeline.timing import Run, RunObserver, Timing, batch_sizes, observed_quietly, uneven_timing
 from runtimes.llama_cpp import is_chat
 from runtimes.protocol import FinishedAnswer, GenerativeSession, LoadOptions, RunningAnswer, Session
 from schemas.errors import ModelFailed, QueryError
@@ -63,12 +61,11 @@ def time_generation(
     typical = [_typical_answer(generative, text) for text in rows]
     prompt_bytes, prompt_tokens = sum(map(len, rows)), [max(answer.prompt_tokens, 1) for answer in typical]
     bytes_per_token = prompt_bytes / sum(prompt_tokens)
-    quiet = pinned_to_quiet_cores(cores) if cores else nullcontext(lambda: None)
-    with quiet, RunObserver(cores or 1) as observer, no_collection():
+    with observed_quietly(cores) as (observer, _find_quiet):
         timer = _Timer(generative, observer, b" ".join(rows).decode(errors="replace"), bytes_per_token)
         lengths = [length for length in _LENGTHS if length <= generative.context_tokens // 2]
         prefill = [timer.prefill(length) for length in lengths]
-        step = [timer.step(count) for count in _counts(options.max_batch)]
+        step = [timer.step(count) for count in batch_sizes(options.max_batch)]
     return GenerationProfile(
         context_tokens=generative.context_tokens,
         sequences=options.max_batch,
@@ -91,11 +88,6 @@ def batch_latencies(profile: GenerationProfile) -> tuple[BatchLatency, ...]:
         )
         found.append(BatchLatency(batch=sequences, p50_s=p50_s, p99_s=p99_s))
     return tuple(found)
-
-
-def _counts(sequences: int) -> list[int]:
-    powers = [1 << power for power in range(sequences.bit_length())]
-    return sorted({*powers, sequences})
 
 
 def _typical_answer(session: GenerativeSession, text: bytes) -> FinishedAnswer:

@@ -18,10 +18,18 @@ import numpy as np
 import psutil
 from numpy.typing import NDArray
 
-from process.collection import no_collection
 from process.cpus import usable_cores
 from registry.pipeline.generation_timing import batch_latencies, make_token, time_generation
-from registry.pipeline.timing import Case, Run, RunObserver, Timing, pinned_to_quiet_cores, time_cases, time_uneven
+from registry.pipeline.timing import (
+    Case,
+    Run,
+    RunObserver,
+    Timing,
+    batch_sizes,
+    observed_quietly,
+    time_cases,
+    time_uneven,
+)
 from registry.samples import Arrays, batches_of, load_arrays, save_arrays, take_rows
 from runtimes import cuda
 from runtimes.catalog import find_runtime, import_package, is_generative
@@ -196,12 +204,6 @@ class ComputeOutputs(_VariantStep, frozen=True, tag=True):
 
 
 # -- latency -----------------------------------------------------------------------------------------------------------
-def batch_sizes(max_batch: int) -> list[int]:
-    """Return the sizes to measure: 1, 2, 4 and so on, and `max_batch`."""
-    powers = [1 << power for power in range(max_batch.bit_length())]
-    return sorted({*powers, max_batch})
-
-
 def batch_latency(batch: int, timing: Timing) -> BatchLatency:
     """Return the timing of one batch size as a row of the profile."""
     t = timing
@@ -212,8 +214,7 @@ def _timed(
     session: Session, inputs: Mapping[int, Callable[[int], Arrays]], cores: int | None, *, even: bool
 ) -> list[Timing]:
     """Time batches on as many cores as they have threads; without `cores`, threads are not pinned."""
-    quiet = pinned_to_quiet_cores(cores) if cores else nullcontext(lambda: None)
-    with quiet as find_quiet, RunObserver(cores or 1) as observer, no_collection():
+    with observed_quietly(cores) as (observer, find_quiet):
         cases = {size: _case(session, observer, take) for size, take in inputs.items()}
         return time_cases([*cases.values()], find_quiet) if even else time_uneven(cases)
 

@@ -19,7 +19,7 @@ to the model: like the median, it excludes additions by other load.
 import os
 import time
 from collections.abc import Callable, Generator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from statistics import fmean, median
 from typing import Final, NamedTuple, Self
@@ -28,6 +28,7 @@ import msgspec
 import numpy as np
 import psutil
 
+from process.collection import no_collection
 from process.cpus import usable_cpus
 
 _WARM_UP_RUNS: Final = 2
@@ -90,6 +91,12 @@ class Timing(msgspec.Struct, frozen=True):
     """Relative difference between rounds, or the share of time lost to other load."""
     mean_s: float | None = None
     """Mean, if runs differ in their work, see `uneven_timing`."""
+
+
+def batch_sizes(max_batch: int) -> list[int]:
+    """Return the sizes to measure: 1, 2, 4 and so on, and `max_batch`."""
+    powers = [1 << power for power in range(max_batch.bit_length())]
+    return sorted({*powers, max_batch})
 
 
 def time_cases(cases: Sequence[Case], find_quiet: Callable[[], None] = lambda: None) -> list[Timing]:
@@ -243,6 +250,17 @@ def pinned_to_quiet_cores(count: int) -> Generator[Callable[[], None]]:
         yield choose
     finally:
         _pin(allowed)
+
+
+@contextmanager
+def observed_quietly(cores: int | None) -> Generator[tuple["RunObserver", Callable[[], None]]]:
+    """Yield an observer of runs on as many cores as they have threads, and a function that chooses the cores again.
+
+    Without `cores`, another device computes, and threads are not pinned. Meanwhile no garbage is collected.
+    """
+    quiet = pinned_to_quiet_cores(cores) if cores else nullcontext(lambda: None)
+    with quiet as find_quiet, RunObserver(cores or 1) as observer, no_collection():
+        yield observer, find_quiet
 
 
 def quietest(cores: list[int]) -> list[int]:

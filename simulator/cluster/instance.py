@@ -371,16 +371,15 @@ class SimulatedInstance:
         if not self.is_serving or self.is_ending:
             state = InstanceState.DRAINING if self.is_ending else InstanceState.LOADING
             return InstanceStatus(variant=self.variant.name, state=state, queued=len(self.held))
-        return self.work.status(
+        status = self.work.status(
             self.variant.name,
             self,
             partitions=self._statuses(self.online),
             offline_partitions=self._statuses(self.offline),
             queued=len(self.held),
-            waiting=self.work.queue.waiting_online(),
-            done_inputs=self.worker.schedule.done_inputs(self, now),
-            now_s=now,
         )
+        waiting, done_inputs = self.work.queue.waiting_online(), self.worker.schedule.done_inputs(self, now)
+        return self.work.with_batches(status, waiting=waiting, done_inputs=done_inputs, now_s=now)
 
     def _statuses(self, logs: dict[int, PartitionLog]) -> tuple[PartitionStatus, ...]:
         """Return the statuses of partitions, by number, without partitions that are handed over."""

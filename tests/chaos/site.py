@@ -11,6 +11,7 @@ import psutil
 
 from bench.core.system import SystemUnderTest
 from infaas.up.state import read_state
+from tests.processes import words_of
 
 _FOUND_S: Final = 90.0
 _LOOK_S: Final = 0.2
@@ -43,14 +44,14 @@ class Site:
     def find(self, kind: str) -> list[psutil.Process]:
         """Return the processes of a kind, by their command lines; for `kafka` and `postgres` without children."""
         if kind == "kafka":
-            return [process for process in self._ours() if "kafka.Kafka" in _words(process)]
+            return [process for process in self._ours() if "kafka.Kafka" in words_of(process)]
         if kind == "postgres":
-            return [process for process in self._ours() if _words(process)[:1] and "postgres" in _words(process)[0]]
+            return [process for process in self._ours() if words_of(process)[:1] and "postgres" in words_of(process)[0]]
         state = read_state(self.system.home)
         module = SERVICES[kind]
         pids = [service.pid for service in state.services.values() if service.module == module] if state else []
         found = [psutil.Process(pid) for pid in pids if psutil.pid_exists(pid)]
-        return [process for process in found if f"-m {module}" in " ".join(_words(process))]
+        return [process for process in found if f"-m {module}" in " ".join(words_of(process))]
 
     async def wait_for(self, kind: str, count: int = 1) -> list[psutil.Process]:
         """Wait until `count` processes of a kind run. Returns them.
@@ -77,7 +78,7 @@ class Site:
     def _ours(self) -> Iterable[psutil.Process]:
         """Return the processes whose command line names the system's folder; Postgres's children do not."""
         home = str(self.system.home)
-        return [p for p in psutil.process_iter() if any(home in word for word in _words(p))]
+        return [p for p in psutil.process_iter() if any(home in word for word in words_of(p))]
 
 
 def send(processes: Iterable[psutil.Process], number: signal.Signals) -> None:
@@ -120,13 +121,6 @@ async def wait_until_stopped(processes: Iterable[psutil.Process]) -> None:
 def with_children(processes: Iterable[psutil.Process]) -> list[psutil.Process]:
     """Return the processes and all their descendants."""
     return [each for process in processes for each in (process, *process.children(recursive=True))]
-
-
-def _words(process: psutil.Process) -> list[str]:
-    try:
-        return process.cmdline()
-    except psutil.Error:
-        return []
 
 
 def _of(process: psutil.Process, count: Callable[[psutil.Process], int]) -> int:

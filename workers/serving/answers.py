@@ -16,7 +16,7 @@ from broker.kafka.types import Record
 from schemas.errors import DeadlineExceeded, Internal, ModelFailed, QueryError
 from workers.context import WorkerContext
 from workers.serving.codec import Undecodable, encode_error, encode_result, identify
-from workers.serving.instance_work import InstanceBacklog
+from workers.serving.measured_work import InstanceBacklog
 from workers.serving.metrics import InstanceMetrics
 from workers.serving.model import ServableModel
 from workers.serving.pending_query import PendingQuery
@@ -40,7 +40,7 @@ class InstanceAnswers:
         metrics: InstanceMetrics,
         consumers: Mapping[str, Consumer],
         backlog: InstanceBacklog[RecordKey],
-        spans: InstanceSpans | None = None,
+        spans: InstanceSpans | None,
     ) -> None:
         """Answer the queries of `consumers`, by topic, which hand out equal numbers of records."""
         self._variant, self._task = model.name, model.variant.task

@@ -2,32 +2,28 @@
 
 import zlib
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 import msgspec
-import numpy as np
 from msgspec.structs import replace
-from numpy.typing import NDArray
 
+from runtimes.answer_outputs import MEAN_LOGPROB, answer_outputs
 from runtimes.protocol import FinishedAnswer
 from schemas import headers as h
 from schemas.errors import InvalidRequest
-from schemas.generation import TEXT_INPUT, TEXT_OUTPUT, GenerationOptions
+from schemas.generated_answer import LOGPROBS_OUTPUT
+from schemas.generation import TEXT_INPUT, GenerationOptions
 from schemas.generation_options import read_options
 from schemas.query import Mode
 from schemas.tensors import bytes_array
 from workers.serving.codec import read_request
 from workers.serving.model import ServableModel
-from workers.serving.pending_query import PendingQuery
+from workers.serving.pending_query import Arrays, PendingQuery
 from workers.slots.answer_queue import NO_PACE
 
-_LOGPROB: Final = "mean_logprob"
-_LOGPROBS: Final = "logprobs"
-"""Output that the option `logprobs` adds to those of the signature."""
 _MOST_BYTES: Final = 64
 """Bytes of text for each token of the context from which on a text is refused before it is read."""
 
-Outputs = dict[str, NDArray[Any]]
 _encode = msgspec.json.Encoder().encode
 
 
@@ -67,7 +63,7 @@ def decode_generation(query: PendingQuery, model: ServableModel, offset_ms: floa
     parsed, request = read_request(query, model, offset_ms)
     needs, times = parsed.needs, model.generation_model
     options = read_options(request.parameters, max_tokens=needs.max_tokens)
-    if options.logprobs is None and any(output.name == _LOGPROB for output in request.outputs):
+    if options.logprobs is None and any(output.name == MEAN_LOGPROB for output in request.outputs):
         options = replace(options, logprobs=0)
     streamed = query.fields.get(h.STREAM, "") == "true"
     if streamed and query.batch > 1:
@@ -112,15 +108,11 @@ def _seeded(options: GenerationOptions, query_id: str, number: int) -> Generatio
     return replace(options, seed=zlib.crc32(f"{query_id}/{number}".encode()))
 
 
-def outputs_of(answer: FinishedAnswer, options: GenerationOptions) -> Outputs:
+def outputs_of(answer: FinishedAnswer, options: GenerationOptions) -> Arrays:
     """Return the outputs for an answer."""
-    outputs: Outputs = {
-        TEXT_OUTPUT: bytes_array([answer.text]),
-        "finish_reason": bytes_array([answer.finish_reason]),
-        "prompt_tokens": np.array([answer.prompt_tokens], np.int32),
-        "completion_tokens": np.array([answer.completion_tokens], np.int32),
-    }
-    if options.logprobs is not None:
-        outputs[_LOGPROB] = np.array([answer.mean_logprob or 0.0], np.float32)
-        outputs[_LOGPROBS] = bytes_array([_encode(answer.logprobs)])
+    outputs = answer_outputs([answer])
+    if options.logprobs is None:
+        del outputs[MEAN_LOGPROB]
+    else:
+        outputs[LOGPROBS_OUTPUT] = bytes_array([_encode(answer.logprobs)])
     return outputs

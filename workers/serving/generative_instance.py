@@ -1,6 +1,6 @@
-"""One loaded generative variant that serves queries: the path of a query from the record to the acknowledged result.
+"""Instance that makes answers token by token: the path of a query from the record to the acknowledged result.
 
-    event loop         _take_in   consumers -> _read: identify and decode the query -> queue of answers
+    event loop         _queue_up  records -> _read (`variant_instance`): identify and decode the query -> answer queue
     event loop         _direct    begin answers that may begin, end late, hung and unwanted ones
     session's thread   on_part, on_end -> the event loop
     event loop         _answer    parts to the reply topic; at the end encode -> outbox -> (acknowledged) -> done
@@ -15,11 +15,10 @@ Rules.
   is cancelled as soon as that is known.
 * An answer that makes no token for too long shows that the session hangs: the worker is replaced.
 * The crash journal names the queries of all running answers. A suspect is computed alone.
-* A partition that another worker took is dropped at once: its answers are cancelled.
+* The answers of a partition that another worker took are cancelled.
 """
 
 import asyncio
-import logging
 import math
 import time
 from collections.abc import Collection
@@ -30,35 +29,26 @@ from typing import Final, cast
 from broker.delivery.consumer import Consumer, Record
 from process.pauses import wait_within
 from runtimes.protocol import FinishedAnswer, GenerativeSession
-from schemas.errors import DeadlineExceeded, ModelFailed, QueryError, RefusalReason
+from schemas.errors import DeadlineExceeded, QueryError
 from schemas.generation import AnswerPart
-from schemas.status import InstanceStatus, PartitionStatus
-from schemas.topics import offline_variant_topic, variant_topic
 from workers.context import WorkerContext
-from workers.handover import IN_USE_S
 from workers.serving.answer_parts import AnswerParts
 from workers.serving.answer_run import AnswerEnd, AnswerEvent, AnswerRun
-from workers.serving.answers import InstanceAnswers, as_query_error
 from workers.serving.generative_codec import QueryText, decode_generation, outputs_of
 from workers.serving.generative_work import GenerativeWork, RunningWork
 from workers.serving.loading import footprint_of
-from workers.serving.metrics import GenerationMetrics, InstanceMetrics
+from workers.serving.metrics import GenerationMetrics
 from workers.serving.model import LoadedModel, ServableModel
 from workers.serving.pending_query import PendingQuery
-from workers.serving.spans import InstanceSpans
+from workers.serving.variant_instance import VariantInstance
 from workers.slots.crash_journal import RecordKey, record_key
 
-log = logging.getLogger(__name__)
-
-_CHUNK: Final = 32
-"""Most records read before the event loop runs other tasks."""
-_PERIOD_S: Final = 1.0
 _LOOK_AGAIN_S: Final = 0.25
 """Pause before the next look at answers that may not begin, or may hang: no event tells when that changes."""
 
 
-class GenerativeInstance:
-    """Instance that serves from `serve()` on; `assign` sets its partitions."""
+class GenerativeInstance(VariantInstance[GenerativeWork[RecordKey, QueryText], QueryText]):
+    """Instance that makes answers token by token, in threads of the session."""
 
     def __init__(
         self,
@@ -68,36 +58,22 @@ class GenerativeInstance:
         offline: Consumer,
         context: WorkerContext,
     ) -> None:
-        self.model = model
-        self.partitions: frozenset[int] = frozenset()
-        self.work: GenerativeWork[RecordKey, QueryText] = GenerativeWork(
+        work: GenerativeWork[RecordKey, QueryText] = GenerativeWork(
             model.generation_model, model.latency, time.monotonic()
         )
+        super().__init__(model, work, online, offline, context)
         self._session = cast(GenerativeSession, loaded.session)
-        self._hidden: frozenset[int] = frozenset()
-        self._read_s = -math.inf  # time of the last query that was read
-        self._online = online
-        self._offline = offline
-        self._consumers = {variant_topic(model.name): online, offline_variant_topic(model.name): offline}
-        self._context = context
         self._width = footprint_of(model, context.settings).width
-        self._journal = context.journal
         self._region: int | None = None
         self._runs: dict[int, AnswerRun] = {}
         """Running answers, by the identity of their work."""
         self._changed = asyncio.Event()
         """Set when an answer may begin, or must end."""
-        self._progress = asyncio.Event()
-        """Set when work has left the queue."""
         # Bounded by the answers that run: each has at most one event that is not handled, besides its end.
         self._events: asyncio.Queue[AnswerEvent] = asyncio.Queue()
         self._loop = asyncio.get_running_loop()
         self._is_broken = False
-        self._metrics = InstanceMetrics(model, context.answers)
         self._tokens = GenerationMetrics(model)
-        tracer = context.tracer
-        self._spans = None if tracer is None else InstanceSpans(tracer, model.name, context.settings.worker)
-        self._answers = InstanceAnswers(model, context, self._metrics, self._consumers, self.work.backlog, self._spans)
 
     async def serve(self) -> None:
         """Serve until cancelled."""
@@ -120,58 +96,28 @@ class GenerativeInstance:
 
     # -- input ---------------------------------------------------------------------------------------------------------
 
-    async def _take_in(self) -> None:
-        while True:
-            records = await self._online.poll(_CHUNK)
-            await self._queue_up(records)
-            if len(records) == _CHUNK:  # more may be ready: let other tasks run
-                await asyncio.sleep(0)
+    def _offline_room(self, now_s: float) -> tuple[int, float | None]:
+        room = self.work.offline_room()
+        if room and self._context.executor.expects_online(now_s):
+            return 0, _LOOK_AGAIN_S
+        return room, None
 
-    async def _take_in_offline(self) -> None:
-        while True:
-            await self._queue_up(await self._offline.poll(await self._room_for_offline()))
-            await asyncio.sleep(0)
-
-    async def _room_for_offline(self) -> int:
-        """Wait until offline queries may be read. Returns how many."""
-        while True:
-            self._progress.clear()
-            others_busy = self._context.executor.expects_online(time.monotonic())
-            room = self.work.offline_room()
-            if room and not others_busy:
-                return min(room, _CHUNK)
-            self._offline.pause()
-            await wait_within(_LOOK_AGAIN_S if room else None, self._progress)
-
-    async def _queue_up(self, records: list[Record]) -> None:
-        self._read_s = time.monotonic()
-        self._context.trigger.work()
+    async def _queue_up(self, records: list[Record]) -> int:
+        inputs = 0
         for record in records:
             if record.partition in self.partitions:
-                for generation in await self._read(record):
-                    self.work.queue.add(generation)
+                texts = await self._read(record)
+                for text in texts:
+                    self.work.queue.add(text)
+                inputs += len(texts)
         self._changed.set()
+        return inputs
 
-    async def _read(self, record: Record) -> list[QueryText]:
-        """Decode the texts in a record. A record that holds none is answered or dead-lettered here."""
-        query = self._answers.identify(record)
-        if query is None:
-            return []
-        try:
-            return self._decode(query)
-        except Exception as error:  # noqa: BLE001 - a defect must fail one query, not crash the worker each time
-            await self._answers.refuse(query, as_query_error(error, query, "the request could not be read"))
-            return []
+    def _decode(self, query: PendingQuery, offset_ms: float, *, alone: bool) -> list[QueryText]:
+        return decode_generation(query, self.model, offset_ms)  # `_begin_all` sees which answers must be alone
 
-    def _decode(self, query: PendingQuery) -> list[QueryText]:
-        key = record_key(query.record)
-        if self._journal.is_given_up(key):
-            message = f"the worker died {self._journal.crashes(key)} times while computing this query"
-            raise ModelFailed(message, reason=RefusalReason.WORKER_CRASHED)
-        offset_ms = self._consumers[query.record.topic].offset_ms(query.record)
-        found = decode_generation(query, self.model, offset_ms)
-        self.work.arrived(key, query.batch, offline=found[0].offline)
-        return found
+    def _arrived(self, key: RecordKey, query: PendingQuery, parts: list[QueryText]) -> None:
+        self.work.arrived(key, query.batch, offline=parts[0].offline)
 
     # -- answers: their beginning, and the reasons to end them early ---------------------------------------------------
 
@@ -329,69 +275,16 @@ class GenerativeInstance:
             if run.work.answer.query is query:
                 run.cancel(error)
 
-    # -- partitions ----------------------------------------------------------------------------------------------------
-
-    async def assign(self, partitions: Collection[int], drain_s: float) -> None:
-        """Serve exactly these partitions. Others are drained for up to `drain_s`, committed and dropped."""
-        wanted = frozenset(partitions)
-        self.partitions |= wanted
-        async with asyncio.TaskGroup() as tasks:
-            for topic, consumer in self._consumers.items():
-                tasks.create_task(consumer.assign(topic, wanted, drain_s=drain_s))
-        self.drop_partitions(self.partitions - wanted)
-        self._hidden = frozenset()
-
-    @property
-    def is_in_use(self) -> bool:
-        """True if a query was read within the last second."""
-        return time.monotonic() - self._read_s < IN_USE_S
-
-    def hide_partitions(self, partitions: Collection[int]) -> None:
-        """Leave these partitions out of the status; a call of `assign` without them must follow."""
-        self._hidden = frozenset(partitions)
+    # -- changes from outside ------------------------------------------------------------------------------------------
 
     def use_model(self, model: ServableModel) -> None:
         """Use the number of answers at once and the times of this model from now on."""
-        self.model = model
-        self._metrics.correction.set(model.latency.correction)
+        super().use_model(model)
         self.work.use_model(model.generation_model, model.latency)
         self._changed.set()
 
-    def drop_partitions(self, partitions: Collection[int]) -> None:
-        """Compute nothing more of these partitions: another worker owns them. A call of `assign` must follow."""
-        self.partitions -= frozenset(partitions)
-        if not partitions:
-            return
-        for consumer in self._consumers.values():
-            consumer.lose(partitions)
+    def _discard(self, partitions: Collection[int]) -> None:
         self.work.queue.remove([g for g in self.work.queue.waiting() if g.query.record.partition in partitions])
         for run in self._runs.values():
             if run.work.answer.query.record.partition in partitions:
                 run.cancel(None)
-        self.work.backlog.remove_matching(lambda key: key[1] in partitions)
-        self._progress.set()
-
-    # -- status --------------------------------------------------------------------------------------------------------
-
-    def status(self) -> InstanceStatus:
-        """Return the current status of the instance."""
-        return self.work.status(
-            self.model.name,
-            self._metrics,
-            partitions=self._partition_status(self._online),
-            offline_partitions=self._partition_status(self._offline),
-            queued=self._online.in_flight + self._offline.in_flight,
-        )
-
-    def update_health(self, now_s: float) -> None:
-        """Update the state once per period of the monotonic clock."""
-        unread = sum(status.end - status.position for status in self._partition_status(self._online))
-        self.work.update_health(now_s, _PERIOD_S, unread)
-
-    def _partition_status(self, consumer: Consumer) -> list[PartitionStatus]:
-        found: list[PartitionStatus] = []
-        for partition in sorted(self.partitions - self._hidden):
-            position, end = consumer.position(partition), consumer.end(partition)
-            if position is not None:
-                found.append(PartitionStatus(partition, position, position if end is None else end))
-        return found

@@ -9,19 +9,14 @@ Rules.
 * Times are seconds of one monotonic clock.
 """
 
-from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field
 from typing import Generic, Protocol, TypeVar
 
 from schemas.generation_model import GenerationModel
 from schemas.latency import LatencyModel
-from schemas.status import InstanceState, InstanceStatus, PartitionStatus
-from workers.serving.health import BatchMeter, HealthReading, next_state
-from workers.serving.instance_work import AnswerCounts, InstanceBacklog
+from workers.serving.measured_work import K, MeasuredWork
 from workers.slots.answer_queue import AnswerPace, AnswerQueue, QueuedAnswer, may_begin
 from workers.slots.batch_queue import WaitingBatches
-
-K = TypeVar("K", bound=Hashable)
 
 
 class TextAnswer(QueuedAnswer, Protocol):
@@ -57,18 +52,25 @@ class RunningWork(Generic[A]):
         return AnswerPace(self.answer.pace_s, self.tokens, elapsed_s, left)
 
 
-class GenerativeWork(Generic[K, A]):
+class GenerativeWork(MeasuredWork[K], Generic[K, A]):
     """Work and health of one generative instance that serves."""
 
     def __init__(self, model: GenerationModel, latency: LatencyModel, now_s: float) -> None:
+        super().__init__(now_s, parallel=1, even=False)
         self.queue: AnswerQueue[A] = AnswerQueue()
         self.running: list[RunningWork[A]] = []
-        self.backlog: InstanceBacklog[K] = InstanceBacklog()
-        self.meter = BatchMeter(even=False)
-        self.state = InstanceState.ACTIVE
         self._model = model
         self._latency = latency
-        self._period_began_s = now_s
+
+    @property
+    def latency(self) -> LatencyModel:
+        """Latency model of its predictions, whose batches are answers at once."""
+        return self._latency
+
+    @property
+    def online_waiting(self) -> int:
+        """Online answers that wait."""
+        return self.queue.online
 
     def use_model(self, model: GenerationModel, latency: LatencyModel) -> None:
         """Decide and predict by these times from now on."""
@@ -120,45 +122,3 @@ class GenerativeWork(Generic[K, A]):
             return 0
         offline = len(self.queue) + sum(one.answer.offline for one in self.running)
         return max(max(self._model.sequences // 2, 1) - offline, 0)
-
-    def update_health(self, now_s: float, period_s: float, unread: int) -> None:
-        """Update the state once per period; `unread`: online queries that wait in its topic."""
-        elapsed = now_s - self._period_began_s
-        if elapsed < period_s:
-            return
-        meter, input_s = self.meter, self._latency.input_s()
-        meter.end_period(elapsed, input_s)
-        self._period_began_s = now_s
-        waiting = self.queue.online + unread * meter.online_per_query
-        self.state = next_state(self.state, HealthReading(meter.slowdown, meter.load, waiting * input_s))
-
-    def status(
-        self,
-        variant: str,
-        answers: AnswerCounts,
-        *,
-        partitions: Sequence[PartitionStatus],
-        offline_partitions: Sequence[PartitionStatus],
-        queued: int,
-    ) -> InstanceStatus:
-        """Return the status of the instance; the arguments are those of `InstanceWork.status`."""
-        meter, backlog = self.meter, self.backlog
-        return InstanceStatus(
-            variant=variant,
-            state=self.state,
-            partitions=tuple(partitions),
-            offline_partitions=tuple(offline_partitions),
-            queued=queued,
-            queued_inputs=backlog.online + backlog.offline,
-            queued_offline_inputs=backlog.offline,
-            max_batch=self._latency.max_batch,
-            parallel=1,
-            batch_size=meter.batch_size,
-            batch_s=meter.batch_s,
-            slowdown=meter.slowdown,
-            correction=self._latency.correction,
-            answered=answers.answered,
-            inputs=answers.inputs,
-            late=answers.late,
-            expired=answers.expired,
-        )

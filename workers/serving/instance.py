@@ -1,6 +1,6 @@
-"""One loaded variant that serves queries: the path of a query from the record to the acknowledged result.
+"""Instance that computes batches: the path of a query from the record to the acknowledged result.
 
-    event loop     _take_in    consumers -> _read: identify and decode the query -> batch queue
+    event loop     _queue_up   records -> _read (`variant_instance`): identify and decode the query -> batch queue
     slot's thread  next_batch  called by the executor when a slot is free and no other instance is more urgent
                    Computation stack, infer, unstack
     event loop     _answer     encode -> outbox -> (acknowledged) -> _done: the record may be committed
@@ -8,54 +8,41 @@
 Rules.
 * There are five long-lived tasks and no task per query: two read, one answers, one resends unacknowledged answers, and
   one has large bodies decoded and encoded in a thread, one at a time, so that other queries do not wait for them.
-* Offline queries have a topic of their own with the same partitions, which move together with the online ones. They are
-  read a few at a time, and not at all while an online query waits (`offline_throttle`).
+* No offline query is read while an online one waits (`offline_throttle`).
 * The slot's thread only computes. JSON and headers are handled on the event loop; the slots never wait for them.
 * A query fails alone: its error is found while it is read, or by `computation`.
-* A partition that another worker took is dropped at once: its queries are not computed, its records not read.
 
-Hot path: `_read`, `next_batch` and `_answer`. A query costs one hop to the thread and one back.
+Hot path: `_queue_up`, `next_batch` and `_answer`. A query costs one hop to the thread and one back.
 """
 
 import asyncio
-import logging
-import math
 import time
 from collections.abc import Awaitable, Callable, Collection
 from functools import partial
 from typing import Final
 
 from broker.delivery.consumer import Consumer, Record
-from process.pauses import wait_within
 from schemas import headers as h
-from schemas.errors import DeadlineExceeded, ModelFailed, QueryError, RefusalReason
-from schemas.status import InstanceStatus, PartitionStatus
-from schemas.topics import offline_variant_topic, variant_topic
+from schemas.errors import DeadlineExceeded, QueryError
+from schemas.status import InstanceStatus
 from workers.context import WorkerContext
-from workers.handover import IN_USE_S
-from workers.serving.answers import InstanceAnswers, as_query_error
 from workers.serving.codec import decode_query
 from workers.serving.computation import ComputableBatch, Computation, ComputedBatch
 from workers.serving.corrected_profile import CorrectedProfile
 from workers.serving.instance_work import InstanceWork
 from workers.serving.loading import footprint_of
-from workers.serving.metrics import InstanceMetrics
 from workers.serving.model import LoadedModel, ServableModel
 from workers.serving.pending_query import Arrays, PendingQuery, QueryPart, tensor_bytes
-from workers.serving.spans import InstanceSpans
+from workers.serving.variant_instance import VariantInstance
 from workers.slots.batch_queue import BatchQueue, Urgency
-from workers.slots.crash_journal import RecordKey, record_key
+from workers.slots.crash_journal import RecordKey
 
-log = logging.getLogger(__name__)
-
-_CHUNK: Final = 32
-"""Most records read before the event loop runs other tasks."""
 _LARGE_BYTES: Final = 256 * 1024
 """Bytes from which on a body is decoded in a thread."""
 
 
-class ServingInstance:
-    """Instance that serves from `serve()` on; `assign` sets its partitions."""
+class ServingInstance(VariantInstance[InstanceWork[RecordKey, QueryPart], QueryPart]):
+    """Instance that computes batches in the slots of the executor."""
 
     def __init__(
         self,
@@ -66,37 +53,22 @@ class ServingInstance:
         profile: CorrectedProfile,
         context: WorkerContext,
     ) -> None:
-        self.model = model
         footprint = footprint_of(model, context.settings)
         self.width, self.parallel, self.is_concurrent = footprint
-        self.partitions: frozenset[int] = frozenset()
-        self._hidden: frozenset[int] = frozenset()
-        self._read_s = -math.inf  # time of the last query that was read
-        self._online = online
-        self._offline = offline
-        self._consumers = {variant_topic(model.name): online, offline_variant_topic(model.name): offline}
-        """Both consumers, by topic."""
-        self._progress = asyncio.Event()
-        """Set when work has left the queue."""
         self._executor = executor = context.executor
-        self._journal = context.journal
         self._queue: BatchQueue[QueryPart] = BatchQueue(model.latency, executor.arrivals, executor.turn)
-        self.work: InstanceWork[RecordKey, QueryPart] = InstanceWork(
+        work: InstanceWork[RecordKey, QueryPart] = InstanceWork(
             self._queue, footprint, time.monotonic(), lengths_vary=model.lengths.varies
         )
+        super().__init__(model, work, online, offline, context)
         # Both queues are bounded by the records that the consumers hand out.
         self._computed: asyncio.Queue[ComputedBatch] = asyncio.Queue()
         self._large: asyncio.Queue[Callable[[], Awaitable[None]]] = asyncio.Queue()
         """Decoding and encoding of large bodies that waits."""
         self._computation = Computation(model, loaded, context, self._computed.put_nowait, self._compute_alone)
-        self._metrics = InstanceMetrics(model, context.answers)
-        tracer = context.tracer
-        self._spans = None if tracer is None else InstanceSpans(tracer, model.name, context.settings.worker)
-        self._answers = InstanceAnswers(model, context, self._metrics, self._consumers, self.work.backlog, self._spans)
         self._suspect_waits = False
         """True if the most urgent work is a suspect that must wait for another suspect to end."""
         self._profile = profile
-        self._trigger = context.trigger
 
     async def serve(self) -> None:
         """Serve until cancelled."""
@@ -113,36 +85,18 @@ class ServingInstance:
 
     # -- input ---------------------------------------------------------------------------------------------------------
 
-    async def _take_in(self) -> None:
-        while True:
-            records = await self._online.poll(_CHUNK)
-            await self._queue_up(records)
-            if len(records) == _CHUNK:  # more may be ready: let other tasks run
-                await asyncio.sleep(0)
+    def _offline_room(self, now_s: float) -> tuple[int, float | None]:
+        room = self.work.offline_room(now_s, online=self._executor.expects_online(now_s))
+        return room, self.work.throttle.look_again_s(now_s)
 
-    async def _take_in_offline(self) -> None:
-        while True:
-            records = await self._offline.poll(await self._room_for_offline())
-            inputs, now_s = await self._queue_up(records), time.monotonic()
-            online = self._executor.expects_online(now_s)
-            share, input_s = self._executor.offline_share(), self.model.latency.input_s()
-            self.work.throttle.took(len(records), inputs, input_s, online=online, now_s=now_s, share=share)
-            await asyncio.sleep(0)
-
-    async def _room_for_offline(self) -> int:
-        """Wait until offline queries may be read. Returns how many."""
-        while True:
-            self._progress.clear()
-            now_s = time.monotonic()
-            if room := self.work.offline_room(now_s, online=self._executor.expects_online(now_s)):
-                return min(room, _CHUNK)
-            self._offline.pause()
-            await wait_within(self.work.throttle.look_again_s(now_s), self._progress)
+    async def _queue_up_offline(self, records: list[Record]) -> None:
+        inputs, now_s = await self._queue_up(records), time.monotonic()
+        online = self._executor.expects_online(now_s)
+        share, input_s = self._executor.offline_share(), self.model.latency.input_s()
+        self.work.throttle.took(len(records), inputs, input_s, online=online, now_s=now_s, share=share)
 
     async def _queue_up(self, records: list[Record]) -> int:
         inputs = 0
-        self._read_s = time.monotonic()
-        self._trigger.work()
         for record in records:
             if len(record.value or b"") > _LARGE_BYTES:
                 self._large.put_nowait(partial(self._queue_up_large, record))
@@ -173,31 +127,14 @@ class ServingInstance:
         while True:
             await (await self._large.get())()
 
-    async def _read(self, record: Record, *, in_thread: bool = False) -> list[QueryPart]:
-        """Decode the work in a record. A record that holds none is answered or dead-lettered here."""
-        query = self._answers.identify(record)
-        if query is None:
-            return []
-        try:
-            return await self._decode(query, in_thread)
-        except Exception as error:  # noqa: BLE001 - a defect must fail one query, not crash the worker each time
-            await self._answers.refuse(query, as_query_error(error, query, "the request could not be read"))
-            return []
+    def _decode(self, query: PendingQuery, offset_ms: float, *, alone: bool) -> list[QueryPart]:
+        return decode_query(query, self.model, offset_ms, alone=alone)
 
-    async def _decode(self, query: PendingQuery, in_thread: bool) -> list[QueryPart]:
-        key = record_key(query.record)
-        crashes = self._journal.crashes(key)
-        if self._journal.is_given_up(key):
-            message = f"the worker died {crashes} times while computing this query"
-            raise ModelFailed(message, reason=RefusalReason.WORKER_CRASHED)
-        offset_ms = self._consumers[query.record.topic].offset_ms(query.record)
-        decode = partial(decode_query, query, self.model, offset_ms, alone=crashes > 0)
-        parts = await asyncio.to_thread(decode) if in_thread else decode()
+    def _arrived(self, key: RecordKey, query: PendingQuery, parts: list[QueryPart]) -> None:
         tensors = sum(tensor_bytes(part.tensors) for part in parts)
         self._answers.hold(query.record, len(query.record.value or b"") + tensors)
         self.work.arrived(key, query.batch, large=query.is_large, offline=parts[0].offline)
         query.large_inputs = self.work.backlog.large
-        return parts
 
     # -- computation: called by the executor with its lock held, unless a docstring differs ----------------------------
 
@@ -273,75 +210,24 @@ class ServingInstance:
         with self._executor.lock:
             self._queue.discard([part for part in self._queue.waiting() if part.query is query])
 
-    # -- partitions ----------------------------------------------------------------------------------------------------
-
-    async def assign(self, partitions: Collection[int], drain_s: float) -> None:
-        """Serve exactly these partitions. Others are drained for up to `drain_s`, committed and dropped."""
-        wanted = frozenset(partitions)
-        self.partitions |= wanted
-        async with asyncio.TaskGroup() as tasks:
-            for topic, consumer in self._consumers.items():
-                tasks.create_task(consumer.assign(topic, wanted, drain_s=drain_s))
-        self.drop_partitions(self.partitions - wanted)
-        self._hidden = frozenset()
-
-    @property
-    def is_in_use(self) -> bool:
-        """True if a query was read within the last second."""
-        return time.monotonic() - self._read_s < IN_USE_S
-
-    def hide_partitions(self, partitions: Collection[int]) -> None:
-        """Leave these partitions out of the status; a call of `assign` without them must follow."""
-        self._hidden = frozenset(partitions)
+    # -- changes from outside ------------------------------------------------------------------------------------------
 
     def use_model(self, model: ServableModel) -> None:
         """Use the batch size limit and the latency of this model from now on."""
-        self.model = model
-        self._metrics.correction.set(model.latency.correction)
+        super().use_model(model)
         with self._executor.lock:
             self.work.use_latency_model(model.latency, lengths_vary=model.lengths.varies)
             self._computation.use_latency_model(model.latency)
 
-    def drop_partitions(self, partitions: Collection[int]) -> None:
-        """Compute nothing more of these partitions: another worker owns them. A call of `assign` must follow."""
-        self.partitions -= frozenset(partitions)
-        if not partitions:
-            return
-        for consumer in self._consumers.values():
-            consumer.lose(partitions)
+    def _discard(self, partitions: Collection[int]) -> None:
         with self._executor.lock:
             self._queue.discard([p for p in self._queue.waiting() if p.query.record.partition in partitions])
-        self.work.backlog.remove_matching(lambda key: key[1] in partitions)
-        self._progress.set()
-
-    # -- status --------------------------------------------------------------------------------------------------------
 
     def status(self) -> InstanceStatus:
         """Return the current status of the instance."""
         with self._executor.lock:
             waiting = self._queue.waiting_online()
-        return self.work.status(
-            self.model.name,
-            self._metrics,
-            partitions=self._partition_status(self._online),
-            offline_partitions=self._partition_status(self._offline),
-            queued=self._online.in_flight + self._offline.in_flight,
-            waiting=waiting,
-            done_inputs=self._executor.done_inputs(self),
-            now_s=time.monotonic(),
+        done_inputs = self._executor.done_inputs(self)
+        return self.work.with_batches(
+            super().status(), waiting=waiting, done_inputs=done_inputs, now_s=time.monotonic()
         )
-
-    def update_health(self, now_s: float) -> None:
-        """Update the state once per period of the monotonic clock."""
-        self.work.update_health(now_s, self._unread())
-
-    def _unread(self) -> int:
-        return sum(status.end - status.position for status in self._partition_status(self._online))
-
-    def _partition_status(self, consumer: Consumer) -> list[PartitionStatus]:
-        found: list[PartitionStatus] = []
-        for partition in sorted(self.partitions - self._hidden):
-            position, end = consumer.position(partition), consumer.end(partition)
-            if position is not None:
-                found.append(PartitionStatus(partition, position, position if end is None else end))
-        return found

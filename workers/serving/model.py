@@ -25,7 +25,6 @@ from runtimes.processing.session import ProcessedSession
 from runtimes.protocol import LoadOptions, Session, Tensors
 from schemas.catalog import Catalog
 from schemas.errors import InvalidRequest, OperatorError
-from schemas.generation import GenerationProfile
 from schemas.generation_model import GenerationModel
 from schemas.latency import UNKNOWN_LENGTHS, LatencyModel, LengthModel
 from schemas.rows.catalog import Architecture, Processing, Task, TensorSpec, Variant
@@ -59,14 +58,14 @@ class ServableModel(msgspec.Struct, frozen=True):
     """Names of the classes, in the order of the scores; empty if it has none."""
     threads: int = 1
     """Cores that a batch computes on, as profiled."""
-    generation: GenerationProfile | None = None
-    """Measurements of a generative variant; None: it is not."""
+    generation: GenerationModel | None = None
+    """Prediction of the times of a generative variant's answers; None: it is not generative."""
 
     @property
     def generation_model(self) -> GenerationModel:
         """Prediction of the times of its answers; only of a generative variant."""
         assert self.generation is not None, f"{self.name} is generative"
-        return GenerationModel(self.generation, self.latency.correction)
+        return self.generation
 
     @property
     def name(self) -> str:
@@ -100,7 +99,8 @@ def find_model(catalog: Catalog, variant: str, max_batch: int, correction: float
     if row is None or profile is None or task is None or architecture is None:
         raise OperatorError(f"{variant} is not registered and ready: see `infaas variants`")
     # The limit of an instance bounds the time of a batch. Answers at once are bounded by their needs instead.
-    limit = row.max_batch if profile.generation is not None else max(1, min(max_batch, row.max_batch))
+    generation = None if profile.generation is None else GenerationModel(profile.generation, correction)
+    limit = row.max_batch if generation is not None else max(1, min(max_batch, row.max_batch))
     latency = LatencyModel(profile.latency, limit, correction)
     inputs, processing = _taken_inputs(task, architecture), architecture.processing
     if processing is not None and architecture.inputs:
@@ -116,7 +116,7 @@ def find_model(catalog: Catalog, variant: str, max_batch: int, correction: float
         LengthModel(profile.lengths, latency),
         task.classes,
         profile.threads,
-        profile.generation,
+        generation,
     )
 
 
@@ -144,7 +144,7 @@ def load_session(model: ServableModel, artifacts: ArtifactStore, threads: int, l
     variant, rows = model.variant, _warm_up_rows(model, artifacts)
     options = LoadOptions(precision=variant.precision, threads=threads, lanes=lanes, max_batch=variant.max_batch)
     if model.generation is not None:
-        options = replace(options, context_tokens=model.generation.context_tokens)
+        options = replace(options, context_tokens=model.generation.profile.context_tokens)
     with ExitStack() as resources:
         loops: list[Path] = []
 

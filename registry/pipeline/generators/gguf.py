@@ -5,6 +5,8 @@ Q4_K, need llama.cpp's program, which the wheels lack; a file that has such a fo
 """
 
 import importlib
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
@@ -12,7 +14,9 @@ from registry.recipes import NotApplicable
 
 _BLOCK: Final = 32
 _FORMATS: Final = {"q8-0": "Q8_0", "q4-0": "Q4_0"}
-_SELF_WRITTEN: Final = ("GGUF.", "general.architecture", "general.file_type", "general.quantization_version")
+_SELF_WRITTEN: Final = ("GGUF.", "general.architecture")
+"""Beginnings of the names of metadata that the package writes itself."""
+_OF_FORMAT: Final = ("general.file_type", "general.quantization_version")
 
 
 def requantise(source: Path, target: Path, precision: str) -> None:
@@ -23,17 +27,28 @@ def requantise(source: Path, target: Path, precision: str) -> None:
     """
     gguf: Any = importlib.import_module("gguf")
     name = _FORMATS[precision]
+    with copied_gguf(source, target, left_out=_OF_FORMAT) as (reader, writer):
+        writer.add_file_type(gguf.LlamaFileType[f"MOSTLY_{name}"])
+        writer.add_quantization_version(gguf.GGML_QUANT_VERSION)
+        for tensor in reader.tensors:
+            data, kind = _converted(gguf, tensor, gguf.GGMLQuantizationType[name])
+            writer.add_tensor(tensor.name, data, raw_dtype=kind)
+
+
+@contextmanager
+def copied_gguf(source: Path, target: Path, left_out: Sequence[str] = ()) -> Generator[tuple[Any, Any]]:
+    """Copy the metadata of a file, but for names that begin as `left_out`; write the copy at the end of the context.
+
+    Yields the reader of the source and the writer of the copy, by the package `gguf`. The context adds the tensors.
+    """
+    gguf: Any = importlib.import_module("gguf")
     reader = gguf.GGUFReader(source)
     writer = gguf.GGUFWriter(target, reader.fields["general.architecture"].contents())
     for field in reader.fields.values():
-        if not field.name.startswith(_SELF_WRITTEN):
+        if not field.name.startswith((*_SELF_WRITTEN, *left_out)):
             kind, *of = field.types
             writer.add_key_value(field.name, field.contents(), kind, sub_type=of[-1] if of else None)
-    writer.add_file_type(gguf.LlamaFileType[f"MOSTLY_{name}"])
-    writer.add_quantization_version(gguf.GGML_QUANT_VERSION)
-    for tensor in reader.tensors:
-        data, kind = _converted(gguf, tensor, gguf.GGMLQuantizationType[name])
-        writer.add_tensor(tensor.name, data, raw_dtype=kind)
+    yield reader, writer
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()

@@ -27,12 +27,12 @@ from registry.recipes import GeneratorKind
 from registry.samples import save_arrays
 from runtimes.protocol import LoadOptions
 from schemas.errors import InvalidRequest, ModelFailed, OperatorError
-from tests.processes import begun_with
+from tests.processes import begun_with, words_of
 from tests.waiting import until
 
 
 def _children() -> list[psutil.Process]:
-    return [p for p in psutil.Process().children() if "registry.pipeline.step_process" in " ".join(p.cmdline())]
+    return [p for p in psutil.Process().children() if "registry.pipeline.step_process" in " ".join(words_of(p))]
 
 
 async def _child() -> psutil.Process:

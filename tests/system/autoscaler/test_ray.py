@@ -19,7 +19,7 @@ from broker.kafka.settings import KafkaSettings
 from broker.kafka.topics import ensure_system_topics
 from store.placement import list_workers
 from store.pool import Pool
-from tests.processes import variables_of
+from tests.processes import variables_of, words_of
 from tests.waiting import read_until
 
 pytestmark = pytest.mark.timeout(600)
@@ -139,7 +139,7 @@ async def _stopped_in_good_order(launcher: Launcher, nodes: RayNodes, pool: Pool
 
 async def _goes_on_with_another_driver(launcher: Launcher) -> None:
     before = await launcher.running()
-    drivers = [p for p in psutil.Process().children() if "autoscaler.launchers.ray.driver" in p.cmdline()]
+    drivers = [p for p in psutil.Process().children() if "autoscaler.launchers.ray.driver" in words_of(p)]
     max(drivers, key=psutil.Process.create_time).kill()
     with pytest.raises(LauncherError, match="cannot be reached"):
         await launcher.running()

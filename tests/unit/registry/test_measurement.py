@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from onnx import helper
 
-from registry.pipeline.measurement import ComputeOutputs, MeasureVariant, at_length, batch_sizes
+from registry.pipeline.measurement import ComputeOutputs, MeasureVariant, at_length
+from registry.pipeline.timing import batch_sizes
 from registry.samples import load_arrays, save_arrays, take_rows
 from runtimes.protocol import LoadOptions
 from schemas.rows.catalog import Processing, Tokenise

@@ -87,7 +87,7 @@ def test_slowdown_follows_measured_times() -> None:
         work.part(begun, 20, number + 0.1)
         work.end(begun, number + 0.6)  # a prompt and 19 steps take 0.2 s by the profile
     assert status_of(work).slowdown == pytest.approx(3.0, rel=0.1)
-    work.update_health(201.0, 1.0, 0)
+    work.update_health(201.0, 0)
     assert work.state is InstanceState.INTERFERED
 
 
@@ -101,7 +101,7 @@ def test_cancelled_answer_without_token_measures_nothing() -> None:
 
 def test_many_unread_queries_overload_instance() -> None:
     work = work_of(*(Answer() for _ in range(40)))
-    work.update_health(1.0, 1.0, 0)
+    work.update_health(1.0, 0)
     assert work.state is InstanceState.OVERLOADED
 
 

@@ -5,7 +5,8 @@ import pytest
 
 from schemas.latency import BatchLatency, LatencyModel
 from schemas.status import InstanceState, InstanceStatus, PartitionStatus
-from workers.serving.instance_work import InstanceBacklog, InstanceWork
+from workers.serving.instance_work import InstanceWork
+from workers.serving.measured_work import InstanceBacklog
 from workers.slots.batch_queue import NO_DEADLINE, BatchQueue, WaitingBatches
 from workers.slots.footprint import Footprint, footprint_in
 
@@ -179,10 +180,12 @@ def test_instance_work_status_reports_measures_and_backlog() -> None:
     work.state = InstanceState.DRAINING
     compute(work, [Work(4)], 8 * INPUT_S)
     online, offline = PartitionStatus(0, 5, 6), PartitionStatus(0, 7, 7)
-    found = work.status(
-        "v", Answers(9, 8, 7, 6), partitions=[online], offline_partitions=[offline], queued=3,
-        waiting=[Work(3, deadline_s=NOW + 0.3)], done_inputs=1.5, now_s=NOW,
-    )  # fmt: skip
+    found = work.with_batches(
+        work.status("v", Answers(9, 8, 7, 6), partitions=[online], offline_partitions=[offline], queued=3),
+        waiting=[Work(3, deadline_s=NOW + 0.3)],
+        done_inputs=1.5,
+        now_s=NOW,
+    )
     assert found == InstanceStatus(
         variant="v",
         state=InstanceState.DRAINING,

@@ -173,6 +173,7 @@ def test_find_model_limits_batches_but_not_answers_at_once() -> None:
     assert found(measured).latency.max_batch == 1
     generative = found(replace(measured, generation=generation))
     assert generative.generation_model.sequences == generative.latency.max_batch == variant.max_batch > 1
+    assert generative.generation_model is generative.generation_model, "each query needs it: it is made once"
 
 
 def test_input_failure_omits_library_internals() -> None:

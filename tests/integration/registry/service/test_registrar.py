@@ -18,7 +18,7 @@ from store.audit import list_acts
 from store.registrations import cancel_registration, claim_registration
 from store.tenants import get_access
 from tests.integration.registry.service.conftest import Bureau
-from tests.processes import output_of
+from tests.processes import output_of, words_of
 from tests.waiting import read_until, until
 
 
@@ -36,7 +36,7 @@ async def working_folders(bureau: Bureau) -> list[Path]:
 def processes_of(registrar: int) -> list[psutil.Process]:
     """Return the registration processes that a registrar has started."""
     children = psutil.Process(registrar).children()
-    return [one for one in children if "registry.service.registration_process" in one.cmdline()]
+    return [one for one in children if "registry.service.registration_process" in words_of(one)]
 
 
 async def times_claimed(bureau: Bureau) -> int:
