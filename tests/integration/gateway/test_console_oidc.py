@@ -29,6 +29,7 @@ from gateway.console.sign_in import new_session
 from gateway.settings import GatewaySettings
 from process.sockets import free_port
 from tests.integration.gateway.test_authentication import Guarded, guarded
+from tests.integration.gateway.test_issuer import DISCOVERY, LARGE, IssuerInPieces
 from tests.processes import environment
 from tests.waiting import until
 
@@ -134,41 +135,21 @@ def test_challenge_is_that_of_the_standard() -> None:
     assert challenge_of(verifier) == "E9Melhoa2OwvFrEMTJguCHaoeK1t8URWbuGJSstw-cM"  # pragma: allowlist secret
 
 
-class ChunkedIssuer:
-    """Issuer whose answers arrive in two pieces."""
+@pytest.mark.parametrize(("padding", "status"), [(0, 303), (LARGE, 503)])
+async def test_sign_in_reads_answers_of_issuer_to_their_end(
+    monkeypatch: pytest.MonkeyPatch, padding: int, status: int
+) -> None:
+    issuer = IssuerInPieces(monkeypatch)
+    async with issuer.running():
+        found = {"authorization_endpoint": f"{issuer.url}/authorize", "token_endpoint": f"{issuer.url}/token"}
+        document = json.dumps(found | {"padding": "x" * padding}).encode()
+        issuer.documents = {DISCOVERY: document}
+        settings = GatewaySettings(oidc_issuer=issuer.url, oidc_audience="infaas", oidc_client_id="console")
+        codec = SessionCodec(b"secret", time.time)
 
-    def __init__(self, port: int, padding: int) -> None:
-        self.url = f"http://localhost:{port}"
-        self._padding = padding
+        def set_no_cookie(_response: web.Response, _value: str, _age_s: int) -> None: ...
 
-    async def answer(self, request: web.Request) -> web.StreamResponse:
-        found = {"authorization_endpoint": f"{self.url}/authorize", "token_endpoint": f"{self.url}/token"}
-        body = json.dumps(found | {"padding": "x" * self._padding}).encode()
-        response = web.StreamResponse()
-        await response.prepare(request)
-        await response.write(body[:20])
-        await asyncio.sleep(0.1)  # so that the pieces arrive apart
-        await response.write(body[20:])
-        return response
-
-
-@pytest.mark.parametrize(("padding", "status"), [(0, 303), (1 << 20, 503)])
-async def test_sign_in_reads_answers_of_issuer_to_their_end(padding: int, status: int) -> None:
-    port = free_port()
-    issuer, app = ChunkedIssuer(port, padding), web.Application()
-    app.add_routes([web.get("/.well-known/openid-configuration", issuer.answer)])
-    settings = GatewaySettings(oidc_issuer=issuer.url, oidc_audience="infaas", oidc_client_id="console")
-    codec = SessionCodec(b"secret", time.time)
-
-    def set_no_cookie(_response: web.Response, _value: str, _age_s: int) -> None: ...
-
-    signing = IssuerSignIn(settings, cast(Authenticator, None), codec, Rendering("1"), new_session, set_no_cookie)
-    runner = web.AppRunner(app)
-    await runner.setup()
-    await web.TCPSite(runner, "localhost", port).start()
-    try:
+        signing = IssuerSignIn(settings, cast(Authenticator, None), codec, Rendering("1"), new_session, set_no_cookie)
         handler = next(iter(signing.routes())).handler
         answer = await handler(make_mocked_request("GET", "/console/oidc/start", headers={"Host": "localhost"}))
         assert answer.status == status
-    finally:
-        await runner.cleanup()
