@@ -135,15 +135,15 @@ def test_challenge_is_that_of_the_standard() -> None:
     assert challenge_of(verifier) == "E9Melhoa2OwvFrEMTJguCHaoeK1t8URWbuGJSstw-cM"  # pragma: allowlist secret
 
 
-@pytest.mark.parametrize(("padding", "status"), [(0, 303), (LARGE, 503)])
+@pytest.mark.parametrize(("padding", "nested", "status"), [(0, 0, 303), (LARGE, 0, 503), (0, 100_000, 503)])
 async def test_sign_in_reads_answers_of_issuer_to_their_end(
-    monkeypatch: pytest.MonkeyPatch, padding: int, status: int
+    monkeypatch: pytest.MonkeyPatch, padding: int, nested: int, status: int
 ) -> None:
     issuer = IssuerInPieces(monkeypatch)
     async with issuer.running():
         found = {"authorization_endpoint": f"{issuer.url}/authorize", "token_endpoint": f"{issuer.url}/token"}
         document = json.dumps(found | {"padding": "x" * padding}).encode()
-        issuer.documents = {DISCOVERY: document}
+        issuer.documents = {DISCOVERY: b'{"a":' + b"[" * nested if nested else document}
         settings = GatewaySettings(oidc_issuer=issuer.url, oidc_audience="infaas", oidc_client_id="console")
         codec = SessionCodec(b"secret", time.time)
 

@@ -1,4 +1,4 @@
-"""Tests of the reading of an issuer's documents: those that arrive in pieces or are too large."""
+"""Tests of the reading of an issuer's documents: those that arrive in pieces, are too large, or are no objects."""
 
 import json
 from collections.abc import AsyncGenerator, Mapping
@@ -69,3 +69,16 @@ async def test_issuer_keys_are_read_to_their_end(
         issuer.documents = {DISCOVERY: json.dumps(found).encode(), "/keys": json.dumps(keys).encode()}
         async with IssuerKeys(issuer.url, "", 30.0) as read:
             assert (read.current if read.current is None else set(read.current)) == known
+
+
+@pytest.mark.parametrize(
+    "document", [b"[" * 100_000, b'{"a":' + b"[" * 100_000, b'{"jwks_uri": 1, "a": 2}', b"text", b"\xff" * 30]
+)
+async def test_issuer_keys_stay_unknown_after_invalid_discovery(
+    monkeypatch: pytest.MonkeyPatch, document: bytes
+) -> None:
+    issuer = IssuerInPieces(monkeypatch)
+    async with issuer.running():
+        issuer.documents = {DISCOVERY: document}
+        async with IssuerKeys(issuer.url, "", 30.0) as read:
+            assert read.current is None
