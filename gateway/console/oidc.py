@@ -25,8 +25,9 @@ from aiohttp import web
 
 from gateway.auth.authenticator import Authenticator
 from gateway.auth.issuer_documents import discover, send_form
-from gateway.console.rendering import CONSOLE, HEADERS, Rendering
-from gateway.console.sessions import SESSION_S, ConsoleSession, SessionCodec, local_path
+from gateway.console.rendering import HEADERS, Rendering, html_response
+from gateway.console.sessions import SessionCodec, local_path, new_session, set_session_cookie
+from gateway.http.authorization import CONSOLE
 from gateway.settings import GatewaySettings
 from schemas.errors import OperatorError, Overloaded, QueryError, RefusalReason, Unauthenticated
 
@@ -67,20 +68,15 @@ class IssuerSignIn:
         authenticator: verifies ID tokens.
         codec: seals cookies.
         rendering: renderer of pages.
-        new_session: makes a session of a token's principal and end.
-        set_cookie: adds the session's cookie to an answer.
     """
 
     def __init__(
-        self, settings: GatewaySettings, authenticator: Authenticator, codec: SessionCodec, rendering: Rendering,
-        new_session: Callable[..., ConsoleSession], set_cookie: Callable[[web.Response, str, int], None],
-    ) -> None:  # fmt: skip
+        self, settings: GatewaySettings, authenticator: Authenticator, codec: SessionCodec, rendering: Rendering
+    ) -> None:
         self._settings = settings
         self._authenticator = authenticator
         self._codec = codec
         self._rendering = rendering
-        self._new_session = new_session
-        self._set_cookie = set_cookie
         self._auth = _client_auth(settings)
         self._places = asyncio.Semaphore(_REQUESTS)
         self._endpoints = dict[str, str]()
@@ -123,12 +119,11 @@ class IssuerSignIn:
             attempt = self._attempt(request)
             token = await self._exchange(attempt, request)
             known = await self._authenticator.resolve_id_token(token, self._settings.oidc_client_id, attempt.nonce)
-            cookie = self._codec.encode(self._new_session(principal=known.principal, until=known.expires))
+            cookie = self._codec.encode(new_session(principal=known.principal, until=known.expires))
         except QueryError as error:
             return self._problem(error)
-        html = self._rendering.text("oidc_done.html", visit=None, menu=(), page=None, target=attempt.target)
-        response = web.Response(text=html, content_type="text/html", headers=HEADERS)
-        self._set_cookie(response, cookie, int(SESSION_S))
+        response = html_response(self._rendering.text("oidc_done.html", target=attempt.target))
+        set_session_cookie(response, cookie, secure=self._settings.secure_cookies)
         response.del_cookie(_COOKIE, path=f"{CONSOLE}/oidc")
         return response
 
@@ -193,11 +188,7 @@ class IssuerSignIn:
         return base + _CALLBACK
 
     def _problem(self, error: QueryError) -> web.Response:
-        html = self._rendering.text(
-            "sign_in.html", visit=None, menu=(), page=None, target=CONSOLE, problem=str(error),
-            issuer=self._settings.oidc_issuer,
-        )  # fmt: skip
-        return web.Response(text=html, status=error.http_status, content_type="text/html", headers=HEADERS)
+        return self._rendering.sign_in(CONSOLE, str(error), self._settings.oidc_issuer, error.http_status)
 
 
 def _client_auth(settings: GatewaySettings) -> dict[str, str]:

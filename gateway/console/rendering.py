@@ -18,8 +18,8 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from gateway.console.page import Page
 from gateway.console.visit import Visit
+from gateway.http.authorization import CONSOLE
 
-CONSOLE: Final = "/console"
 _HERE: Final = Path(__file__).parent
 _TYPES: Final = {".js": "text/javascript", ".css": "text/css", ".txt": "text/plain", ".svg": "image/svg+xml"}
 _POLICY: Final = "; ".join(
@@ -43,6 +43,11 @@ HEADERS: Final = {
     "Cache-Control": "no-store",
 }
 """Headers of every page."""
+
+
+def html_response(html: str, status: int = 200) -> web.Response:
+    """Answer with a page, or a part of one."""
+    return web.Response(text=html, status=status, content_type="text/html", headers=HEADERS)
 
 
 class StaticFiles:
@@ -88,6 +93,7 @@ class Rendering:
         )
         shared: dict[str, Any] = self._templates.globals
         shared |= {"static": self.static.address, "version": version, "console": CONSOLE}
+        shared |= {"visit": None, "menu": (), "page": None}  # of a page without a known caller
         self._templates.filters |= FILTERS
         shared["ui"] = self._templates.get_template("ui.html").make_module({})
 
@@ -98,6 +104,10 @@ class Rendering:
     def page(self, page: Page, visit: Visit, menu: Iterable[Page], variables: Mapping[str, Any]) -> str:
         """Return a whole page."""
         return self.text(page.template, page=page, visit=visit, menu=menu, **variables)
+
+    def sign_in(self, target: str, problem: str, issuer: str, status: int) -> web.Response:
+        """Answer with the form that signs in and leads to `target`; without an `issuer`, it offers keys alone."""
+        return html_response(self.text("sign_in.html", target=target, problem=problem, issuer=issuer), status)
 
     def live(self, page: Page, visit: Visit, variables: Mapping[str, Any]) -> dict[str, str]:
         """Return the live blocks of a page by name."""

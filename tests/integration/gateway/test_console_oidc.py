@@ -16,7 +16,6 @@ from urllib.parse import parse_qs, urlsplit
 
 import aiohttp
 import pytest
-from aiohttp import web
 from aiohttp.test_utils import make_mocked_request
 from playwright.async_api import async_playwright, expect
 
@@ -25,7 +24,6 @@ from gateway.auth.authenticator import Authenticator
 from gateway.console.oidc import IssuerSignIn, challenge_of
 from gateway.console.rendering import Rendering
 from gateway.console.sessions import SessionCodec
-from gateway.console.sign_in import new_session
 from gateway.settings import GatewaySettings
 from process.sockets import free_port
 from tests.integration.gateway.test_authentication import Guarded, guarded
@@ -146,10 +144,7 @@ async def test_sign_in_reads_answers_of_issuer_to_their_end(
         issuer.documents = {DISCOVERY: b'{"a":' + b"[" * nested if nested else document}
         settings = GatewaySettings(oidc_issuer=issuer.url, oidc_audience="infaas", oidc_client_id="console")
         codec = SessionCodec(b"secret", time.time)
-
-        def set_no_cookie(_response: web.Response, _value: str, _age_s: int) -> None: ...
-
-        signing = IssuerSignIn(settings, cast(Authenticator, None), codec, Rendering("1"), new_session, set_no_cookie)
+        signing = IssuerSignIn(settings, cast(Authenticator, None), codec, Rendering("1"))
         handler = next(iter(signing.routes())).handler
         answer = await handler(make_mocked_request("GET", "/console/oidc/start", headers={"Host": "localhost"}))
         assert answer.status == status
