@@ -143,11 +143,11 @@ class ConsoleRoutes:
             Forbidden: the form is not from a page of this session.
         """
         request = visit.request
-        if sent := request.headers.get(TOKEN_HEADER):
-            check_token(visit, Form([], {}, sent))
+        if sent := request.headers.get(TOKEN_HEADER, ""):
+            check_token(visit, sent)
         async with self._bodies.reading(request.content, request.headers) as body:
             form = read_form(request.headers.get("Content-Type", ""), body, files=files)
-        check_token(visit, form)
+        check_token(visit, form.token or sent)
         return form
 
     def outcome(self, visit: Visit, outcome: ActOutcome) -> web.Response:
@@ -193,14 +193,13 @@ class OpenPages:
         return limit.taken(principal.tenant or principal.name)
 
 
-def check_token(visit: Visit, form: Form) -> None:
-    """Check the token of a form.
+def check_token(visit: Visit, token: str) -> None:
+    """Check the token that a form, or the header of its request, contains.
 
     Raises:
         Forbidden: the form is not from a page of this session.
     """
-    shown = form.token or visit.request.headers.get(TOKEN_HEADER, "")
-    if not hmac.compare_digest(shown.encode(errors="replace"), visit.token.encode()):
+    if not hmac.compare_digest(token.encode(errors="replace"), visit.token.encode()):
         raise Forbidden("this form was not sent by a page of your session: reload the page, and try again")
 
 
