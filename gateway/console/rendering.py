@@ -6,7 +6,7 @@ of the content, so browsers keep them for a year.
 """
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
 from hashlib import sha256
 from pathlib import Path
@@ -121,54 +121,31 @@ def _squeezed(html: str) -> str:
     return re.sub(r"\n\s*", "\n", html).strip()
 
 
-def _count(value: float | None) -> str:
-    return "-" if value is None else f"{value:,.0f}"
-
-
-def _rate(value: float | None) -> str:
-    return "-" if value is None else f"{value:,.1f}"
-
-
-def _percent(value: float | None) -> str:
-    return "-" if value is None else f"{value:.1%}"
-
-
-def _ratio(value: float | None) -> str:
-    return "-" if value is None else f"{value:.3f}"
-
-
-def _ms(seconds: float | None) -> str:
-    return "-" if seconds is None else f"{seconds * 1e3:,.1f}"
-
-
-def _mib(size: float | None) -> str:
-    return "-" if size is None else f"{size / (1 << 20):,.0f}"
-
-
-def _usd(value: float | None) -> str:
-    return "-" if value is None else f"{value:.3g}"
+def _number(form: str, factor: float = 1.0) -> Callable[[float | None], str]:
+    """Return the function that formats a number times a factor."""
+    return lambda value: "-" if value is None else format(value * factor, form)
 
 
 def _when(at: datetime | None) -> str:
     return "-" if at is None else f"{at.astimezone(UTC):%Y-%m-%d %H:%M:%S}"
 
 
-def _json(value: Any) -> str:
-    return msgspec.json.format(msgspec.json.encode(value, enc_hook=str)).decode()
-
-
 def _packed(value: Any) -> str:
     return msgspec.json.encode(value, enc_hook=str).decode()
 
 
+def _json(value: Any) -> str:
+    return msgspec.json.format(_packed(value))
+
+
 FILTERS: Final = {
-    "count": _count,
-    "rate": _rate,
-    "percent": _percent,
-    "ratio": _ratio,
-    "ms": _ms,
-    "mib": _mib,
-    "usd": _usd,
+    "count": _number(",.0f"),
+    "rate": _number(",.1f"),
+    "percent": _number(".1%"),
+    "ratio": _number(".3f"),
+    "ms": _number(",.1f", 1e3),
+    "mib": _number(",.0f", 1 / (1 << 20)),
+    "usd": _number(".3g"),
     "when": _when,
     "json": _json,
     "packed": _packed,
