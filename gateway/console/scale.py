@@ -11,7 +11,7 @@ from gateway.console.page import Act, ActOutcome, Page, paged
 from gateway.console.visit import Visit
 from schemas.access import Role
 from schemas.hardware import Hardware
-from schemas.rows.cluster import DecisionRow, Pin
+from schemas.rows.cluster import Pin
 
 _MINUTES: Final = 60
 _MOST_SERIES: Final = 7
@@ -57,11 +57,6 @@ def with_rest(series: Sequence[CountSeries], most: int) -> list[CountSeries]:
         return list(series)
     total = [sum(counts) for counts in zip(*(one.counts for one in rest), strict=True)]
     return [*series[: most - 1], CountSeries(name=f"{len(rest)} others", counts=total)]
-
-
-def subject_of(row: DecisionRow) -> str:
-    """Return the object of a decision. Pure."""
-    return row.variant or row.worker or row.hardware or str(row.inputs.get("task", ""))
 
 
 async def _load_explanation(visit: Visit) -> dict[str, Any]:
