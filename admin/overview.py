@@ -177,7 +177,7 @@ def _worker(worker: WorkerRow, sample: WorkerSample | None, loaded: Iterable[str
     return WorkerOverview(
         worker=worker.name,
         hardware=worker.hardware,
-        state="silent" if not worker.alive else "draining" if worker.draining else "alive",
+        state=worker.state,
         slots=worker.slots,
         busy=sample and sample.utilisation,
         memory_used=sample and sample.memory_used,

@@ -16,10 +16,7 @@ from aiohttp import web
 
 from broker.kafka.cluster import KafkaReachability
 from broker.kafka.settings import KafkaSettings
-from gateway.auth.authenticator import open_authenticator
-from gateway.console.asking import AskRoutes
-from gateway.console.registering import RegisterRoutes
-from gateway.console.routes import ConsoleRoutes
+from gateway.auth.authenticator import Authenticator, open_authenticator
 from gateway.generation import Generation
 from gateway.http.admin import CONNECTIONS, AdminRoutes
 from gateway.http.bodies import RequestBodies
@@ -106,7 +103,8 @@ async def open_gateway(
 ) -> AsyncGenerator[tuple[str, QueryClient]]:
     """Serve `models` while the context is open; yield the URL and the query client. Jobs and keys are stored at `dsn`.
 
-    The `connection` follows changes of keys, or a new one does. `system_secret` signs the counts of refused queries.
+    The `connection` follows changes of keys, or a new one does. `system_secret` signs the counts of refused queries,
+    and the sessions of the console.
 
     Raises:
         OperatorError: the port is taken, a setting contradicts another, or Kafka cannot be reached.
@@ -135,12 +133,15 @@ async def open_gateway(
         openai = OpenAiRoutes(
             settings, models, asking, generation, query_client, bodies, budget, writer, quotas, pool, artifacts
         )
-        console = ConsoleRoutes(settings, authenticator, admin, bodies, system_secret or urandom(32), version())
-        pages = (AskRoutes(console, models, asking, budget), RegisterRoutes(console, uploads), console)
-        parts = (inference, generating, jobs, admin, uploads, openai, ManualRoutes(settings.manual))
-        routes = all_routes([*parts, *(pages if settings.console else ())], models, statistics, bodies, reason)
-        app = make_app(settings, routes, authenticator, [openai_errors])
-        app.on_shutdown.append(console.end)
+        parts: list[RouteGroup] = [inference, generating, jobs, admin, uploads, openai, ManualRoutes(settings.manual)]
+        ends = list[Callable[[web.Application], Awaitable[None]]]()
+        if settings.console:
+            secret = system_secret or urandom(32)
+            pages, end = _console(settings, secret, authenticator, admin, uploads, models, asking, bodies, budget)
+            parts.extend(pages)
+            ends.append(end)
+        app = make_app(settings, all_routes(parts, models, statistics, bodies, reason), authenticator, [openai_errors])
+        app.on_shutdown.extend(ends)
         listeners: list[AbstractAsyncContextManager[str]] = [http_listening(app, inference, settings, tls)]
         if settings.grpc_port is not None:
             grpc_parts = (models, asking, authenticator, statistics, budget, reason, stop, tls)
@@ -231,6 +232,20 @@ async def open_listeners(*listeners: AbstractAsyncContextManager[str]) -> AsyncG
 
 async def _close(listener: AbstractAsyncContextManager[str]) -> None:
     await listener.__aexit__(None, None, None)
+
+
+def _console(
+    settings: GatewaySettings, secret: bytes, authenticator: Authenticator, admin: AdminRoutes, uploads: UploadRoutes,
+    models: ModelDirectory, asking: Inference, bodies: RequestBodies, budget: BodyBudget,
+) -> tuple[list[RouteGroup], Callable[[web.Application], Awaitable[None]]]:  # fmt: skip
+    """Return the routes of the console, and the function that ends the updates of its open pages."""
+    # Not above: only a gateway with a console needs its templates.
+    from gateway.console.asking import AskRoutes
+    from gateway.console.registering import RegisterRoutes
+    from gateway.console.routes import ConsoleRoutes
+
+    console = ConsoleRoutes(settings, authenticator, admin, bodies, secret, version())
+    return [AskRoutes(console, models, asking, budget), RegisterRoutes(console, uploads), console], console.end
 
 
 def _grpc_listening():  # the inferred type has the parameters

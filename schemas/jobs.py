@@ -114,6 +114,21 @@ class JobProgress(msgspec.Struct, frozen=True, kw_only=True):
     ended_per_s: float
     """Jobs that ended each second, in the last minute."""
 
+    @property
+    def left(self) -> int:
+        """Number of jobs that have not ended."""
+        return self.queued + self.running
+
+    @property
+    def total(self) -> int:
+        """Number of all jobs."""
+        return self.left + self.succeeded + self.failed + self.cancelled
+
+    @property
+    def left_s(self) -> float | None:
+        """Seconds until all have ended at the rate of the last minute; None: none ended, or none is left."""
+        return self.left / self.ended_per_s if self.left and self.ended_per_s else None
+
 
 class NewJob(msgspec.Struct, frozen=True, kw_only=True):
     """Job to store."""

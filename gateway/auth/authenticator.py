@@ -17,7 +17,8 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from hashlib import sha256
 from typing import Final, TypeVar
 
-from gateway.auth.issuer_keys import IssuerKeys, check_issuer_url
+from gateway.auth.issuer_documents import check_issuer_url
+from gateway.auth.issuer_keys import IssuerKeys
 from gateway.auth.tokens import KnownToken, TokenRules, UnknownSigner, is_token, verify_token
 from gateway.settings import GatewaySettings
 from process.security.access import tenant_of

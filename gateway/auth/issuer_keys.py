@@ -8,12 +8,11 @@ import asyncio
 import logging
 from contextlib import AsyncExitStack
 from types import TracebackType
-from typing import Any, Final
+from typing import Final
 
 import aiohttp
-import msgspec
-from yarl import URL
 
+from gateway.auth.issuer_documents import discover, fetch
 from gateway.auth.tokens import TokenKey, read_keys
 from process.pauses import wait_within
 
@@ -21,24 +20,9 @@ _TIMEOUT_S: Final = 5.0
 _RENEW_S: Final = 600.0
 _AGAIN_S: Final = 10.0
 """Seconds until the next attempt after a failure."""
-_MOST_BYTES: Final = 256 * 1024
-_DISCOVERY: Final = "/.well-known/openid-configuration"
-
-_OWN_HOSTS: Final = ("localhost", "127.0.0.1", "::1")
+_JWKS: Final = "jwks_uri"
 
 log = logging.getLogger(__name__)
-
-
-def check_issuer_url(url: str) -> None:
-    """Check that a URL is a safe source of keys: without encryption, an attacker on the way could substitute keys.
-
-    Raises:
-        ValueError: the URL is neither HTTPS nor on this machine.
-    """
-    parsed = URL(url)
-    safe = parsed.scheme == "https" or (parsed.scheme == "http" and parsed.host in _OWN_HOSTS)
-    if not safe or not parsed.host:
-        raise ValueError(f"{url!r} must be https://..., or a URL of this machine")
 
 
 class IssuerKeys:
@@ -102,7 +86,8 @@ class IssuerKeys:
 
     async def _renew(self) -> bool:
         try:
-            found = read_keys(await self._get(self._jwks_url or await self._discover()))
+            url = self._jwks_url or (await discover(self._http, self._issuer, _JWKS))[_JWKS]
+            found = read_keys(await fetch(self._http, url))
         except (aiohttp.ClientError, OSError, TimeoutError, ValueError) as error:
             kept = "none are known yet" if self.current is None else f"the {len(self.current)} known keys stay valid"
             reason = str(error) or type(error).__name__
@@ -111,22 +96,3 @@ class IssuerKeys:
         if found != self.current:  # the cache of verified tokens depends on the identity of this mapping
             self.current = found
         return True
-
-    async def _discover(self) -> str:
-        document: Any = msgspec.json.decode(await self._get(self._issuer.rstrip("/") + _DISCOVERY))
-        url = document.get("jwks_uri") if isinstance(document, dict) else None
-        if not isinstance(url, str):
-            raise ValueError("its discovery document names no jwks_uri")
-        check_issuer_url(url)
-        return url
-
-    async def _get(self, url: str) -> bytes:
-        async with self._http.get(url, allow_redirects=False) as response:
-            if response.status != 200:
-                raise ValueError(f"{url} answers {response.status}")
-            body = await response.content.read(_MOST_BYTES + 1)
-            while len(body) <= _MOST_BYTES and (more := await response.content.read(_MOST_BYTES + 1 - len(body))):
-                body += more
-        if len(body) > _MOST_BYTES:
-            raise ValueError(f"{url} answers more than {_MOST_BYTES} bytes")
-        return body

@@ -12,7 +12,7 @@ from admin.tenants import create as create_tenant
 from admin.tenants import list_all as list_tenants
 from admin.tenants import remove as remove_tenant
 from admin.tenants import show as show_tenant
-from gateway.console.page import Act, ActOutcome, Fields, Page, page_of
+from gateway.console.page import Act, ActOutcome, Fields, Page, paged
 from gateway.console.visit import Visit
 from process.security.api_keys import ID_BYTES
 from schemas.access import Role
@@ -23,13 +23,11 @@ _LISTED: Final = 25
 
 async def _load_keys(visit: Visit) -> dict[str, Any]:
     found = (await visit.call(list_keys))[::-1]
-    keys, place = page_of("keys", found, visit.number("keys", 1))
-    return {"keys": keys, "keys_range": place, "roles": [one.value for one in Role]}
+    return {**paged(visit, "keys", found), "roles": [one.value for one in Role]}
 
 
 async def _load_tenants(visit: Visit) -> dict[str, Any]:
-    rows, place = page_of("tenants", await visit.call(list_tenants), visit.number("tenants", 1))
-    return {"tenants": rows, "tenants_range": place}
+    return paged(visit, "tenants", await visit.call(list_tenants))
 
 
 async def _load_tenant(visit: Visit) -> dict[str, Any]:

@@ -2,8 +2,6 @@
 
 from typing import Any, Final
 
-import msgspec
-
 from admin.jobs import (
     BatchProgress,
     JobCancellation,
@@ -18,32 +16,11 @@ from admin.jobs import (
 from gateway.console.page import Act, ActOutcome, Page
 from gateway.console.visit import Visit
 from schemas.errors import NotFound
-from schemas.jobs import ENDED, JobProgress, JobResult, JobState
+from schemas.jobs import ENDED, JobResult, JobState
 
 _LISTED: Final = 20
 _GROUPS: Final = 10
 _MOST_RESULT: Final = 4000
-
-
-class ShownProgress(msgspec.Struct, frozen=True, kw_only=True):
-    """Progress of jobs with what is left."""
-
-    progress: JobProgress
-    total: int
-    left: int
-    left_s: float | None
-    """Seconds until all have ended at the rate of the last minute; None: none ended, or none is left."""
-
-
-def shown_progress(one: JobProgress) -> ShownProgress:
-    """Return the progress with what is left. Pure."""
-    left = one.queued + one.running
-    return ShownProgress(
-        progress=one,
-        total=left + one.succeeded + one.failed + one.cancelled,
-        left=left,
-        left_s=left / one.ended_per_s if left and one.ended_per_s else None,
-    )
 
 
 async def _load(visit: Visit) -> dict[str, Any]:
@@ -53,7 +30,7 @@ async def _load(visit: Visit) -> dict[str, Any]:
         before=before or None, limit=_LISTED,
     )  # fmt: skip
     return {
-        "progress": [shown_progress(one) for one in await visit.call(progress, limit=_GROUPS)],
+        "progress": await visit.call(progress, limit=_GROUPS),
         "batches": await visit.call(batches, limit=_GROUPS),
         "jobs": jobs,
         "following": jobs[-1].id if len(jobs) == _LISTED else "",

@@ -13,7 +13,7 @@ from admin.registrations import show as show_registration
 from admin.removals import begin, plan
 from admin.removals import status as show_removal
 from admin.versions import RolloutChanged, history, rollback, rollout
-from gateway.console.page import Act, ActOutcome, Page, page_of
+from gateway.console.page import Act, ActOutcome, Page, paged
 from gateway.console.visit import Visit
 from schemas.access import Role
 from schemas.registrations import RegistrationStatus
@@ -66,11 +66,9 @@ def _summary(of_model: list[ListedModel], listed: list[ListedVariant]) -> ModelS
 async def _load(visit: Visit) -> dict[str, Any]:
     rows = await visit.call(models)
     found = summarize_models(rows, await visit.call(variants) if rows else [])
-    shown, place = page_of("models", found, visit.number("models", 1))
     publishes = visit.may(list_registrations)
     return {
-        "models": shown,
-        "models_range": place,
+        **paged(visit, "models", found),
         "registrations": await visit.call(list_registrations, limit=_REGISTRATIONS) if publishes else [],
         "publishes": publishes,
         "tasks": sorted({row.task for row in rows}),
@@ -85,13 +83,11 @@ async def _load_model(visit: Visit) -> dict[str, Any]:
         one for one in await visit.call(variants, task=found.versions[0].task) if one.variant.architecture in versions
     ]
     listed.sort(key=lambda one: (-versions[one.variant.architecture], one.variant.state, one.variant.name))
-    shown, place = page_of("variants", listed, visit.number("variants", 1))
     return {
         "history": found,
         "name": name,
         "versions": versions,
-        "variants": shown,
-        "variants_range": place,
+        **paged(visit, "variants", listed),
         "events": found.events[::-1][:10],
         "publishes": visit.may(rollout),
     }
@@ -107,8 +103,7 @@ async def _load_removal(visit: Visit) -> dict[str, Any]:
 
 async def _load_registration(visit: Visit) -> dict[str, Any]:
     found = await visit.call(show_registration, id=visit.request.match_info["id"])
-    shown, place = page_of("made", list(found.made), visit.number("made", 1))
-    return {"registration": found, "made": shown, "made_range": place}
+    return {"registration": found, **paged(visit, "made", list(found.made))}
 
 
 def _tell_rollout(changed: RolloutChanged) -> ActOutcome:

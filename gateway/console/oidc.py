@@ -14,9 +14,9 @@ import hmac
 import secrets
 import time
 from base64 import urlsafe_b64encode
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from hashlib import sha256
-from typing import Any, Final
+from typing import Final, TypeVar
 from urllib.parse import quote, urlencode
 
 import aiohttp
@@ -24,18 +24,22 @@ import msgspec
 from aiohttp import web
 
 from gateway.auth.authenticator import Authenticator
-from gateway.auth.issuer_keys import check_issuer_url
-from gateway.console.rendering import CONSOLE, HEADERS, Rendering
-from gateway.console.sessions import SESSION_S, ConsoleSession, SessionCodec, local_path
+from gateway.auth.issuer_documents import discover, send_form
+from gateway.console.rendering import HEADERS, Rendering, html_response
+from gateway.console.sessions import SessionCodec, local_path, new_session, set_session_cookie
+from gateway.http.authorization import CONSOLE
 from gateway.settings import GatewaySettings
 from schemas.errors import OperatorError, Overloaded, QueryError, RefusalReason, Unauthenticated
+
+R = TypeVar("R")
 
 _START: Final = f"{CONSOLE}/oidc/start"
 _CALLBACK: Final = f"{CONSOLE}/oidc/callback"
 _COOKIE: Final = "infaas-console-oidc"
-_DISCOVERY: Final = "/.well-known/openid-configuration"
+_AUTHORIZATION: Final = "authorization_endpoint"
+_TOKEN: Final = "token_endpoint"
 _TIMEOUT_S: Final = 10.0
-_MOST_BYTES: Final = 256 * 1024
+"""Seconds for an answer of the issuer, with the wait for a place."""
 _KNOWN_S: Final = 600.0
 """Seconds for which the issuer's endpoints are remembered."""
 _REQUESTS: Final = 8
@@ -64,20 +68,15 @@ class IssuerSignIn:
         authenticator: verifies ID tokens.
         codec: seals cookies.
         rendering: renderer of pages.
-        new_session: makes a session of a token's principal and end.
-        set_cookie: adds the session's cookie to an answer.
     """
 
     def __init__(
-        self, settings: GatewaySettings, authenticator: Authenticator, codec: SessionCodec, rendering: Rendering,
-        new_session: Callable[..., ConsoleSession], set_cookie: Callable[[web.Response, str, int], None],
-    ) -> None:  # fmt: skip
+        self, settings: GatewaySettings, authenticator: Authenticator, codec: SessionCodec, rendering: Rendering
+    ) -> None:
         self._settings = settings
         self._authenticator = authenticator
         self._codec = codec
         self._rendering = rendering
-        self._new_session = new_session
-        self._set_cookie = set_cookie
         self._auth = _client_auth(settings)
         self._places = asyncio.Semaphore(_REQUESTS)
         self._endpoints = dict[str, str]()
@@ -90,7 +89,7 @@ class IssuerSignIn:
 
     async def _start(self, request: web.Request) -> web.Response:
         try:
-            endpoint = (await self._discover())["authorization_endpoint"]
+            endpoint = (await self._discover())[_AUTHORIZATION]
         except QueryError as error:
             return self._problem(error)
         target = local_path(request.query.get("next", CONSOLE))
@@ -120,12 +119,11 @@ class IssuerSignIn:
             attempt = self._attempt(request)
             token = await self._exchange(attempt, request)
             known = await self._authenticator.resolve_id_token(token, self._settings.oidc_client_id, attempt.nonce)
-            cookie = self._codec.encode(self._new_session(principal=known.principal, until=known.expires))
+            cookie = self._codec.encode(new_session(principal=known.principal, until=known.expires))
         except QueryError as error:
             return self._problem(error)
-        html = self._rendering.text("oidc_done.html", visit=None, menu=(), page=None, target=attempt.target)
-        response = web.Response(text=html, content_type="text/html", headers=HEADERS)
-        self._set_cookie(response, cookie, int(SESSION_S))
+        response = html_response(self._rendering.text("oidc_done.html", target=attempt.target))
+        set_session_cookie(response, cookie, secure=self._settings.secure_cookies)
         response.del_cookie(_COOKIE, path=f"{CONSOLE}/oidc")
         return response
 
@@ -154,7 +152,8 @@ class IssuerSignIn:
             "client_id": self._settings.oidc_client_id,
             "code_verifier": attempt.verifier,
         }
-        answer = await self._fetch((await self._discover())["token_endpoint"], fields)
+        url = (await self._discover())[_TOKEN]
+        answer = await self._asked(lambda http: send_form(http, url, fields, self._auth))
         token = answer.get("id_token")
         if not isinstance(token, str):
             raise Unauthenticated(
@@ -163,56 +162,33 @@ class IssuerSignIn:
         return token
 
     async def _discover(self) -> dict[str, str]:
-        """Return the issuer's endpoints; both must be safe, as codes and tokens pass them."""
-        if self._endpoints and time.time() - self._read_s < _KNOWN_S:
-            return self._endpoints
-        document = await self._fetch(self._settings.oidc_issuer.rstrip("/") + _DISCOVERY)
-        found = {name: str(document.get(name, "")) for name in ("authorization_endpoint", "token_endpoint")}
-        try:
-            for url in found.values():
-                check_issuer_url(url)
-        except ValueError as error:
-            raise self._unavailable(str(error)) from None
-        self._endpoints, self._read_s = found, time.time()
-        return found
+        """Return the issuer's endpoints."""
+        if not self._endpoints or time.time() - self._read_s >= _KNOWN_S:
+            issuer = self._settings.oidc_issuer
+            self._endpoints = await self._asked(lambda http: discover(http, issuer, _AUTHORIZATION, _TOKEN))
+            self._read_s = time.time()
+        return self._endpoints
 
-    async def _fetch(self, url: str, fields: dict[str, str] | None = None) -> dict[str, Any]:
-        """Return the JSON object that the issuer answers, within a time limit.
+    async def _asked(self, ask: Callable[[aiohttp.ClientSession], Awaitable[R]]) -> R:
+        """Return what the issuer answers, within a time limit.
 
         Raises:
             Overloaded: the issuer does not answer, or answers something else.
         """
-        method, headers = ("GET", {}) if fields is None else ("POST", self._auth)
         try:
-            async with (
-                asyncio.timeout(_TIMEOUT_S),  # the wait for a place, too
-                self._places,
-                aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=_TIMEOUT_S)) as http,
-                http.request(method, url, data=fields, headers=headers, allow_redirects=False) as answer,
-            ):
-                body = b""
-                while len(body) <= _MOST_BYTES and (more := await answer.content.read(_MOST_BYTES + 1 - len(body))):
-                    body += more
-            if len(body) > _MOST_BYTES:
-                raise ValueError(f"it answers more than {_MOST_BYTES} bytes")
-            return msgspec.json.decode(body, type=dict[str, Any])
-        except (aiohttp.ClientError, OSError, TimeoutError, ValueError, msgspec.MsgspecError) as error:
-            raise self._unavailable(str(error) or type(error).__name__) from None
-
-    def _unavailable(self, reason: str) -> Overloaded:
-        message = f"{self._settings.oidc_issuer} cannot be asked at the moment: {reason[:200]}"
-        return Overloaded(message, reason=RefusalReason.ISSUER_UNAVAILABLE)
+            async with asyncio.timeout(_TIMEOUT_S), self._places, aiohttp.ClientSession() as http:
+                return await ask(http)
+        except (aiohttp.ClientError, OSError, TimeoutError, ValueError) as error:
+            reason = str(error) or type(error).__name__
+            message = f"{self._settings.oidc_issuer} cannot be asked at the moment: {reason[:200]}"
+            raise Overloaded(message, reason=RefusalReason.ISSUER_UNAVAILABLE) from None
 
     def _redirect_uri(self, request: web.Request) -> str:
         base = self._settings.console_url.rstrip("/") or f"{request.scheme}://{request.host}"
         return base + _CALLBACK
 
     def _problem(self, error: QueryError) -> web.Response:
-        html = self._rendering.text(
-            "sign_in.html", visit=None, menu=(), page=None, target=CONSOLE, problem=str(error),
-            issuer=self._settings.oidc_issuer,
-        )  # fmt: skip
-        return web.Response(text=html, status=error.http_status, content_type="text/html", headers=HEADERS)
+        return self._rendering.sign_in(CONSOLE, str(error), self._settings.oidc_issuer, error.http_status)
 
 
 def _client_auth(settings: GatewaySettings) -> dict[str, str]:

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from admin.catalog import tasks
 from admin.overview import overview
-from gateway.console.page import Page, page_of
+from gateway.console.page import Page, paged
 from gateway.console.visit import Visit
 
 _SECONDS: Final = 60
@@ -16,21 +16,15 @@ _PLACES: Final = 8
 
 
 async def _load(visit: Visit) -> dict[str, Any]:
-    shown = visit.number("tasks", 1), visit.number("workers", 1)
     if not visit.is_admin:
-        listed, place = page_of("tasks", await visit.call(tasks), shown[0])
-        return {"found": None, "tasks": listed, "tasks_range": place}
+        return {"found": None, **paged(visit, "tasks", await visit.call(tasks))}
     found = await visit.call(overview, seconds=_SECONDS)
     loads = {one.task: one for one in found.tasks}
     names = sorted({row.name for row in await visit.call(tasks)} | loads.keys())
-    of_tasks, tasks_range = page_of("tasks", [(name, loads.get(name)) for name in names], shown[0])
-    workers, workers_range = page_of("workers", found.workers, shown[1])
     return {
         "found": found,
-        "tasks": of_tasks,
-        "tasks_range": tasks_range,
-        "workers": workers,
-        "workers_range": workers_range,
+        **paged(visit, "tasks", [(name, loads.get(name)) for name in names]),
+        **paged(visit, "workers", found.workers),
         "decisions": found.decisions[:_PLACES],
     }
 

@@ -75,6 +75,12 @@ class PageRange(NamedTuple):
         return self.page + 1 if self.page < self.pages else None
 
 
+def paged(visit: Visit, name: str, rows: list[Any], size: int = 20) -> dict[str, Any]:
+    """Return a list as variables of a template: the rows of the requested page as `name`, its place as `name_range`."""
+    shown, place = page_of(name, rows, visit.number(name), size)
+    return {name: shown, f"{name}_range": place}
+
+
 def page_of(name: str, rows: list[Any], number: int, size: int = 20) -> tuple[list[Any], PageRange]:
     """Return the rows of a page of a list, counted from 1, and its place. Pure."""
     pages = max(-(-len(rows) // size), 1)

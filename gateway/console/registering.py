@@ -35,7 +35,7 @@ class RegisterRoutes:
         ]
 
     async def _upload(self, visit: Visit) -> web.StreamResponse:
-        check_token(visit, Form([], {}, visit.request.headers.get(TOKEN_HEADER, "")))
+        check_token(visit, visit.request.headers.get(TOKEN_HEADER, ""))
         return await self._uploads.receive(visit.request, visit.principal)
 
     async def _register(self, visit: Visit) -> web.Response:

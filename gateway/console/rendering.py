@@ -6,7 +6,7 @@ of the content, so browsers keep them for a year.
 """
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
 from hashlib import sha256
 from pathlib import Path
@@ -18,8 +18,8 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from gateway.console.page import Page
 from gateway.console.visit import Visit
+from gateway.http.authorization import CONSOLE
 
-CONSOLE: Final = "/console"
 _HERE: Final = Path(__file__).parent
 _TYPES: Final = {".js": "text/javascript", ".css": "text/css", ".txt": "text/plain", ".svg": "image/svg+xml"}
 _POLICY: Final = "; ".join(
@@ -43,6 +43,11 @@ HEADERS: Final = {
     "Cache-Control": "no-store",
 }
 """Headers of every page."""
+
+
+def html_response(html: str, status: int = 200) -> web.Response:
+    """Answer with a page, or a part of one."""
+    return web.Response(text=html, status=status, content_type="text/html", headers=HEADERS)
 
 
 class StaticFiles:
@@ -88,6 +93,7 @@ class Rendering:
         )
         shared: dict[str, Any] = self._templates.globals
         shared |= {"static": self.static.address, "version": version, "console": CONSOLE}
+        shared |= {"visit": None, "menu": (), "page": None}  # of a page without a known caller
         self._templates.filters |= FILTERS
         shared["ui"] = self._templates.get_template("ui.html").make_module({})
 
@@ -98,6 +104,10 @@ class Rendering:
     def page(self, page: Page, visit: Visit, menu: Iterable[Page], variables: Mapping[str, Any]) -> str:
         """Return a whole page."""
         return self.text(page.template, page=page, visit=visit, menu=menu, **variables)
+
+    def sign_in(self, target: str, problem: str, issuer: str, status: int) -> web.Response:
+        """Answer with the form that signs in and leads to `target`; without an `issuer`, it offers keys alone."""
+        return html_response(self.text("sign_in.html", target=target, problem=problem, issuer=issuer), status)
 
     def live(self, page: Page, visit: Visit, variables: Mapping[str, Any]) -> dict[str, str]:
         """Return the live blocks of a page by name."""
@@ -111,54 +121,31 @@ def _squeezed(html: str) -> str:
     return re.sub(r"\n\s*", "\n", html).strip()
 
 
-def _count(value: float | None) -> str:
-    return "-" if value is None else f"{value:,.0f}"
-
-
-def _rate(value: float | None) -> str:
-    return "-" if value is None else f"{value:,.1f}"
-
-
-def _percent(value: float | None) -> str:
-    return "-" if value is None else f"{value:.1%}"
-
-
-def _ratio(value: float | None) -> str:
-    return "-" if value is None else f"{value:.3f}"
-
-
-def _ms(seconds: float | None) -> str:
-    return "-" if seconds is None else f"{seconds * 1e3:,.1f}"
-
-
-def _mib(size: float | None) -> str:
-    return "-" if size is None else f"{size / (1 << 20):,.0f}"
-
-
-def _usd(value: float | None) -> str:
-    return "-" if value is None else f"{value:.3g}"
+def _number(form: str, factor: float = 1.0) -> Callable[[float | None], str]:
+    """Return the function that formats a number times a factor."""
+    return lambda value: "-" if value is None else format(value * factor, form)
 
 
 def _when(at: datetime | None) -> str:
     return "-" if at is None else f"{at.astimezone(UTC):%Y-%m-%d %H:%M:%S}"
 
 
-def _json(value: Any) -> str:
-    return msgspec.json.format(msgspec.json.encode(value, enc_hook=str)).decode()
-
-
 def _packed(value: Any) -> str:
     return msgspec.json.encode(value, enc_hook=str).decode()
 
 
+def _json(value: Any) -> str:
+    return msgspec.json.format(_packed(value))
+
+
 FILTERS: Final = {
-    "count": _count,
-    "rate": _rate,
-    "percent": _percent,
-    "ratio": _ratio,
-    "ms": _ms,
-    "mib": _mib,
-    "usd": _usd,
+    "count": _number(",.0f"),
+    "rate": _number(",.1f"),
+    "percent": _number(".1%"),
+    "ratio": _number(".3f"),
+    "ms": _number(",.1f", 1e3),
+    "mib": _number(",.0f", 1 / (1 << 20)),
+    "usd": _number(".3g"),
     "when": _when,
     "json": _json,
     "packed": _packed,

@@ -25,14 +25,14 @@ from gateway.auth.authenticator import Authenticator, require_role
 from gateway.console.forms import Form, read_form
 from gateway.console.page import Act, ActOutcome, Page
 from gateway.console.pages import ACTS, PAGES
-from gateway.console.rendering import CONSOLE, HEADERS, Rendering
+from gateway.console.rendering import Rendering, html_response
 from gateway.console.sessions import SessionCodec
 from gateway.console.sign_in import SignIn
 from gateway.console.stream import Changes, send_updates
 from gateway.console.visit import Visit
 from gateway.http.admin import AdminRoutes, check_host, check_no_foreign_page
 from gateway.http.answers import answer_to
-from gateway.http.authorization import set_principal
+from gateway.http.authorization import CONSOLE, set_principal
 from gateway.http.bodies import RequestBodies
 from gateway.limits.connections import CallLimit
 from gateway.settings import GatewaySettings
@@ -118,7 +118,7 @@ class ConsoleRoutes:
     async def _page(self, page: Page, visit: Visit) -> web.StreamResponse:
         require_role(visit.principal, page.role)
         if "text/event-stream" not in visit.request.headers.get("Accept", ""):
-            return self._html(self._rendering.page(page, visit, menu_of(visit), await page.load(visit)))
+            return html_response(self._rendering.page(page, visit, menu_of(visit), await page.load(visit)))
         with self._streams.taken(visit.principal):
             return await send_updates(visit.request, partial(self._live, page, visit.request), self.changes)
 
@@ -143,37 +143,31 @@ class ConsoleRoutes:
             Forbidden: the form is not from a page of this session.
         """
         request = visit.request
-        if sent := request.headers.get(TOKEN_HEADER):
-            check_token(visit, Form([], {}, sent))
+        if sent := request.headers.get(TOKEN_HEADER, ""):
+            check_token(visit, sent)
         async with self._bodies.reading(request.content, request.headers) as body:
             form = read_form(request.headers.get("Content-Type", ""), body, files=files)
-        check_token(visit, form)
+        check_token(visit, form.token or sent)
         return form
 
     def outcome(self, visit: Visit, outcome: ActOutcome) -> web.Response:
         """Answer with the outcome of an act."""
-        template = "outcome_part.html" if visit.is_fragment else "outcome.html"
-        return self._html(self._rendering.text(template, visit=visit, menu=menu_of(visit), page=None, outcome=outcome))
+        return self.fragment("outcome_part.html", visit, outcome=outcome)
 
     def fragment(self, template: str, visit: Visit, **variables: object) -> web.Response:
         """Answer with a template as a part of a page or, without scripts, as a page."""
-        whole = template if visit.is_fragment else "whole.html"
-        inner = self._rendering.text(template, visit=visit, **variables)
-        if visit.is_fragment:
-            return self._html(inner)
-        return self._html(self._rendering.text(whole, visit=visit, menu=menu_of(visit), page=None, inner=inner))
+        html = self._rendering.text(template, visit=visit, **variables)
+        if not visit.is_fragment:
+            html = self._rendering.text("whole.html", visit=visit, menu=menu_of(visit), inner=html)
+        return html_response(html)
 
     # -- answers -------------------------------------------------------------------------------------------------------
     def _problem(self, request: web.Request, visit: Visit | None, error: Exception) -> web.Response:
         status, message = explained(error, request)
         template = "problem_part.html" if visit is not None and visit.is_fragment else "problem.html"
         menu = () if visit is None else menu_of(visit)
-        html = self._rendering.text(template, visit=visit, menu=menu, page=None, status=status, message=message)
-        return self._html(html, status)
-
-    @staticmethod
-    def _html(html: str, status: int = 200) -> web.Response:
-        return web.Response(text=html, status=status, content_type="text/html", headers=HEADERS)
+        html = self._rendering.text(template, visit=visit, menu=menu, status=status, message=message)
+        return html_response(html, status)
 
     async def _static(self, request: web.Request) -> web.Response:
         return self._rendering.static.answer(request.match_info["name"])
@@ -199,14 +193,13 @@ class OpenPages:
         return limit.taken(principal.tenant or principal.name)
 
 
-def check_token(visit: Visit, form: Form) -> None:
-    """Check the token of a form.
+def check_token(visit: Visit, token: str) -> None:
+    """Check the token that a form, or the header of its request, contains.
 
     Raises:
         Forbidden: the form is not from a page of this session.
     """
-    shown = form.token or visit.request.headers.get(TOKEN_HEADER, "")
-    if not hmac.compare_digest(shown.encode(errors="replace"), visit.token.encode()):
+    if not hmac.compare_digest(token.encode(errors="replace"), visit.token.encode()):
         raise Forbidden("this form was not sent by a page of your session: reload the page, and try again")
 
 

@@ -7,11 +7,11 @@ from typing import Any, Final
 from admin.activity import CountSeries, ScaleTimeline, timeline
 from admin.api import Empty
 from admin.scaling import ScaleHold, explain, pause, pin, resume, status, unpin
-from gateway.console.page import Act, ActOutcome, Page, page_of
+from gateway.console.page import Act, ActOutcome, Page, paged
 from gateway.console.visit import Visit
 from schemas.access import Role
 from schemas.hardware import Hardware
-from schemas.rows.cluster import DecisionRow, Pin
+from schemas.rows.cluster import Pin
 
 _MINUTES: Final = 60
 _MOST_SERIES: Final = 7
@@ -22,20 +22,14 @@ _MOST_INPUTS: Final = 400
 async def _load(visit: Visit) -> dict[str, Any]:
     cluster = await visit.call(status)
     found = await visit.call(timeline, minutes=_MINUTES, decisions=200)
-    decisions, decisions_range = page_of("decisions", found.decisions, visit.number("decisions", 1), 10)
-    workers, workers_range = page_of("workers", cluster.workers, visit.number("workers", 1))
-    instances, instances_range = page_of("instances", cluster.instances, visit.number("instances", 1))
     return {
         "control": cluster.control,
         "wanted": cluster.wanted,
         "pins": cluster.pins,
         "states": Counter(row.state.value for row in cluster.instances),
-        "workers": workers,
-        "workers_range": workers_range,
-        "instances": instances,
-        "instances_range": instances_range,
-        "decisions": decisions,
-        "decisions_range": decisions_range,
+        **paged(visit, "workers", cluster.workers),
+        **paged(visit, "instances", cluster.instances),
+        **paged(visit, "decisions", found.decisions, 10),
         "plot": scale_plot(found),
         "most_inputs": _MOST_INPUTS,
         "hardware": [one.value for one in Hardware],
@@ -63,11 +57,6 @@ def with_rest(series: Sequence[CountSeries], most: int) -> list[CountSeries]:
         return list(series)
     total = [sum(counts) for counts in zip(*(one.counts for one in rest), strict=True)]
     return [*series[: most - 1], CountSeries(name=f"{len(rest)} others", counts=total)]
-
-
-def subject_of(row: DecisionRow) -> str:
-    """Return the object of a decision. Pure."""
-    return row.variant or row.worker or row.hardware or str(row.inputs.get("task", ""))
 
 
 async def _load_explanation(visit: Visit) -> dict[str, Any]:

@@ -9,19 +9,24 @@ A form carries a token derived from its session. Pages of other sites can neithe
 """
 
 import hmac
+import secrets
+import time
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Callable
 from hashlib import sha256
 from typing import Final
 
 import msgspec
+from aiohttp import web
 
+from gateway.http.authorization import CONSOLE
 from schemas.access import Principal
 from schemas.errors import Forbidden
 
 SESSION_S: Final = 12 * 3600.0
 """Maximum age of a session in seconds."""
-_CONSOLE: Final = "/console"
+COOKIE: Final = "infaas-console"
+_NONCE_BYTES: Final = 16
 _PURPOSE: Final = b"infaas console sessions"
 _MOST_CHARACTERS: Final = 4000
 
@@ -37,6 +42,13 @@ class ConsoleSession(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tr
     """End in seconds since the epoch."""
     nonce: str
     """Random text, which makes the tokens of its forms its own."""
+
+
+def new_session(key: str = "", principal: Principal | None = None, until: float | None = None) -> ConsoleSession:
+    """Return a session that begins now; `until` is its latest end in seconds since the epoch."""
+    end = time.time() + SESSION_S
+    nonce = secrets.token_urlsafe(_NONCE_BYTES)
+    return ConsoleSession(key=key, principal=principal, until=end if until is None else min(end, until), nonce=nonce)
 
 
 class SessionCodec:
@@ -95,7 +107,13 @@ class SessionCodec:
         return hmac.compare_digest(self._sign(purpose, text).encode(), signature.encode(errors="replace"))
 
 
+def set_session_cookie(response: web.Response, value: str, *, secure: bool) -> None:
+    """Add the cookie of a session to a response; an empty one deletes that of the browser."""
+    age_s = int(SESSION_S) if value else 0
+    response.set_cookie(COOKIE, value, max_age=age_s, path=CONSOLE, httponly=True, samesite="Strict", secure=secure)
+
+
 def local_path(target: str) -> str:
     """Return a target within the console; any other one is replaced by the overview."""
-    inside = target == _CONSOLE or target.startswith((f"{_CONSOLE}/", f"{_CONSOLE}?"))
-    return target if inside and target.isprintable() and "\\" not in target else _CONSOLE
+    inside = target == CONSOLE or target.startswith((f"{CONSOLE}/", f"{CONSOLE}?"))
+    return target if inside and target.isprintable() and "\\" not in target else CONSOLE

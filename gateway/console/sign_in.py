@@ -4,8 +4,6 @@ The key is sent once, by a form, and becomes a session cookie that does not cont
 console alone, never with a request that another site causes, and no script can read it.
 """
 
-import secrets
-import time
 from typing import Final
 from urllib.parse import quote
 
@@ -14,20 +12,26 @@ from aiohttp import web
 from gateway.auth.authenticator import Authenticator
 from gateway.console.forms import read_form
 from gateway.console.oidc import IssuerSignIn
-from gateway.console.rendering import CONSOLE, HEADERS, Rendering
-from gateway.console.sessions import SESSION_S, ConsoleSession, SessionCodec, local_path
+from gateway.console.rendering import HEADERS, Rendering
+from gateway.console.sessions import (
+    COOKIE,
+    ConsoleSession,
+    SessionCodec,
+    local_path,
+    new_session,
+    set_session_cookie,
+)
+from gateway.console.visit import HTMX
 from gateway.http.admin import check_no_foreign_page
-from gateway.http.authorization import certified_names
+from gateway.http.authorization import CONSOLE, certified_names
 from gateway.http.bodies import RequestBodies
 from gateway.settings import GatewaySettings
 from process.security.api_keys import PREFIX, read_key
 from schemas.access import ANYONE, Principal
 from schemas.errors import Forbidden, QueryError, Unauthenticated
 
-COOKIE: Final = "infaas-console"
 SIGN_IN: Final = f"{CONSOLE}/sign-in"
 SIGN_OUT: Final = f"{CONSOLE}/sign-out"
-_NONCE_BYTES: Final = 16
 _MOST_BYTES: Final = 16 * 1024
 """Maximum size of the form, which anybody can send."""
 
@@ -45,8 +49,7 @@ class SignIn:
         self._rendering = rendering
         self._bodies = bodies
         offered = settings.oidc_issuer and settings.oidc_client_id
-        parts = (settings, authenticator, codec, rendering, new_session, self._set_cookie)
-        self._issuer = IssuerSignIn(*parts) if offered else None
+        self._issuer = IssuerSignIn(settings, authenticator, codec, rendering) if offered else None
 
     def routes(self) -> list[web.RouteDef]:
         """Return the routes to add to the application."""
@@ -78,7 +81,7 @@ class SignIn:
     def ask(self, request: web.Request, reason: str) -> web.Response:
         """Answer a caller that has to sign in first."""
         target = f"{SIGN_IN}?next={quote(request.path_qs)}" if request.method == "GET" else SIGN_IN
-        if "HX-Request" in request.headers:
+        if HTMX in request.headers:
             return web.Response(status=401, text=reason, headers=HEADERS | {"HX-Redirect": target})
         if request.method == "GET" and "text/html" in request.headers.get("Accept", ""):
             return web.Response(status=303, headers=HEADERS | {"Location": target})
@@ -90,7 +93,7 @@ class SignIn:
         return self._authenticator.principal_of_key(session.key)
 
     async def _form(self, request: web.Request) -> web.Response:
-        return self._page(request, request.query.get("next", CONSOLE), "")
+        return self._page(request.query.get("next", CONSOLE))
 
     async def _enter(self, request: web.Request) -> web.Response:
         target = CONSOLE
@@ -101,13 +104,9 @@ class SignIn:
             target = local_path(form.text("next"))
             session = await self._session(form.text("key").strip())
         except QueryError as error:
-            return self._page(request, target, str(error), error.http_status)
-        return self.enter(session, target)
-
-    def enter(self, session: ConsoleSession, target: str) -> web.Response:
-        """Answer with the cookie of a session, and lead to a page of the console."""
+            return self._page(target, str(error), error.http_status)
         response = web.Response(status=303, headers=HEADERS | {"Location": target})
-        self._set_cookie(response, self._codec.encode(session), int(SESSION_S))
+        set_session_cookie(response, self._codec.encode(session), secure=self._settings.secure_cookies)
         return response
 
     async def _session(self, key: str) -> ConsoleSession:
@@ -122,27 +121,11 @@ class SignIn:
         try:
             check_no_foreign_page(request.headers, known_clients=True)
         except QueryError as error:
-            return self._page(request, CONSOLE, str(error), error.http_status)
+            return self._page(CONSOLE, str(error), error.http_status)
         response = web.Response(status=303, headers=HEADERS | {"Location": SIGN_IN})
-        self._set_cookie(response, "", 0)
+        set_session_cookie(response, "", secure=self._settings.secure_cookies)
         return response
 
-    def _set_cookie(self, response: web.Response, value: str, age_s: int) -> None:
-        response.set_cookie(
-            COOKIE, value, max_age=age_s, path=CONSOLE, httponly=True, samesite="Strict",
-            secure=self._settings.secure_cookies,
-        )  # fmt: skip
-
-    def _page(self, _request: web.Request, target: str, problem: str, status: int = 200) -> web.Response:
-        html = self._rendering.text(
-            "sign_in.html", visit=None, menu=(), page=None, target=local_path(target), problem=problem,
-            issuer=self._settings.oidc_issuer if self._issuer else "",
-        )  # fmt: skip
-        return web.Response(text=html, status=status, content_type="text/html", headers=HEADERS)
-
-
-def new_session(key: str = "", principal: Principal | None = None, until: float | None = None) -> ConsoleSession:
-    """Return a session that begins now; `until` is its latest end in seconds since the epoch."""
-    end = time.time() + SESSION_S
-    nonce = secrets.token_urlsafe(_NONCE_BYTES)
-    return ConsoleSession(key=key, principal=principal, until=end if until is None else min(end, until), nonce=nonce)
+    def _page(self, target: str, problem: str = "", status: int = 200) -> web.Response:
+        issuer = self._settings.oidc_issuer if self._issuer else ""
+        return self._rendering.sign_in(local_path(target), problem, issuer, status)

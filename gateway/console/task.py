@@ -8,7 +8,7 @@ import msgspec
 from admin.activity import LoadHistory, task_load
 from admin.catalog import ListedModel, comparison, models, tasks
 from admin.overview import overview
-from gateway.console.page import Page, page_of
+from gateway.console.page import Page, paged
 from gateway.console.visit import Visit
 from registry.comparison import ComparedPoint
 from schemas.errors import NotFound
@@ -149,11 +149,9 @@ async def _load(visit: Visit) -> dict[str, Any]:
         compared = []
     load = await visit.call(task_load, task=name, minutes=15) if visit.is_admin else None
     points = frontier(compared, await _shares(visit, name))
-    shown, place = page_of("variants", points, visit.number("variants", 1))
     return {
         "task": task,
-        "points": shown,
-        "points_range": place,
+        **paged(visit, "variants", points),
         "plot": frontier_plot(points),
         "load": load,
         "load_plot": None if load is None else load_plot(load),

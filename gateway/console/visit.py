@@ -44,14 +44,14 @@ class Visit(NamedTuple):
         """Return true if the caller has the role that an endpoint requires."""
         return self.principal.has(endpoint.role)
 
-    def text(self, name: str, default: str = "") -> str:
-        """Return a parameter of the query string."""
-        return self.request.query.get(name, default)
+    def text(self, name: str) -> str:
+        """Return a parameter of the query string; empty if there is none."""
+        return self.request.query.get(name, "")
 
-    def number(self, name: str, default: int, most: int = 1_000_000) -> int:
-        """Return a parameter of the query string that is a number; the default if it is none."""
+    def number(self, name: str) -> int:
+        """Return a parameter of the query string that is a number; 1 if it is none."""
         text = self.text(name)
-        return min(int(text), most) if text.isascii() and text.isdigit() and len(text) < 10 else default
+        return int(text) if text.isascii() and text.isdigit() and len(text) < 10 else 1
 
     def link(self, name: str, value: object) -> str:
         """Return the address of this page with another value of one parameter."""

@@ -111,9 +111,7 @@ def _workers_table(scale: ClusterRows) -> Table:
 
 
 def _worker_state(worker: WorkerRow) -> str:
-    if not worker.alive:
-        return "silent"
-    return f"draining for {worker.draining_s:.0f} s" if worker.draining else "alive"
+    return f"draining for {worker.draining_s:.0f} s" if worker.state == "draining" else worker.state
 
 
 def _instances_table(scale: ClusterRows) -> Table:

@@ -113,10 +113,7 @@ def _workers(workers: list[WorkerOverview]) -> Table:
 
 
 def _decisions(decisions: list[DecisionRow]) -> Table:
-    rows = [
-        (date_time(one.at), one.action, one.variant or one.worker or one.hardware or "", one.reason)
-        for one in decisions
-    ]
+    rows = [(date_time(one.at), one.action, one.subject, one.reason) for one in decisions]
     return table(("at", "action", "subject", "reason"), rows, title="Last decisions", optional_columns=("subject",))
 
 

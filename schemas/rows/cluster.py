@@ -39,6 +39,11 @@ class WorkerRow(msgspec.Struct, frozen=True, kw_only=True):
     draining_s: float = 0.0
     """Seconds since draining began."""
 
+    @property
+    def state(self) -> str:
+        """`alive`, `draining`, or `silent`: its last heartbeat is too old."""
+        return "silent" if not self.alive else "draining" if self.draining else "alive"
+
 
 class InstanceRow(msgspec.Struct, frozen=True, kw_only=True):
     """Wanted instance, by which `worker` shall serve `partitions` of `variant`, with its reported state."""
@@ -109,6 +114,11 @@ class DecisionRow(msgspec.Struct, frozen=True, kw_only=True):
     """Inputs of this change."""
     explanation: dict[str, Any] = msgspec.field(default_factory=dict[str, Any])
     """Inputs of the whole plan that the change is part of."""
+
+    @property
+    def subject(self) -> str:
+        """Variant, worker or hardware type that it changes; empty: none."""
+        return self.variant or self.worker or self.hardware
 
 
 class PinKind(StrEnum):

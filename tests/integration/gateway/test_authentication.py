@@ -73,7 +73,12 @@ async def new_key(pool: Pool, tenant: str | None = "acme", role: Role = Role.QUE
 
 @asynccontextmanager
 async def guarded(
-    kafka: KafkaSettings, dsn: str, gateways: int = 1, private_to: str = "", **settings: Any
+    kafka: KafkaSettings,
+    dsn: str,
+    gateways: int = 1,
+    private_to: str = "",
+    secret: bytes | None = None,
+    **settings: Any,
 ) -> AsyncGenerator[tuple[Guarded, ...]]:
     task = f"digits-{uuid4().hex[:8]}"
     await ensure_task_topics(kafka, task, 1)
@@ -85,7 +90,7 @@ async def guarded(
         for _ in range(gateways):
             private = {task: Access(owner=private_to, visibility=Visibility.PRIVATE)} if private_to else {}
             models = ModelDirectory(replace(catalog_of(task), access=private))
-            opened = open_gateway(asked, kafka, models, dsn, asyncio.Event())
+            opened = open_gateway(asked, kafka, models, dsn, asyncio.Event(), system_secret=secret)
             url, _ = await stack.enter_async_context(opened)
             found.append(Guarded(url, task, http, responder))
         yield tuple(found)

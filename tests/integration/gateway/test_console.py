@@ -23,6 +23,7 @@ from store.audit import list_acts
 from store.jobs import put_jobs
 from store.pool import Pool
 from store.scaling import get_control
+from store.system import read_system_secret
 from tests.certificates import authority_file, listener_files
 from tests.example_rows import register
 from tests.integration.gateway.conftest import catalog_of
@@ -139,6 +140,43 @@ async def test_tenants_see_their_own_jobs_and_batches(kafka: KafkaSettings, data
             async with http.post(f"{console}/cancel-batch", data={"id": "batch_1"}, headers=known | token) as answer:
                 assert answer.status == (404 if key is owner else 403)
         assert seen == [(200, True), (404, False)]
+
+
+async def test_session_and_form_of_one_gateway_are_valid_at_the_other(
+    kafka: KafkaSettings, database: str, store_pool: Pool
+) -> None:
+    """Two tenants sign in at one gateway each, and load pages of both at once: each page shows the caller's own job."""
+    ids, known = {"acme": "a" * 36, "globex": "b" * 36}, dict[str, dict[str, str]]()
+    jobs = [
+        NewJob(id=job, model="digits", task="digits", offline=False, headers={h.TENANT: tenant}, request=b"{}")
+        for tenant, job in ids.items()
+    ]
+    await put_jobs(store_pool, [jobs])
+    secret = await read_system_secret(store_pool)  # as each gateway of a system does
+    async with guarded(kafka, database, gateways=2, secret=secret) as gateways, aiohttp.ClientSession() as http:
+        consoles = [f"{one.url}/console" for one in gateways]
+        for tenant, console in zip(ids, consoles, strict=True):
+            key = str(await new_key(store_pool, tenant))
+            async with http.post(f"{console}/sign-in", data={"key": key}, allow_redirects=False) as answer:
+                known[tenant] = {"Cookie": answer.headers["Set-Cookie"].partition(";")[0]}
+
+        async def load(tenant: str, path: str) -> set[str]:
+            status, page = await get(http, path, known[tenant])
+            assert status == 200, page
+            return {one for one, job in ids.items() if job in page}
+
+        loads = [(tenant, f"{console}/jobs") for tenant in ids for console in consoles]
+        loads += [(tenant, f"{console}/jobs/{job}") for tenant, job in ids.items() for console in consoles]
+        seen = await asyncio.gather(*(load(*one) for one in loads * 40))
+        assert seen == [{tenant} for tenant, _ in loads * 40]
+
+        pages = [(await get(http, f"{console}/jobs", known["acme"]))[1] for console in consoles]
+        cancel, fields = f"{consoles[1]}/jobs/cancel", {"ids": ids["acme"], "token": token_in(pages[0])}
+        for tenant, status in (("globex", 403), ("acme", 200)):
+            async with http.post(cancel, data=fields, headers=known[tenant]) as answer:
+                assert answer.status == status
+                assert ("Cancelled 1 of 1 jobs." in await answer.text()) is (status == 200)
+        assert "cancelled" in (await get(http, f"{consoles[0]}/jobs/{ids['acme']}", known["acme"]))[1]
 
 
 @pytest.mark.parametrize("key", ["", "infaas_000000000000_wrong", "infaas_" + "0" * 12 + "_" + "A" * 43])

@@ -16,7 +16,6 @@ from urllib.parse import parse_qs, urlsplit
 
 import aiohttp
 import pytest
-from aiohttp import web
 from aiohttp.test_utils import make_mocked_request
 from playwright.async_api import async_playwright, expect
 
@@ -25,10 +24,10 @@ from gateway.auth.authenticator import Authenticator
 from gateway.console.oidc import IssuerSignIn, challenge_of
 from gateway.console.rendering import Rendering
 from gateway.console.sessions import SessionCodec
-from gateway.console.sign_in import new_session
 from gateway.settings import GatewaySettings
 from process.sockets import free_port
 from tests.integration.gateway.test_authentication import Guarded, guarded
+from tests.integration.gateway.test_issuer import DISCOVERY, LARGE, IssuerInPieces
 from tests.processes import environment
 from tests.waiting import until
 
@@ -134,41 +133,18 @@ def test_challenge_is_that_of_the_standard() -> None:
     assert challenge_of(verifier) == "E9Melhoa2OwvFrEMTJguCHaoeK1t8URWbuGJSstw-cM"  # pragma: allowlist secret
 
 
-class ChunkedIssuer:
-    """Issuer whose answers arrive in two pieces."""
-
-    def __init__(self, port: int, padding: int) -> None:
-        self.url = f"http://localhost:{port}"
-        self._padding = padding
-
-    async def answer(self, request: web.Request) -> web.StreamResponse:
-        found = {"authorization_endpoint": f"{self.url}/authorize", "token_endpoint": f"{self.url}/token"}
-        body = json.dumps(found | {"padding": "x" * self._padding}).encode()
-        response = web.StreamResponse()
-        await response.prepare(request)
-        await response.write(body[:20])
-        await asyncio.sleep(0.1)  # so that the pieces arrive apart
-        await response.write(body[20:])
-        return response
-
-
-@pytest.mark.parametrize(("padding", "status"), [(0, 303), (1 << 20, 503)])
-async def test_sign_in_reads_answers_of_issuer_to_their_end(padding: int, status: int) -> None:
-    port = free_port()
-    issuer, app = ChunkedIssuer(port, padding), web.Application()
-    app.add_routes([web.get("/.well-known/openid-configuration", issuer.answer)])
-    settings = GatewaySettings(oidc_issuer=issuer.url, oidc_audience="infaas", oidc_client_id="console")
-    codec = SessionCodec(b"secret", time.time)
-
-    def set_no_cookie(_response: web.Response, _value: str, _age_s: int) -> None: ...
-
-    signing = IssuerSignIn(settings, cast(Authenticator, None), codec, Rendering("1"), new_session, set_no_cookie)
-    runner = web.AppRunner(app)
-    await runner.setup()
-    await web.TCPSite(runner, "localhost", port).start()
-    try:
+@pytest.mark.parametrize(("padding", "nested", "status"), [(0, 0, 303), (LARGE, 0, 503), (0, 100_000, 503)])
+async def test_sign_in_reads_answers_of_issuer_to_their_end(
+    monkeypatch: pytest.MonkeyPatch, padding: int, nested: int, status: int
+) -> None:
+    issuer = IssuerInPieces(monkeypatch)
+    async with issuer.running():
+        found = {"authorization_endpoint": f"{issuer.url}/authorize", "token_endpoint": f"{issuer.url}/token"}
+        document = json.dumps(found | {"padding": "x" * padding}).encode()
+        issuer.documents = {DISCOVERY: b'{"a":' + b"[" * nested if nested else document}
+        settings = GatewaySettings(oidc_issuer=issuer.url, oidc_audience="infaas", oidc_client_id="console")
+        codec = SessionCodec(b"secret", time.time)
+        signing = IssuerSignIn(settings, cast(Authenticator, None), codec, Rendering("1"))
         handler = next(iter(signing.routes())).handler
         answer = await handler(make_mocked_request("GET", "/console/oidc/start", headers={"Host": "localhost"}))
         assert answer.status == status
-    finally:
-        await runner.cleanup()

@@ -16,7 +16,7 @@ TABLE = [
     ("workers.service", {CRYPTOGRAPHY, SQL, TRACES, "onnx", "onnxruntime"}),
     ("autoscaler.service", {CRYPTOGRAPHY, SQL, "highspy"}),
     ("gateway.jobs.service", {CRYPTOGRAPHY, NUMPY, SQL, "psutil", "registry"}),
-    ("gateway.service", {CRYPTOGRAPHY, SQL, TRACES, "grpc", "jwt", "psutil"}),
+    ("gateway.service", {CRYPTOGRAPHY, SQL, TRACES, "grpc", "jinja2", "jwt", "psutil"}),
     ("registry.service.service", {CRYPTOGRAPHY, NUMPY, SQL, "psutil", "runtimes"}),
     ("registry.pipeline.step_process", {AIOHTTP, "asyncio", KAFKA, SQL, "asyncpg", "onnx", "pydantic", "ssl"}),
     ("infaas.cli.main", {AIOHTTP, KAFKA, NUMPY, "asyncpg", "pydantic_settings"}),

@@ -8,7 +8,6 @@ from pathlib import Path
 from admin.activity import CountSeries
 from admin.endpoints import ENDPOINTS
 from admin.registrations import model as register
-from gateway.console.jobs import shown_progress
 from gateway.console.page import PageRange, page_of
 from gateway.console.pages import ACTS, PAGES
 from gateway.console.rendering import Rendering
@@ -64,8 +63,7 @@ def test_progress_tells_what_is_left() -> None:
         cancelled=0,
         ended_per_s=0.5,
     )
-    shown = shown_progress(progress)
-    assert (shown.total, shown.left, shown.left_s) == (16, 10, 20.0)
+    assert (progress.total, progress.left, progress.left_s) == (16, 10, 20.0)
 
 
 def test_fields_of_tensors_have_an_example() -> None:
