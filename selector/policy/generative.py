@@ -160,8 +160,7 @@ def _soonest_replica(context: ChoiceContext, candidate: Candidate, limits: Gener
             best, best_s = instance, found.total_s
     if best is None:
         return None
-    partition = best.partitions[best.turn % len(best.partitions)]
-    return Choice(candidate.variant, partition, best, best_s, candidate.cost, candidate.cost_header)
+    return Choice(candidate.variant, best.next_partition, best, best_s, candidate.cost, candidate.cost_header)
 
 
 def _examined(context: ChoiceContext, candidate: Candidate) -> Iterator[Instance]:
