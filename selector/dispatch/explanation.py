@@ -187,15 +187,17 @@ def _generative_rows(
     cost = _cost(variant, query)
     misfit = _misfit(task, variant, query, cost)
 
-    def row(found: GenerationEstimate, chosen: bool, verdict: str, worker: str = "") -> ConsideredVariant:
+    def row(
+        found: GenerationEstimate, p99: GenerationEstimate, chosen: bool, verdict: str, worker: str = ""
+    ) -> ConsideredVariant:
         return ConsideredVariant(
             variant=variant.name,
             accuracy=variant.accuracy,
             cost=cost,
             worker=worker,
             predicted_ms=_ms(found.total_s),
-            ttft_ms=(_ms(found.ttft_s), _ms(found.ttft_p99_s)),
-            tpot_ms=(_ms(found.tpot_s), _ms(found.tpot_p99_s)),
+            ttft_ms=(_ms(found.ttft_s), _ms(p99.ttft_s)),
+            tpot_ms=(_ms(found.tpot_s), _ms(p99.tpot_s)),
             verdict=CHOSEN if chosen else misfit or verdict,
         )
 
@@ -205,12 +207,14 @@ def _generative_rows(
         unfit = "its worker sends no status" if instance.worker.expires_at <= context.now else limits.missed(found)
         chosen = isinstance(outcome, Choice) and outcome.instance is instance
         verdict = unfit or _beaten(variant, cost, found.total_s, outcome)
-        rows.append(row(found, chosen, verdict, instance.worker.name))
+        rows.append(row(found, estimate(context, model, instance, p99=True), chosen, verdict, instance.worker.name))
     if rows:
         return rows
     found = unloaded_estimate(context, variant, model)
+    p99 = unloaded_estimate(context, variant, model, p99=True)
     chosen = isinstance(outcome, Choice) and outcome.variant is variant
-    return [row(found, chosen, _not_loaded(variant, found.total_s, limits.total_s, task.load_failure(variant)))]
+    verdict = _not_loaded(variant, found.total_s, limits.total_s, task.load_failure(variant))
+    return [row(found, p99, chosen, verdict)]
 
 
 def _misfit(task: TaskCandidates, variant: PricedVariant, query: Query, cost: float) -> str:

@@ -55,8 +55,6 @@ class GenerationEstimate(msgspec.Struct, frozen=True, gc=False):
     ttft_s: float
     tpot_s: float
     total_s: float
-    ttft_p99_s: float
-    tpot_p99_s: float
 
 
 class GenerationLimits(msgspec.Struct, frozen=True, gc=False):
@@ -68,8 +66,7 @@ class GenerationLimits(msgspec.Struct, frozen=True, gc=False):
 
     def admit(self, estimate: GenerationEstimate) -> bool:
         """Return true if an answer with these times meets the limits."""
-        in_time = estimate.ttft_s <= self.ttft_s and estimate.total_s <= self.total_s
-        return in_time and estimate.tpot_s <= self.tpot_s
+        return not self.missed(estimate)
 
     def missed(self, estimate: GenerationEstimate) -> str:
         """Return the words for the first limit that an answer with these times misses; empty if it meets all."""
@@ -91,36 +88,45 @@ def limits_of(context: ChoiceContext) -> GenerationLimits:
     return GenerationLimits(context.config.default_latency_s if is_free else inf, tpot_s, total_s)
 
 
-def estimate(context: ChoiceContext, model: GenerationModel, instance: Instance) -> GenerationEstimate:
-    """Return the predicted times of a query on a loaded instance."""
+def estimate(
+    context: ChoiceContext, model: GenerationModel, instance: Instance, *, p99: bool = False
+) -> GenerationEstimate:
+    """Return the predicted times of a query on a loaded instance: medians, or with `p99` the 99th percentiles."""
     made = int(instance.waiting(context.now) + instance.offline_inputs + 0.5)
-    behind = made + context.batch - model.sequences
-    wait_s = 0.0
-    if behind > 0:
-        wait_s = behind * model.typical_s(model.sequences) / model.sequences * instance.slowdown
-    return _estimate(context, model, instance.worker.hop_s, wait_s, made + context.batch, instance.slowdown)
+    return _estimate(context, model, made, instance.worker.hop_s, instance.slowdown, p99=p99)
 
 
-def unloaded_estimate(context: ChoiceContext, variant: PricedVariant, model: GenerationModel) -> GenerationEstimate:
+def unloaded_estimate(
+    context: ChoiceContext, variant: PricedVariant, model: GenerationModel, *, p99: bool = False
+) -> GenerationEstimate:
     """Return the predicted times of a query for which a variant must be loaded first."""
-    return _estimate(context, model, context.state.hop_s, variant.load_s, context.batch, 1.0)
+    return _estimate(context, model, 0, context.state.hop_s, load_s=variant.load_s, p99=p99)
+
+
+def _idle_estimate(context: ChoiceContext, model: GenerationModel) -> GenerationEstimate:
+    """Return the predicted times of a query on an otherwise idle system."""
+    return _estimate(context, model, 0, context.state.least_hop_s)
 
 
 def _estimate(
-    context: ChoiceContext, model: GenerationModel, hops_s: float, wait_s: float, sequences: int, slowdown: float
+    context: ChoiceContext,
+    model: GenerationModel,
+    made: int,
+    hops_s: float,
+    slowdown: float = 1.0,
+    *,
+    load_s: float = 0.0,
+    p99: bool = False,
 ) -> GenerationEstimate:
-    size = context.query.size
+    """Return the predicted times of a query that an instance gets beside `made` answers."""
+    size, sequences = context.query.size, made + context.batch
     prompt = model.prompt_tokens(size and max((size - _REQUEST_BYTES) // context.batch, 1))
-    tpot_s = model.step_s(sequences) * slowdown
-    ttft_s = hops_s + wait_s + model.prefill_s(prompt) * slowdown
-    return GenerationEstimate(
-        wait_s=wait_s,
-        ttft_s=ttft_s,
-        tpot_s=tpot_s,
-        total_s=ttft_s + (model.answer_tokens(context.query.needs.max_tokens) - 1) * tpot_s,
-        ttft_p99_s=hops_s + wait_s + model.prefill_s(prompt, p99=True) * slowdown,
-        tpot_p99_s=model.step_s(sequences, p99=True) * slowdown,
-    )
+    behind = max(sequences - model.sequences, 0)
+    wait_s = load_s + behind * model.typical_s(model.sequences) / model.sequences * slowdown
+    ttft_s = hops_s + wait_s + model.prefill_s(prompt, p99=p99) * slowdown
+    tpot_s = model.step_s(sequences, p99=p99) * slowdown
+    total_s = ttft_s + (model.answer_tokens(context.query.needs.max_tokens) - 1) * tpot_s
+    return GenerationEstimate(wait_s, ttft_s, tpot_s, total_s)
 
 
 def choose_generative(context: ChoiceContext) -> Choice | Refusal:
@@ -180,7 +186,7 @@ def _examined(context: ChoiceContext, candidate: Candidate) -> Iterator[Instance
 
 def _cold_start(context: ChoiceContext, limits: GenerationLimits) -> Choice | None:
     """Return the cheapest variant that is loaded and answers in time, unless a loaded one is only too busy."""
-    if any(_alone(context, candidate, limits) for candidate in context.candidates.serving):
+    if any(_fits_alone(context, candidate.variant, limits) for candidate in context.candidates.serving):
         return None
     for candidate in context.candidates.registered.unloaded:
         variant = candidate.variant
@@ -191,10 +197,10 @@ def _cold_start(context: ChoiceContext, limits: GenerationLimits) -> Choice | No
     return None
 
 
-def _alone(context: ChoiceContext, candidate: Candidate, limits: GenerationLimits) -> bool:
+def _fits_alone(context: ChoiceContext, variant: PricedVariant, limits: GenerationLimits) -> bool:
     """Return true if an idle instance of a variant would meet the limits."""
-    model, hop_s = candidate.variant.generation, context.state.least_hop_s
-    return model is not None and limits.admit(_estimate(context, model, hop_s, 0.0, context.batch, 1.0))
+    model = variant.generation
+    return model is not None and limits.admit(_idle_estimate(context, model))
 
 
 def _soonest(context: ChoiceContext) -> Choice | None:
@@ -223,26 +229,20 @@ def _refuse(context: ChoiceContext, limits: GenerationLimits) -> Refusal:
     firm = _is_firm(context)
     if firm and min(limits.total_s, limits.ttft_s) <= 0:
         return deadline_passed("the query was read")
-    if firm and not any(_alone(context, candidate, _from_send(context, limits)) for candidate in eligible):
-        return Refusal(Unsatisfiable(_nearest(context, _from_send(context, limits))))
+    at_send = _from_send(context, limits)
+    if firm and not any(_fits_alone(context, candidate.variant, at_send) for candidate in eligible):
+        return Refusal(Unsatisfiable(_nearest(context, at_send)))
     if context.candidates.serving:
         contended = context.candidates.serving[0]
         error = Overloaded(reason=RefusalReason.INSTANCES_BUSY, retry_after_s=_place_s(context, contended))
         return Refusal(error, contended=contended)
-    return unserved(context, lambda variant: _fits_loaded(context, variant, limits))
+    return unserved(context, lambda variant: _fits_alone(context, variant, at_send))
 
 
 def _from_send(context: ChoiceContext, limits: GenerationLimits) -> GenerationLimits:
     """Return the limits as they were when the query was sent: needs beyond them are unsatisfiable at any load."""
     passed_s = max(context.now - context.query.sent_ms / 1e3, 0.0)
     return GenerationLimits(limits.ttft_s + passed_s, limits.tpot_s, limits.total_s + passed_s)
-
-
-def _fits_loaded(context: ChoiceContext, variant: PricedVariant, limits: GenerationLimits) -> bool:
-    model = variant.generation
-    return model is not None and _from_send(context, limits).admit(
-        _estimate(context, model, context.state.least_hop_s, 0.0, context.batch, 1.0)
-    )
 
 
 def _place_s(context: ChoiceContext, candidate: Candidate) -> float:
@@ -270,7 +270,7 @@ def _too_slow(context: ChoiceContext, candidate: Candidate, limits: GenerationLi
     model = candidate.variant.generation
     if model is None:
         return
-    alone = _estimate(context, model, context.state.least_hop_s, 0.0, context.batch, 1.0)
+    alone = _idle_estimate(context, model)
     for took_s, limit_s, what in (
         (alone.ttft_s, limits.ttft_s, "takes {} to the first token where {} are allowed"),
         (alone.tpot_s, limits.tpot_s, "takes {} a token where {} are allowed"),

@@ -126,6 +126,11 @@ def test_choose_waits_for_place_of_full_instance() -> None:
     assert isinstance(refused(asked(target=SMALL, ttft_ms=250), state).error, Overloaded)
 
 
+def test_choose_refuses_more_inputs_than_places_in_time() -> None:
+    many = msgspec.structs.replace(asked(size=8 * 256, target=SMALL, ttft_ms=250), batch=8)
+    assert isinstance(refused(many, two()).error, Unsatisfiable)
+
+
 def test_choose_loads_variant_only_if_answer_is_in_time() -> None:
     state = state_of(generative(SMALL, 0.5), generative(LARGE, 0.8))
     state.apply_status(status(), NOW)
