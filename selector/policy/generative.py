@@ -40,6 +40,7 @@ from selector.policy.choice import (
     unserved,
 )
 from selector.policy.entities import Instance
+from selector.policy.prediction import queued_inputs
 from selector.policy.replicas import FEW
 from selector.policy.variants import PricedVariant
 
@@ -92,7 +93,7 @@ def estimate(
     context: ChoiceContext, model: GenerationModel, instance: Instance, *, p99: bool = False
 ) -> GenerationEstimate:
     """Return the predicted times of a query on a loaded instance: medians, or with `p99` the 99th percentiles."""
-    made = int(instance.waiting(context.now) + instance.offline_inputs + 0.5)
+    made = int(instance.waiting(context.now) + instance.offline_inputs + 0.5) + instance.large_inputs
     return _estimate(context, model, made, instance.worker.hop_s, instance.slowdown, p99=p99)
 
 
@@ -100,7 +101,8 @@ def unloaded_estimate(
     context: ChoiceContext, variant: PricedVariant, model: GenerationModel, *, p99: bool = False
 ) -> GenerationEstimate:
     """Return the predicted times of a query for which a variant must be loaded first."""
-    return _estimate(context, model, 0, context.state.hop_s, load_s=variant.load_s, p99=p99)
+    queued = queued_inputs(variant, context.state)
+    return _estimate(context, model, queued, context.state.hop_s, load_s=variant.load_s, p99=p99)
 
 
 def _idle_estimate(context: ChoiceContext, model: GenerationModel) -> GenerationEstimate:

@@ -131,6 +131,25 @@ def test_choose_refuses_more_inputs_than_places_in_time() -> None:
     assert isinstance(refused(many, two()).error, Unsatisfiable)
 
 
+def test_choose_counts_inputs_of_large_query() -> None:
+    state = two()
+    free = chosen(asked(target=SMALL), state).predicted_s
+    many = chosen(msgspec.structs.replace(asked(target=SMALL, allow_late=True), batch=500), state)
+    assert many.instance is not None
+    assert many.instance.model.is_large(500)
+    state.sent(many.instance, many.partition, 500, NOW, inf)
+    assert chosen(asked(target=SMALL), state).predicted_s > free + 10
+
+
+def test_choose_counts_queue_of_unloaded_variant() -> None:
+    state, needs = state_of(generative(SMALL, 0.5)), asked(ttft_ms=3000)
+    state.apply_status(status(), NOW)
+    found = chosen(needs, state)
+    for _ in range(20):
+        state.sent(None, found.partition, 1, NOW, inf)
+    assert refused(needs, state).error.reason is RefusalReason.NOT_LOADED
+
+
 def test_choose_loads_variant_only_if_answer_is_in_time() -> None:
     state = state_of(generative(SMALL, 0.5), generative(LARGE, 0.8))
     state.apply_status(status(), NOW)
