@@ -18,7 +18,7 @@ typical answer to end. Then
 Upgrades and canaries do not apply: an answer takes a place for seconds, and texts of two versions cannot be compared.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import islice
 from math import inf
 from typing import Final
@@ -41,7 +41,7 @@ from selector.policy.choice import (
 )
 from selector.policy.entities import Instance
 from selector.policy.prediction import queued_inputs
-from selector.policy.replicas import FEW
+from selector.policy.replicas import FEW, ReplicaGroup, some_of
 from selector.policy.variants import PricedVariant
 
 _REQUEST_BYTES: Final = 80
@@ -135,7 +135,7 @@ def choose_generative(context: ChoiceContext) -> Choice | Refusal:
     """Choose the destination of a generative query."""
     limits = limits_of(context)
     for candidate in context.candidates.serving:
-        found = _soonest_replica(context, candidate, limits)
+        found = _preferred_replica(context, candidate, limits)
         if found is not None:
             return found
     if _is_firm(context):
@@ -153,14 +153,25 @@ def _is_firm(context: ChoiceContext) -> bool:
     return (has_limit and not needs.allow_late) or context.wait_s != inf
 
 
-def _soonest_replica(context: ChoiceContext, candidate: Candidate, limits: GenerationLimits) -> Choice | None:
-    """Return the replica of a variant that ends first, of those examined, if it meets the limits."""
+def _preferred_replica(context: ChoiceContext, candidate: Candidate, limits: GenerationLimits) -> Choice | None:
+    """Return a replica of the selector's aperture that meets the limits, or of all if none there does."""
+    replicas = candidate.replicas
+    found = _soonest_replica(context, candidate, replicas.preferred(context.now), limits)
+    if found is None and replicas.is_shared:
+        return _soonest_replica(context, candidate, replicas.group, limits)
+    return found
+
+
+def _soonest_replica(
+    context: ChoiceContext, candidate: Candidate, group: ReplicaGroup, limits: GenerationLimits
+) -> Choice | None:
+    """Return the replica of a group that ends first, of those examined, if it meets the limits."""
     model = candidate.variant.generation
     if model is None:
         return None
     best: Instance | None = None
     best_s = inf
-    for instance in _examined(context, candidate):
+    for instance in _examined(context, group):
         if instance.worker.expires_at <= context.now:
             continue
         found = estimate(context, model, instance)
@@ -171,19 +182,13 @@ def _soonest_replica(context: ChoiceContext, candidate: Candidate, limits: Gener
     return Choice(candidate.variant, best.next_partition, best, best_s, candidate.cost, candidate.cost_header)
 
 
-def _examined(context: ChoiceContext, candidate: Candidate) -> Iterator[Instance]:
-    """Yield all replicas if they are few, else some that are idle, and the one that is free first."""
-    group = candidate.replicas.preferred(context.now)
-    members = group.members.items
-    if len(members) <= FEW:
-        yield from members
-        return
-    begin = crc32(context.query.id.encode()) % len(members)
-    yield from islice(group.idle.items, FEW)
-    yield from (members[(begin + number) % len(members)] for number in range(FEW))
+def _examined(context: ChoiceContext, group: ReplicaGroup) -> Sequence[Instance]:
+    """Return all replicas of a group if they are few, else some, some idle ones, and the one that is free first."""
+    if len(group.members) <= FEW:
+        return group.members.items
     soonest = group.soonest()
-    if soonest is not None:
-        yield soonest
+    drawn = some_of(group, crc32(context.query.id.encode()))
+    return [*islice(group.idle, FEW), *drawn, *(() if soonest is None else (soonest,))]
 
 
 def _cold_start(context: ChoiceContext, limits: GenerationLimits) -> Choice | None:
@@ -207,7 +212,10 @@ def _fits_alone(context: ChoiceContext, variant: PricedVariant, limits: Generati
 
 def _soonest(context: ChoiceContext) -> Choice | None:
     """Return the loaded instance that ends first, for a query that may be late."""
-    found = (_soonest_replica(context, candidate, _NO_LIMITS) for candidate in context.candidates.serving)
+    found = (
+        _soonest_replica(context, candidate, candidate.replicas.group, _NO_LIMITS)
+        for candidate in context.candidates.serving
+    )
     return min(filter(None, found), key=lambda choice: choice.predicted_s, default=None)
 
 

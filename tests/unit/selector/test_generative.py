@@ -16,10 +16,12 @@ from schemas.rows.catalog import Profile, Variant
 from selector.dispatch.explanation import explain
 from selector.policy.choice import Choice
 from selector.policy.cluster_state import ClusterState
+from selector.policy.replicas import TaskShare
 from selector.policy.selection import choose
 from tests.unit.selector.story import (
     NO_UPGRADES,
     NOW,
+    TASK,
     chosen,
     explained,
     instance,
@@ -148,6 +150,21 @@ def test_choose_counts_queue_of_unloaded_variant() -> None:
     for _ in range(20):
         state.sent(None, found.partition, 1, NOW, inf)
     assert refused(needs, state).error.reason is RefusalReason.NOT_LOADED
+
+
+def test_choose_takes_free_replica_beyond_aperture() -> None:
+    state = state_of(generative(SMALL, 0.5))
+    for place in range(2):
+        state.apply_status(status(instance(SMALL, partitions=(place,), parallel=4), worker=f"w{place}"), NOW)
+    state.use_shares({TASK: TaskShare(frozenset({0}), 2)})
+    for _ in range(4):
+        found = chosen(asked(ttft_ms=250), state)
+        assert found.instance is not None
+        assert found.instance.worker.name == "w0"
+        state.sent(found.instance, found.partition, 1, NOW, inf)
+    beyond = chosen(asked(ttft_ms=250), state).instance
+    assert beyond is not None
+    assert beyond.worker.name == "w1"
 
 
 def test_choose_loads_variant_only_if_answer_is_in_time() -> None:
