@@ -18,7 +18,8 @@ typical answer to end. Then
 Upgrades and canaries do not apply: an answer takes a place for seconds, and texts of two versions cannot be compared.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from functools import partial
 from itertools import islice
 from math import inf
 from typing import Final
@@ -26,7 +27,7 @@ from zlib import crc32
 
 import msgspec
 
-from schemas.errors import Overloaded, RefusalReason, Unsatisfiable
+from schemas.errors import Overloaded, RefusalReason
 from schemas.generation_model import GenerationModel
 from selector.policy.candidates import Candidate
 from selector.policy.choice import (
@@ -34,9 +35,9 @@ from selector.policy.choice import (
     ChoiceContext,
     Refusal,
     deadline_passed,
-    refuse,
     to_unloaded,
     unmet_needs,
+    unsatisfiable,
     unserved,
 )
 from selector.policy.entities import Instance
@@ -234,14 +235,11 @@ def _fallback(context: ChoiceContext) -> Choice | None:
 def _refuse(context: ChoiceContext, limits: GenerationLimits) -> Refusal:
     """Return the refusal of a query for which there is no choice."""
     eligible = context.candidates.registered.eligible
-    if not eligible:
-        return refuse(context)
-    firm = _is_firm(context)
+    firm, at_send = _is_firm(context), _from_send(context, limits)
+    if not eligible or (firm and not any(_fits_alone(context, candidate.variant, at_send) for candidate in eligible)):
+        return unsatisfiable(context, partial(_unmet_needs, context, at_send if firm else _NO_LIMITS))
     if firm and min(limits.total_s, limits.ttft_s) <= 0:
         return deadline_passed("the query was read")
-    at_send = _from_send(context, limits)
-    if firm and not any(_fits_alone(context, candidate.variant, at_send) for candidate in eligible):
-        return Refusal(Unsatisfiable(_nearest(context, at_send)))
     if context.candidates.serving:
         contended = context.candidates.serving[0]
         error = Overloaded(reason=RefusalReason.INSTANCES_BUSY, retry_after_s=_place_s(context, contended))
@@ -263,23 +261,11 @@ def _place_s(context: ChoiceContext, candidate: Candidate) -> float:
     return max(min((estimate(context, model, one).wait_s for one in instances), default=0.0), model.step_s(1))
 
 
-def _nearest(context: ChoiceContext, limits: GenerationLimits) -> str:
-    """Return the words that name the variant which misses the needs by least."""
-
-    def unmet(candidate: Candidate) -> list[tuple[float, str]]:
-        return [*unmet_needs(candidate, context.query), *_too_slow(context, candidate, limits)]
-
-    nearest = context.candidates.nearest(lambda candidate: sum(by for by, _ in unmet(candidate)))
-    assert nearest is not None, "there are eligible candidates"
-    words = " and ".join([text for _, text in unmet(nearest)]) or "fits no running worker"
-    return f"no registered variant meets these needs; the nearest, {nearest.variant.name}, {words}"
-
-
-def _too_slow(context: ChoiceContext, candidate: Candidate, limits: GenerationLimits) -> Iterator[tuple[float, str]]:
-    """Yield each need for time that an idle instance fails: the relative distance, and its description."""
-    model = candidate.variant.generation
+def _unmet_needs(context: ChoiceContext, limits: GenerationLimits, candidate: Candidate) -> list[tuple[float, str]]:
+    """Return each need that an idle instance of a candidate fails: the relative distance, and its description."""
+    found, model = unmet_needs(candidate, context.query), candidate.variant.generation
     if model is None:
-        return
+        return found
     alone = _idle_estimate(context, model)
     for took_s, limit_s, what in (
         (alone.ttft_s, limits.ttft_s, "takes {} to the first token where {} are allowed"),
@@ -288,4 +274,5 @@ def _too_slow(context: ChoiceContext, candidate: Candidate, limits: GenerationLi
     ):
         if took_s > limit_s:
             words = what.format(f"{took_s * 1e3:.3g} ms", f"{max(limit_s, 0.0) * 1e3:.3g} ms")
-            yield took_s / max(limit_s, 1e-6) - 1, words
+            found.append((took_s / max(limit_s, 1e-6) - 1, words))
+    return found

@@ -128,11 +128,6 @@ def test_choose_waits_for_place_of_full_instance() -> None:
     assert isinstance(refused(asked(target=SMALL, ttft_ms=250), state).error, Overloaded)
 
 
-def test_choose_refuses_more_inputs_than_places_in_time() -> None:
-    many = msgspec.structs.replace(asked(size=8 * 256, target=SMALL, ttft_ms=250), batch=8)
-    assert isinstance(refused(many, two()).error, Unsatisfiable)
-
-
 def test_choose_counts_inputs_of_large_query() -> None:
     state = two()
     free = chosen(asked(target=SMALL), state).predicted_s
@@ -143,13 +138,9 @@ def test_choose_counts_inputs_of_large_query() -> None:
     assert chosen(asked(target=SMALL), state).predicted_s > free + 10
 
 
-def test_choose_counts_queue_of_unloaded_variant() -> None:
-    state, needs = state_of(generative(SMALL, 0.5)), asked(ttft_ms=3000)
-    state.apply_status(status(), NOW)
-    found = chosen(needs, state)
-    for _ in range(20):
-        state.sent(None, found.partition, 1, NOW, inf)
-    assert refused(needs, state).error.reason is RefusalReason.NOT_LOADED
+def test_choose_refuses_more_inputs_than_places_in_time() -> None:
+    many = msgspec.structs.replace(asked(size=8 * 256, target=SMALL, ttft_ms=250), batch=8)
+    assert isinstance(refused(many, two()).error, Unsatisfiable)
 
 
 def test_choose_takes_free_replica_beyond_aperture() -> None:
@@ -165,6 +156,24 @@ def test_choose_takes_free_replica_beyond_aperture() -> None:
     beyond = chosen(asked(ttft_ms=250), state).instance
     assert beyond is not None
     assert beyond.worker.name == "w1"
+
+
+def test_choose_counts_queue_of_unloaded_variant() -> None:
+    state, needs = state_of(generative(SMALL, 0.5)), asked(ttft_ms=3000)
+    state.apply_status(status(), NOW)
+    found = chosen(needs, state)
+    for _ in range(20):
+        state.sent(None, found.partition, 1, NOW, inf)
+    assert refused(needs, state).error.reason is RefusalReason.NOT_LOADED
+
+
+def test_refusal_names_variant_nearest_to_needs_of_each_query() -> None:
+    state = state_of(
+        generative(SMALL, 0.5, step_ms=10.0, prefill_ms=500.0), generative(LARGE, 0.8, step_ms=50.0, prefill_ms=100.0)
+    )
+    state.apply_status(status(instance(SMALL, parallel=4), instance(LARGE, parallel=4)), NOW)
+    assert f"nearest, {SMALL}" in str(refused(asked(tpot_ms=5), state).error)
+    assert f"nearest, {LARGE}" in str(refused(asked(ttft_ms=50), state).error)
 
 
 def test_choose_loads_variant_only_if_answer_is_in_time() -> None:
