@@ -4,8 +4,10 @@ Computed separately from the same cluster state and time, only for queries that 
 ones. It may be slow, and costs the policy nothing.
 """
 
+from collections.abc import Callable
+from functools import partial
 from itertools import islice
-from typing import Final
+from typing import Final, NamedTuple
 
 import msgspec
 
@@ -17,7 +19,7 @@ from selector.policy.candidates import TaskCandidates
 from selector.policy.choice import Choice, ChoiceContext, PolicyConfig, Refusal, context_of
 from selector.policy.cluster_state import ClusterState
 from selector.policy.entities import Instance
-from selector.policy.generative import GenerationEstimate, estimate, limits_of, unloaded_estimate
+from selector.policy.generative import estimate, limits_of, unloaded_estimate
 from selector.policy.prediction import cold_start_finish_s, finish_s
 from selector.policy.replicas import NOBODY
 from selector.policy.variants import PricedVariant, size_class
@@ -84,11 +86,14 @@ def explanation_of(
     considered: list[ConsideredVariant] = []
     not_listed = 0
     if task is not None:
+        context = context_of(query, state, now, config) if task.is_generative else None
         for variant in sorted(task.variants, key=lambda variant: _cost(variant, query)):
             if variant.generation is None:
-                considered += _rows(variant, task, query, state, now, slack_s, outcome)
-            elif (context := context_of(query, state, now, config)) is not None:
-                considered += _generative_rows(variant, variant.generation, context, outcome)
+                predict = partial(_predict, variant, query, state, now, slack_s)
+                considered += _rows(variant, task, query, now, outcome, predict)
+            elif context is not None:
+                predict = partial(_predict_answer, variant, variant.generation, context)
+                considered += _rows(variant, task, query, now, outcome, predict)
             not_listed += max(len(task.serving.get(variant.name, NOBODY)) - _MAX_LISTED, 0)
     considered.sort(key=lambda row: row.verdict != CHOSEN)
     is_choice = isinstance(outcome, Choice)
@@ -143,74 +148,78 @@ def _listed(task: TaskCandidates, variant: PricedVariant, outcome: Choice | Refu
     return listed
 
 
+class _Prediction(NamedTuple):
+    """Predicted times of a query on an instance of a variant, or of one that must be loaded first."""
+
+    total_s: float
+    missed: str
+    """Words for the need for time that is missed; empty if none is."""
+    ttft_ms: tuple[float, float] | None = None
+    tpot_ms: tuple[float, float] | None = None
+
+
 def _rows(
     variant: PricedVariant,
     task: TaskCandidates,
     query: Query,
-    state: ClusterState,
     now: float,
-    slack_s: float | None,
     outcome: Choice | Refusal,
+    predict: Callable[[Instance | None], _Prediction],
 ) -> list[ConsideredVariant]:
     """Return a row for each listed replica of a variant, or one row if it is not loaded."""
     cost = _cost(variant, query)
     misfit = _misfit(task, variant, query, cost)
+    choice = outcome if isinstance(outcome, Choice) else None
 
-    def row(chosen: bool, verdict: str, predicted_s: float, worker: str = "") -> ConsideredVariant:
+    def row(instance: Instance | None) -> ConsideredVariant:
+        predicted = predict(instance)
+        if instance is None:
+            chosen = choice is not None and choice.variant is variant
+            verdict = _not_loaded(variant, predicted.missed, task.load_failure(variant))
+        else:
+            chosen = choice is not None and choice.instance is instance
+            silent = "its worker sends no status" if instance.worker.expires_at <= now else ""
+            verdict = silent or predicted.missed or _beaten(variant, cost, predicted.total_s, outcome)
         return ConsideredVariant(
             variant=variant.name,
             accuracy=variant.accuracy,
             cost=cost,
-            worker=worker,
-            predicted_ms=_ms(predicted_s),
+            worker="" if instance is None else instance.worker.name,
+            predicted_ms=_ms(predicted.total_s),
+            ttft_ms=predicted.ttft_ms,
+            tpot_ms=predicted.tpot_ms,
             verdict=CHOSEN if chosen else misfit or verdict,
         )
 
-    rows: list[ConsideredVariant] = []
-    for instance in _listed(task, variant, outcome):
-        predicted_s = finish_s(instance, query.batch, now, query.needs.mode is Mode.OFFLINE, query.due_s)
-        verdict = _unfit(instance, predicted_s, slack_s, now) or _beaten(variant, cost, predicted_s, outcome)
-        chosen = isinstance(outcome, Choice) and outcome.instance is instance
-        rows.append(row(chosen, verdict, predicted_s, instance.worker.name))
-    if rows:
-        return rows
-    predicted_s = cold_start_finish_s(variant, query.batch, state)
-    verdict = _not_loaded(variant, predicted_s, slack_s, task.load_failure(variant))
-    return [row(isinstance(outcome, Choice) and outcome.variant is variant, verdict, predicted_s)]
+    return [row(instance) for instance in _listed(task, variant, outcome) or (None,)]
 
 
-def _generative_rows(
-    variant: PricedVariant, model: GenerationModel, context: ChoiceContext, outcome: Choice | Refusal
-) -> list[ConsideredVariant]:
-    """Return a row for each listed replica of a generative variant, or one row if it is not loaded."""
-    task, query, limits = context.task, context.query, limits_of(context)
-    cost = _cost(variant, query)
-    misfit = _misfit(task, variant, query, cost)
+def _predict(
+    variant: PricedVariant, query: Query, state: ClusterState, now: float, slack_s: float | None,
+    instance: Instance | None,
+) -> _Prediction:  # fmt: skip
+    if instance is None:
+        total_s = cold_start_finish_s(variant, query.batch, state)
+    else:
+        total_s = finish_s(instance, query.batch, now, query.needs.mode is Mode.OFFLINE, query.due_s)
+    return _Prediction(total_s, "would be late" if slack_s is not None and total_s > slack_s else "")
 
-    def row(found: GenerationEstimate, chosen: bool, verdict: str, worker: str = "") -> ConsideredVariant:
-        return ConsideredVariant(
-            variant=variant.name,
-            accuracy=variant.accuracy,
-            cost=cost,
-            worker=worker,
-            predicted_ms=_ms(found.total_s),
-            ttft_ms=(_ms(found.ttft_s), _ms(found.ttft_p99_s)),
-            tpot_ms=(_ms(found.tpot_s), _ms(found.tpot_p99_s)),
-            verdict=CHOSEN if chosen else misfit or verdict,
-        )
 
-    rows: list[ConsideredVariant] = []
-    for instance in _listed(task, variant, outcome):
-        found = estimate(context, model, instance)
-        unfit = "its worker sends no status" if instance.worker.expires_at <= context.now else limits.missed(found)
-        chosen = isinstance(outcome, Choice) and outcome.instance is instance
-        verdict = unfit or _beaten(variant, cost, found.total_s, outcome)
-        rows.append(row(found, chosen, verdict, instance.worker.name))
-    if rows:
-        return rows
-    found = unloaded_estimate(context, variant, model)
-    chosen = isinstance(outcome, Choice) and outcome.variant is variant
-    return [row(found, chosen, _not_loaded(variant, found.total_s, limits.total_s, task.load_failure(variant)))]
+def _predict_answer(
+    variant: PricedVariant, model: GenerationModel, context: ChoiceContext, instance: Instance | None
+) -> _Prediction:
+    median, p99 = (
+        unloaded_estimate(context, variant, model, p99=is_p99)
+        if instance is None
+        else estimate(context, model, instance, p99=is_p99)
+        for is_p99 in (False, True)
+    )
+    return _Prediction(
+        median.total_s,
+        limits_of(context).missed(median),
+        (_ms(median.ttft_s), _ms(p99.ttft_s)),
+        (_ms(median.tpot_s), _ms(p99.tpot_s)),
+    )
 
 
 def _misfit(task: TaskCandidates, variant: PricedVariant, query: Query, cost: float) -> str:
@@ -221,14 +230,6 @@ def _misfit(task: TaskCandidates, variant: PricedVariant, query: Query, cost: fl
         return "is not accurate enough"
     if needs.max_cost is not None and cost > needs.max_cost:
         return "costs too much"
-    return ""
-
-
-def _unfit(instance: Instance, predicted_s: float, slack_s: float | None, now: float) -> str:
-    if instance.worker.expires_at <= now:
-        return "its worker sends no status"
-    if slack_s is not None and predicted_s > slack_s:
-        return "would be late"
     return ""
 
 
@@ -246,12 +247,10 @@ def _beaten(variant: PricedVariant, cost: float, predicted_s: float, outcome: Ch
     return "finishes later" if predicted_s >= outcome.predicted_s else LEFT_TO_OTHERS
 
 
-def _not_loaded(variant: PricedVariant, predicted_s: float, slack_s: float | None, failure: str) -> str:
+def _not_loaded(variant: PricedVariant, missed: str, failure: str) -> str:
     if failure:
         return f"cannot be loaded: {failure}"
-    if slack_s is not None and predicted_s > slack_s:
-        return f"is not loaded, and loading takes {variant.load_s:.1f} s"
-    return NOT_LOADED
+    return f"is not loaded, and loading takes {variant.load_s:.1f} s" if missed else NOT_LOADED
 
 
 def _cost(variant: PricedVariant, query: Query) -> float:

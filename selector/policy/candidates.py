@@ -130,9 +130,12 @@ class Candidates:
         return RegisteredCandidates(self._task, self._key, self.serving)
 
     def nearest(self, distance: Callable[[Candidate], float]) -> Candidate | None:
-        """Return the registered candidate with the least `distance`, computed at the first call."""
-        if self._nearest is None:
-            task, key = self._task, self._key
+        """Return the registered candidate with the least `distance`, computed at the first call.
+
+        That of a generative answer is computed at each call, because its needs for tokens are no part of the class.
+        """
+        task, key = self._task, self._key
+        if self._nearest is None or task.is_generative:
             targets = (Candidate(variant, key) for variant in task.variants if task.is_target(variant, key.target))
             self._nearest = min(targets, key=distance, default=None)
         return self._nearest

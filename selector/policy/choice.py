@@ -168,8 +168,9 @@ def refuse(context: ChoiceContext) -> Refusal:
     if query.deadline_ms is not None and context.firm:
         budget_s = (query.deadline_ms - query.sent_ms) / 1000
     # Hops are slower under load, so the least one decides that needs are unsatisfiable at any load.
-    if registered.fastest_s + context.state.least_hop_s > budget_s or not registered.eligible:
-        return Refusal(Unsatisfiable(_nearest(context, budget_s)))
+    hop_s = context.state.least_hop_s
+    if registered.fastest_s + hop_s > budget_s or not registered.eligible:
+        return unsatisfiable(context, lambda candidate: _unmet_needs(candidate, query, budget_s, hop_s))
     if context.slack_s <= 0:
         return deadline_passed("the query was read")
     if candidates.serving:
@@ -196,20 +197,17 @@ def unserved(context: ChoiceContext, is_in_time: Callable[[PricedVariant], bool]
     return Refusal(Overloaded(why, reason=RefusalReason.NOT_LOADED, retry_after_s=wanted.load_s), wanted)
 
 
-def _nearest(context: ChoiceContext, budget_s: float) -> str:
-    """Return the words that name the variant which misses the needs by least."""
-    query, hop_s = context.query, context.state.least_hop_s
+def unsatisfiable(context: ChoiceContext, unmet: Callable[[Candidate], list[tuple[float, str]]]) -> Refusal:
+    """Return the refusal of needs that no registered variant meets; it names the variant that misses them by least.
 
-    def distance(candidate: Candidate) -> float:
-        return sum(by for by, _ in _unmet_needs(candidate, query, budget_s, hop_s))
-
-    nearest = context.candidates.nearest(distance)
+    `unmet` returns each need that a candidate fails: the relative distance, and its description.
+    """
+    nearest = context.candidates.nearest(lambda candidate: sum(by for by, _ in unmet(candidate)))
     if nearest is None:
-        return f"no variant of task {context.task.name!r} is registered yet"
-    unmet = " and ".join([text for _, text in _unmet_needs(nearest, query, budget_s, hop_s)])
-    return "no registered variant meets these needs; the nearest, {}, {}".format(
-        nearest.variant.name, unmet or "fits no running worker"
-    )
+        return Refusal(Unsatisfiable(f"no variant of task {context.task.name!r} is registered yet"))
+    words = " and ".join([text for _, text in unmet(nearest)]) or "fits no running worker"
+    name = nearest.variant.name
+    return Refusal(Unsatisfiable(f"no registered variant meets these needs; the nearest, {name}, {words}"))
 
 
 def _unmet_needs(candidate: Candidate, query: Query, budget_s: float, hop_s: float) -> list[tuple[float, str]]:

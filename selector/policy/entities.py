@@ -231,6 +231,11 @@ class Instance:
         self.width = slots_taken(self.worker.hardware, variant.threads, self.worker.kind.core_price.slot_threads)
         self.worker.widest = max(self.worker.widest, self.width)
 
+    @property
+    def next_partition(self) -> Partition:
+        """The partition of its online topic whose turn it is."""
+        return self.partitions[self.turn % len(self.partitions)]
+
     def waiting(self, now: float) -> float:
         """Return the inputs of online queries waiting or in computation at `now`."""
         left = self.level - (now - self.level_at) * self.rate

@@ -18,7 +18,8 @@ typical answer to end. Then
 Upgrades and canaries do not apply: an answer takes a place for seconds, and texts of two versions cannot be compared.
 """
 
-from collections.abc import Iterator
+from collections.abc import Sequence
+from functools import partial
 from itertools import islice
 from math import inf
 from typing import Final
@@ -26,7 +27,7 @@ from zlib import crc32
 
 import msgspec
 
-from schemas.errors import Overloaded, RefusalReason, Unsatisfiable
+from schemas.errors import Overloaded, RefusalReason
 from schemas.generation_model import GenerationModel
 from selector.policy.candidates import Candidate
 from selector.policy.choice import (
@@ -34,13 +35,14 @@ from selector.policy.choice import (
     ChoiceContext,
     Refusal,
     deadline_passed,
-    refuse,
     to_unloaded,
     unmet_needs,
+    unsatisfiable,
     unserved,
 )
 from selector.policy.entities import Instance
-from selector.policy.replicas import FEW
+from selector.policy.prediction import queued_inputs
+from selector.policy.replicas import FEW, ReplicaGroup, some_of
 from selector.policy.variants import PricedVariant
 
 _REQUEST_BYTES: Final = 80
@@ -55,8 +57,6 @@ class GenerationEstimate(msgspec.Struct, frozen=True, gc=False):
     ttft_s: float
     tpot_s: float
     total_s: float
-    ttft_p99_s: float
-    tpot_p99_s: float
 
 
 class GenerationLimits(msgspec.Struct, frozen=True, gc=False):
@@ -68,8 +68,7 @@ class GenerationLimits(msgspec.Struct, frozen=True, gc=False):
 
     def admit(self, estimate: GenerationEstimate) -> bool:
         """Return true if an answer with these times meets the limits."""
-        in_time = estimate.ttft_s <= self.ttft_s and estimate.total_s <= self.total_s
-        return in_time and estimate.tpot_s <= self.tpot_s
+        return not self.missed(estimate)
 
     def missed(self, estimate: GenerationEstimate) -> str:
         """Return the words for the first limit that an answer with these times misses; empty if it meets all."""
@@ -91,43 +90,53 @@ def limits_of(context: ChoiceContext) -> GenerationLimits:
     return GenerationLimits(context.config.default_latency_s if is_free else inf, tpot_s, total_s)
 
 
-def estimate(context: ChoiceContext, model: GenerationModel, instance: Instance) -> GenerationEstimate:
-    """Return the predicted times of a query on a loaded instance."""
-    made = int(instance.waiting(context.now) + instance.offline_inputs + 0.5)
-    behind = made + context.batch - model.sequences
-    wait_s = 0.0
-    if behind > 0:
-        wait_s = behind * model.typical_s(model.sequences) / model.sequences * instance.slowdown
-    return _estimate(context, model, instance.worker.hop_s, wait_s, made + context.batch, instance.slowdown)
+def estimate(
+    context: ChoiceContext, model: GenerationModel, instance: Instance, *, p99: bool = False
+) -> GenerationEstimate:
+    """Return the predicted times of a query on a loaded instance: medians, or with `p99` the 99th percentiles."""
+    made = int(instance.waiting(context.now) + instance.offline_inputs + 0.5) + instance.large_inputs
+    return _estimate(context, model, made, instance.worker.hop_s, instance.slowdown, p99=p99)
 
 
-def unloaded_estimate(context: ChoiceContext, variant: PricedVariant, model: GenerationModel) -> GenerationEstimate:
+def unloaded_estimate(
+    context: ChoiceContext, variant: PricedVariant, model: GenerationModel, *, p99: bool = False
+) -> GenerationEstimate:
     """Return the predicted times of a query for which a variant must be loaded first."""
-    return _estimate(context, model, context.state.hop_s, variant.load_s, context.batch, 1.0)
+    queued = queued_inputs(variant, context.state)
+    return _estimate(context, model, queued, context.state.hop_s, load_s=variant.load_s, p99=p99)
+
+
+def _idle_estimate(context: ChoiceContext, model: GenerationModel) -> GenerationEstimate:
+    """Return the predicted times of a query on an otherwise idle system."""
+    return _estimate(context, model, 0, context.state.least_hop_s)
 
 
 def _estimate(
-    context: ChoiceContext, model: GenerationModel, hops_s: float, wait_s: float, sequences: int, slowdown: float
+    context: ChoiceContext,
+    model: GenerationModel,
+    made: int,
+    hops_s: float,
+    slowdown: float = 1.0,
+    *,
+    load_s: float = 0.0,
+    p99: bool = False,
 ) -> GenerationEstimate:
-    size = context.query.size
+    """Return the predicted times of a query that an instance gets beside `made` answers."""
+    size, sequences = context.query.size, made + context.batch
     prompt = model.prompt_tokens(size and max((size - _REQUEST_BYTES) // context.batch, 1))
-    tpot_s = model.step_s(sequences) * slowdown
-    ttft_s = hops_s + wait_s + model.prefill_s(prompt) * slowdown
-    return GenerationEstimate(
-        wait_s=wait_s,
-        ttft_s=ttft_s,
-        tpot_s=tpot_s,
-        total_s=ttft_s + (model.answer_tokens(context.query.needs.max_tokens) - 1) * tpot_s,
-        ttft_p99_s=hops_s + wait_s + model.prefill_s(prompt, p99=True) * slowdown,
-        tpot_p99_s=model.step_s(sequences, p99=True) * slowdown,
-    )
+    behind = max(sequences - model.sequences, 0)
+    wait_s = load_s + behind * model.typical_s(model.sequences) / model.sequences * slowdown
+    ttft_s = hops_s + wait_s + model.prefill_s(prompt, p99=p99) * slowdown
+    tpot_s = model.step_s(sequences, p99=p99) * slowdown
+    total_s = ttft_s + (model.answer_tokens(context.query.needs.max_tokens) - 1) * tpot_s
+    return GenerationEstimate(wait_s, ttft_s, tpot_s, total_s)
 
 
 def choose_generative(context: ChoiceContext) -> Choice | Refusal:
     """Choose the destination of a generative query."""
     limits = limits_of(context)
     for candidate in context.candidates.serving:
-        found = _soonest_replica(context, candidate, limits)
+        found = _preferred_replica(context, candidate, limits)
         if found is not None:
             return found
     if _is_firm(context):
@@ -145,14 +154,25 @@ def _is_firm(context: ChoiceContext) -> bool:
     return (has_limit and not needs.allow_late) or context.wait_s != inf
 
 
-def _soonest_replica(context: ChoiceContext, candidate: Candidate, limits: GenerationLimits) -> Choice | None:
-    """Return the replica of a variant that ends first, of those examined, if it meets the limits."""
+def _preferred_replica(context: ChoiceContext, candidate: Candidate, limits: GenerationLimits) -> Choice | None:
+    """Return a replica of the selector's aperture that meets the limits, or of all if none there does."""
+    replicas = candidate.replicas
+    found = _soonest_replica(context, candidate, replicas.preferred(context.now), limits)
+    if found is None and replicas.is_shared:
+        return _soonest_replica(context, candidate, replicas.group, limits)
+    return found
+
+
+def _soonest_replica(
+    context: ChoiceContext, candidate: Candidate, group: ReplicaGroup, limits: GenerationLimits
+) -> Choice | None:
+    """Return the replica of a group that ends first, of those examined, if it meets the limits."""
     model = candidate.variant.generation
     if model is None:
         return None
     best: Instance | None = None
     best_s = inf
-    for instance in _examined(context, candidate):
+    for instance in _examined(context, group):
         if instance.worker.expires_at <= context.now:
             continue
         found = estimate(context, model, instance)
@@ -160,28 +180,21 @@ def _soonest_replica(context: ChoiceContext, candidate: Candidate, limits: Gener
             best, best_s = instance, found.total_s
     if best is None:
         return None
-    partition = best.partitions[best.turn % len(best.partitions)]
-    return Choice(candidate.variant, partition, best, best_s, candidate.cost, candidate.cost_header)
+    return Choice(candidate.variant, best.next_partition, best, best_s, candidate.cost, candidate.cost_header)
 
 
-def _examined(context: ChoiceContext, candidate: Candidate) -> Iterator[Instance]:
-    """Yield all replicas if they are few, else some that are idle, and the one that is free first."""
-    group = candidate.replicas.preferred(context.now)
-    members = group.members.items
-    if len(members) <= FEW:
-        yield from members
-        return
-    begin = crc32(context.query.id.encode()) % len(members)
-    yield from islice(group.idle.items, FEW)
-    yield from (members[(begin + number) % len(members)] for number in range(FEW))
+def _examined(context: ChoiceContext, group: ReplicaGroup) -> Sequence[Instance]:
+    """Return all replicas of a group if they are few, else some, some idle ones, and the one that is free first."""
+    if len(group.members) <= FEW:
+        return group.members.items
     soonest = group.soonest()
-    if soonest is not None:
-        yield soonest
+    drawn = some_of(group, crc32(context.query.id.encode()))
+    return [*islice(group.idle, FEW), *drawn, *(() if soonest is None else (soonest,))]
 
 
 def _cold_start(context: ChoiceContext, limits: GenerationLimits) -> Choice | None:
     """Return the cheapest variant that is loaded and answers in time, unless a loaded one is only too busy."""
-    if any(_alone(context, candidate, limits) for candidate in context.candidates.serving):
+    if any(_fits_alone(context, candidate.variant, limits) for candidate in context.candidates.serving):
         return None
     for candidate in context.candidates.registered.unloaded:
         variant = candidate.variant
@@ -192,15 +205,18 @@ def _cold_start(context: ChoiceContext, limits: GenerationLimits) -> Choice | No
     return None
 
 
-def _alone(context: ChoiceContext, candidate: Candidate, limits: GenerationLimits) -> bool:
+def _fits_alone(context: ChoiceContext, variant: PricedVariant, limits: GenerationLimits) -> bool:
     """Return true if an idle instance of a variant would meet the limits."""
-    model, hop_s = candidate.variant.generation, context.state.least_hop_s
-    return model is not None and limits.admit(_estimate(context, model, hop_s, 0.0, context.batch, 1.0))
+    model = variant.generation
+    return model is not None and limits.admit(_idle_estimate(context, model))
 
 
 def _soonest(context: ChoiceContext) -> Choice | None:
     """Return the loaded instance that ends first, for a query that may be late."""
-    found = (_soonest_replica(context, candidate, _NO_LIMITS) for candidate in context.candidates.serving)
+    found = (
+        _soonest_replica(context, candidate, candidate.replicas.group, _NO_LIMITS)
+        for candidate in context.candidates.serving
+    )
     return min(filter(None, found), key=lambda choice: choice.predicted_s, default=None)
 
 
@@ -219,31 +235,22 @@ def _fallback(context: ChoiceContext) -> Choice | None:
 def _refuse(context: ChoiceContext, limits: GenerationLimits) -> Refusal:
     """Return the refusal of a query for which there is no choice."""
     eligible = context.candidates.registered.eligible
-    if not eligible:
-        return refuse(context)
-    firm = _is_firm(context)
+    firm, at_send = _is_firm(context), _from_send(context, limits)
+    if not eligible or (firm and not any(_fits_alone(context, candidate.variant, at_send) for candidate in eligible)):
+        return unsatisfiable(context, partial(_unmet_needs, context, at_send if firm else _NO_LIMITS))
     if firm and min(limits.total_s, limits.ttft_s) <= 0:
         return deadline_passed("the query was read")
-    if firm and not any(_alone(context, candidate, _from_send(context, limits)) for candidate in eligible):
-        return Refusal(Unsatisfiable(_nearest(context, _from_send(context, limits))))
     if context.candidates.serving:
         contended = context.candidates.serving[0]
         error = Overloaded(reason=RefusalReason.INSTANCES_BUSY, retry_after_s=_place_s(context, contended))
         return Refusal(error, contended=contended)
-    return unserved(context, lambda variant: _fits_loaded(context, variant, limits))
+    return unserved(context, lambda variant: _fits_alone(context, variant, at_send))
 
 
 def _from_send(context: ChoiceContext, limits: GenerationLimits) -> GenerationLimits:
     """Return the limits as they were when the query was sent: needs beyond them are unsatisfiable at any load."""
     passed_s = max(context.now - context.query.sent_ms / 1e3, 0.0)
     return GenerationLimits(limits.ttft_s + passed_s, limits.tpot_s, limits.total_s + passed_s)
-
-
-def _fits_loaded(context: ChoiceContext, variant: PricedVariant, limits: GenerationLimits) -> bool:
-    model = variant.generation
-    return model is not None and _from_send(context, limits).admit(
-        _estimate(context, model, context.state.least_hop_s, 0.0, context.batch, 1.0)
-    )
 
 
 def _place_s(context: ChoiceContext, candidate: Candidate) -> float:
@@ -254,24 +261,12 @@ def _place_s(context: ChoiceContext, candidate: Candidate) -> float:
     return max(min((estimate(context, model, one).wait_s for one in instances), default=0.0), model.step_s(1))
 
 
-def _nearest(context: ChoiceContext, limits: GenerationLimits) -> str:
-    """Return the words that name the variant which misses the needs by least."""
-
-    def unmet(candidate: Candidate) -> list[tuple[float, str]]:
-        return [*unmet_needs(candidate, context.query), *_too_slow(context, candidate, limits)]
-
-    nearest = context.candidates.nearest(lambda candidate: sum(by for by, _ in unmet(candidate)))
-    assert nearest is not None, "there are eligible candidates"
-    words = " and ".join([text for _, text in unmet(nearest)]) or "fits no running worker"
-    return f"no registered variant meets these needs; the nearest, {nearest.variant.name}, {words}"
-
-
-def _too_slow(context: ChoiceContext, candidate: Candidate, limits: GenerationLimits) -> Iterator[tuple[float, str]]:
-    """Yield each need for time that an idle instance fails: the relative distance, and its description."""
-    model = candidate.variant.generation
+def _unmet_needs(context: ChoiceContext, limits: GenerationLimits, candidate: Candidate) -> list[tuple[float, str]]:
+    """Return each need that an idle instance of a candidate fails: the relative distance, and its description."""
+    found, model = unmet_needs(candidate, context.query), candidate.variant.generation
     if model is None:
-        return
-    alone = _estimate(context, model, context.state.least_hop_s, 0.0, context.batch, 1.0)
+        return found
+    alone = _idle_estimate(context, model)
     for took_s, limit_s, what in (
         (alone.ttft_s, limits.ttft_s, "takes {} to the first token where {} are allowed"),
         (alone.tpot_s, limits.tpot_s, "takes {} a token where {} are allowed"),
@@ -279,4 +274,5 @@ def _too_slow(context: ChoiceContext, candidate: Candidate, limits: GenerationLi
     ):
         if took_s > limit_s:
             words = what.format(f"{took_s * 1e3:.3g} ms", f"{max(limit_s, 0.0) * 1e3:.3g} ms")
-            yield took_s / max(limit_s, 1e-6) - 1, words
+            found.append((took_s / max(limit_s, 1e-6) - 1, words))
+    return found

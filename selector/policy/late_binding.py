@@ -120,7 +120,7 @@ def _cheapest_idle(candidates: Candidates, query: Query, now: float) -> Choice |
     cheaper = set[Worker]()
     retry_s = _LOOK_S
     for candidate in candidates.serving:
-        seen = some_of(candidate.replicas, crc32(query.id.encode()))
+        seen = some_of(candidate.replicas.group, crc32(query.id.encode()))
         for instance in seen:
             if instance.worker in cheaper and not instance.worker.has_free_slots(instance.width, now):
                 continue

@@ -127,8 +127,12 @@ def drain_s(instances: Iterable[Instance], batch: int, now: float) -> float:
 
 def cold_start_finish_s(variant: PricedVariant, batch: int, state: ClusterState) -> float:
     """Return the predicted seconds until `batch` inputs sent now to an unloaded variant are answered."""
-    queued = sum(partition.unread_inputs() for partition in state.partitions(variant))
-    return state.hop_s + variant.load_s + variant.model.query_s(int(queued) + batch)
+    return state.hop_s + variant.load_s + variant.model.query_s(queued_inputs(variant, state) + batch)
+
+
+def queued_inputs(variant: PricedVariant, state: ClusterState) -> int:
+    """Return the inputs that wait in the topic of an unloaded variant."""
+    return int(sum(partition.unread_inputs() for partition in state.partitions(variant)))
 
 
 def upgraded_share(instance: Instance, batch: int, now: float, cpu_limit: float, slots_share: float) -> float:

@@ -261,9 +261,9 @@ NOBODY: Final = Replicas()
 """Replicas of a variant that is not loaded."""
 
 
-def some_of(replicas: Replicas, seed: int) -> list[Instance]:
-    """Return all replicas if they are few, else `FEW` of them, drawn by 32 bits of `seed`."""
-    members = replicas.group.members.items
+def some_of(group: ReplicaGroup, seed: int) -> list[Instance]:
+    """Return all replicas of a group if they are few, else `FEW` of them, drawn by 32 bits of `seed`."""
+    members = group.members.items
     if len(members) <= FEW:
         return list(members)
     step = len(members) // FEW or 1

@@ -190,8 +190,7 @@ def _soonest_replica(
         return None
     if context.wait_s != FOREVER_S and limit_s - idle_finish_s(best, batch) > context.wait_s:
         return None
-    partition = best.partitions[best.turn % len(best.partitions)]
-    return Choice(candidate.variant, partition, best, limit_s, candidate.cost, candidate.cost_header)
+    return Choice(candidate.variant, best.next_partition, best, limit_s, candidate.cost, candidate.cost_header)
 
 
 def _drawn(context: ChoiceContext, group: ReplicaGroup, limit_s: float) -> Sequence[Instance]:
@@ -242,10 +241,10 @@ def _upgrade(context: ChoiceContext, choice: Choice, candidates: Candidates) -> 
             if share > 0.0 and (share >= 1.0 or _seed(context) < share * (1 << 32)):
                 finish = finish_s(instance, batch, now, due_s=context.query.due_s)
                 if finish <= context.slack_s:
-                    partition = instance.partitions[instance.turn % len(instance.partitions)]
                     return Choice(
-                        candidate.variant, partition, instance, finish, choice.cost, choice.cost_header, upgraded=True
-                    )
+                        candidate.variant, instance.next_partition, instance, finish, choice.cost, choice.cost_header,
+                        upgraded=True,
+                    )  # fmt: skip
         if len(group.members) <= FEW:
             cpu_limit, slots_share = config.upgrade_cpu_limit, config.upgrade_share
             if all(bars_upgrades(one, 1, now, cpu_limit, slots_share) for one in instances):

@@ -63,8 +63,7 @@ class ShortestQueueSelector(SimulatedSelector):
 
 def with_replica(choice: Choice, instance: Instance) -> Choice:
     """Return the choice with another replica of its variant."""
-    partition = instance.partitions[instance.turn % len(instance.partitions)]
-    return replace(choice, instance=instance, partition=partition)
+    return replace(choice, instance=instance, partition=instance.next_partition)
 
 
 def in_flight(instance: SimulatedInstance) -> int:

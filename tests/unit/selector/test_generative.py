@@ -16,10 +16,12 @@ from schemas.rows.catalog import Profile, Variant
 from selector.dispatch.explanation import explain
 from selector.policy.choice import Choice
 from selector.policy.cluster_state import ClusterState
+from selector.policy.replicas import TaskShare
 from selector.policy.selection import choose
 from tests.unit.selector.story import (
     NO_UPGRADES,
     NOW,
+    TASK,
     chosen,
     explained,
     instance,
@@ -124,6 +126,54 @@ def test_choose_waits_for_place_of_full_instance() -> None:
         state.sent(found.instance, found.partition, 1, NOW, inf)
     assert chosen(asked(target=SMALL), state).predicted_s > free + 0.2
     assert isinstance(refused(asked(target=SMALL, ttft_ms=250), state).error, Overloaded)
+
+
+def test_choose_counts_inputs_of_large_query() -> None:
+    state = two()
+    free = chosen(asked(target=SMALL), state).predicted_s
+    many = chosen(msgspec.structs.replace(asked(target=SMALL, allow_late=True), batch=500), state)
+    assert many.instance is not None
+    assert many.instance.model.is_large(500)
+    state.sent(many.instance, many.partition, 500, NOW, inf)
+    assert chosen(asked(target=SMALL), state).predicted_s > free + 10
+
+
+def test_choose_refuses_more_inputs_than_places_in_time() -> None:
+    many = msgspec.structs.replace(asked(size=8 * 256, target=SMALL, ttft_ms=250), batch=8)
+    assert isinstance(refused(many, two()).error, Unsatisfiable)
+
+
+def test_choose_takes_free_replica_beyond_aperture() -> None:
+    state = state_of(generative(SMALL, 0.5))
+    for place in range(2):
+        state.apply_status(status(instance(SMALL, partitions=(place,), parallel=4), worker=f"w{place}"), NOW)
+    state.use_shares({TASK: TaskShare(frozenset({0}), 2)})
+    for _ in range(4):
+        found = chosen(asked(ttft_ms=250), state)
+        assert found.instance is not None
+        assert found.instance.worker.name == "w0"
+        state.sent(found.instance, found.partition, 1, NOW, inf)
+    beyond = chosen(asked(ttft_ms=250), state).instance
+    assert beyond is not None
+    assert beyond.worker.name == "w1"
+
+
+def test_choose_counts_queue_of_unloaded_variant() -> None:
+    state, needs = state_of(generative(SMALL, 0.5)), asked(ttft_ms=3000)
+    state.apply_status(status(), NOW)
+    found = chosen(needs, state)
+    for _ in range(20):
+        state.sent(None, found.partition, 1, NOW, inf)
+    assert refused(needs, state).error.reason is RefusalReason.NOT_LOADED
+
+
+def test_refusal_names_variant_nearest_to_needs_of_each_query() -> None:
+    state = state_of(
+        generative(SMALL, 0.5, step_ms=10.0, prefill_ms=500.0), generative(LARGE, 0.8, step_ms=50.0, prefill_ms=100.0)
+    )
+    state.apply_status(status(instance(SMALL, parallel=4), instance(LARGE, parallel=4)), NOW)
+    assert f"nearest, {SMALL}" in str(refused(asked(tpot_ms=5), state).error)
+    assert f"nearest, {LARGE}" in str(refused(asked(ttft_ms=50), state).error)
 
 
 def test_choose_loads_variant_only_if_answer_is_in_time() -> None:

@@ -359,5 +359,5 @@ def test_some_of_returns_all_replicas_if_they_are_few(count: int) -> None:
     replicas = next(
         c.replicas for c in task.candidates(query().needs, 1, float("inf")).serving if c.variant.name == FAST
     )
-    drawn = {running.worker.name for running in some_of(replicas, seed=7)}
+    drawn = {running.worker.name for running in some_of(replicas.group, seed=7)}
     assert drawn == {f"w{place}" for place in range(count)} if count <= FEW else len(drawn) == FEW
