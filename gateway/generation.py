@@ -1,16 +1,13 @@
-"""Generative queries of all protocols: the answer as it is made, or whole.
-
-A query with one prompt asks for parts even if its client wants the whole answer: a worker learns by them that the
-client is gone, and stops at once.
-"""
+"""Generative queries of all protocols: the answer as it is made, or whole."""
 
 from collections.abc import Hashable, Mapping
 from contextlib import AbstractAsyncContextManager
+from functools import partial
 from typing import Final, NamedTuple
 
 from multidict import CIMultiDict
 
-from broker.replies.answer_stream import AnswerStream, stream_answer
+from broker.replies.answer_stream import AnswerStream, OnPart, stream_answer
 from gateway.inference import ArrivedRequest, Inference
 from gateway.limits.arrivals import BodyBudget
 from gateway.model_directory import ServedModel
@@ -58,16 +55,7 @@ class Generation:
 
         The events raise a `QueryError` if the query has no result.
         """
-        headers = CIMultiDict(call.headers)
-        headers[h.STREAM] = "true" if call.prompts == 1 else "false"
-
-        async def arrive() -> ArrivedRequest:
-            self._budget.take(len(call.query.value))
-            return ArrivedRequest(headers, call.query.value)
-
-        return stream_answer(
-            lambda on_part: self._inference.ask(call.model, call.principal, call.client, arrive, on_part)
-        )
+        return stream_answer(partial(self._ask, call))
 
     async def whole(self, call: GenerativeCall) -> WholeAnswers:
         """Return the whole answers.
@@ -75,11 +63,15 @@ class Generation:
         Raises:
             QueryError: the query has no result.
         """
-        async with self.stream(call) as events:
-            async for event in events:
-                if isinstance(event, Result):  # it has all that the parts have
-                    return WholeAnswers(event, answers_in(event, call.prompts))
-        raise Internal("the answer has no end")
+        result = await self._ask(call)
+        return WholeAnswers(result, answers_in(result, call.prompts))
+
+    async def _ask(self, call: GenerativeCall, on_part: OnPart | None = None) -> Result:
+        async def arrive() -> ArrivedRequest:
+            self._budget.take(len(call.query.value))
+            return ArrivedRequest(call.headers, call.query.value)
+
+        return await self._inference.ask(call.model, call.principal, call.client, arrive, on_part)
 
 
 def answers_in(result: Result, count: int = 1) -> list[GeneratedAnswer]:

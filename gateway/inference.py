@@ -123,10 +123,9 @@ class Inference:
 
         By the parts, the wait lasts as long as the text grows, and its worker learns that the client is gone.
         """
-        if on_part is None and model.is_generative and envelope.query.batch == 1:
-            envelope.headers[:] = [field for field in envelope.headers if field[0] != h.STREAM]
+        if model.is_generative and envelope.query.batch == 1:
             envelope.headers.append((h.STREAM, b"true"))
-            on_part = _ignore_part
+            on_part = on_part or _ignore_part
         return self._query_client.ask(envelope, on_part)
 
     async def _hold(self, client: Hashable, asked_s: float, error: QueryError) -> None:

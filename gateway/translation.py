@@ -28,7 +28,7 @@ from schemas.topics import offline_topic
 _OURS: Final = "infaas"
 _FILES: Final = ("image/", "audio/", "video/", "multipart/")
 _COPIED: Final = (
-    h.ID, h.DEADLINE_MS, h.SENT_NS, *h.NEEDS.values(), h.STREAM, h.CONTENT_TYPE, h.JSON_LENGTH, *h.TRACE,
+    h.ID, h.DEADLINE_MS, h.SENT_NS, *h.NEEDS.values(), h.CONTENT_TYPE, h.JSON_LENGTH, *h.TRACE,
 )  # fmt: skip
 
 
