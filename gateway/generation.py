@@ -9,7 +9,6 @@ from multidict import CIMultiDict
 
 from broker.replies.answer_stream import AnswerStream, OnPart, stream_answer
 from gateway.inference import ArrivedRequest, Inference
-from gateway.limits.arrivals import BodyBudget
 from gateway.model_directory import ServedModel
 from schemas import headers as h
 from schemas.access import Principal
@@ -46,9 +45,8 @@ class GenerativeCall(NamedTuple):
 class Generation:
     """Executor of the generative queries of one gateway."""
 
-    def __init__(self, inference: Inference, budget: BodyBudget) -> None:
+    def __init__(self, inference: Inference) -> None:
         self._inference = inference
-        self._budget = budget
 
     def stream(self, call: GenerativeCall) -> AbstractAsyncContextManager[AnswerStream]:
         """Return a context with the events of an answer; leaving it ends the query.
@@ -67,11 +65,8 @@ class Generation:
         return WholeAnswers(result, answers_in(result, call.prompts))
 
     async def _ask(self, call: GenerativeCall, on_part: OnPart | None = None) -> Result:
-        async def arrive() -> ArrivedRequest:
-            self._budget.take(len(call.query.value))
-            return ArrivedRequest(call.headers, call.query.value)
-
-        return await self._inference.ask(call.model, call.principal, call.client, arrive, on_part)
+        request = ArrivedRequest(call.headers, call.query.value)
+        return await self._inference.ask_made(call.model, call.principal, call.client, request, on_part)
 
 
 def answers_in(result: Result, count: int = 1) -> list[GeneratedAnswer]:

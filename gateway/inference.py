@@ -118,6 +118,25 @@ class Inference:
         statistics.succeeded(result, envelope.query.batch, sending - started, total_ns, exemplar)
         return result
 
+    async def ask_made(
+        self,
+        model: ServedModel,
+        principal: Principal,
+        client: Hashable,
+        request: ArrivedRequest,
+        on_part: OnPart | None = None,
+    ) -> Result:
+        """Execute one query whose request a protocol has made from another; otherwise like `ask`.
+
+        The bytes of its body are charged here, once the quota permits the query.
+        """
+
+        async def arrive() -> ArrivedRequest:
+            self._bodies.take(len(request.body))
+            return request
+
+        return await self.ask(model, principal, client, arrive, on_part)
+
     def _result_of(self, model: ServedModel, envelope: Envelope, on_part: OnPart | None) -> Awaitable[Result]:
         """Send a query; a text comes in parts also if its client wants none.
 

@@ -128,15 +128,15 @@ async def open_gateway(
         bodies = RequestBodies(settings, budget := BodyBudget(settings.max_bodies_bytes))
         asking = Inference(query_client, statistics, budget, quotas, tracer)
         inference = InferenceRoutes(models, asking, bodies, authenticator)
-        generating = GenerateRoutes(models, generation := Generation(asking, budget), bodies)
+        generating = GenerateRoutes(models, generation := Generation(asking), bodies)
         jobs = JobRoutes(models, query_client, bodies, writer, pool, quotas, settings)
         admin = AdminRoutes(settings, kafka, bodies, admin_pool, artifacts := os.environ.get(ARTIFACTS_ENV, ""))
         uploads = UploadRoutes(settings, admin_pool, admin.turn, artifacts)
         openai = OpenAiRoutes(
-            settings, models, asking, generation, query_client, bodies, budget, writer, quotas, pool, artifacts
+            settings, models, asking, generation, query_client, bodies, writer, quotas, pool, artifacts
         )
         console = ConsoleRoutes(settings, authenticator, admin, bodies, system_secret or urandom(32), version())
-        pages = (AskRoutes(console, models, asking, budget), RegisterRoutes(console, uploads), console)
+        pages = (AskRoutes(console, models, asking), RegisterRoutes(console, uploads), console)
         parts = (inference, generating, jobs, admin, uploads, openai, ManualRoutes(settings.manual))
         routes = all_routes([*parts, *(pages if settings.console else ())], models, statistics, bodies, reason)
         app = make_app(settings, routes, authenticator, [openai_errors])

@@ -12,7 +12,6 @@ from gateway.http.authorization import models_for, principal_of
 from gateway.http.bodies import RequestBodies
 from gateway.http.inference import client_of
 from gateway.inference import ArrivedRequest, Inference, result_headers
-from gateway.limits.arrivals import BodyBudget
 from gateway.model_directory import ModelDirectory, ServedModel
 from gateway.openai.embeddings import embedding_pieces, read_embedding_request, read_needs
 from gateway.openai.models import openai_model, openai_models
@@ -35,14 +34,12 @@ class OpenAiQueryRoutes:
         models: names that clients may use as models.
         inference: executor of queries.
         bodies: reader of request bodies.
-        budget: memory of the bodies of all requests.
     """
 
-    def __init__(self, models: ModelDirectory, inference: Inference, bodies: RequestBodies, budget: BodyBudget) -> None:
+    def __init__(self, models: ModelDirectory, inference: Inference, bodies: RequestBodies) -> None:
         self._models = models
         self._inference = inference
         self._bodies = bodies
-        self._budget = budget
 
     def routes(self) -> list[web.RouteDef]:
         """Return the routes to add to the application."""
@@ -90,13 +87,8 @@ class OpenAiQueryRoutes:
         return json_response(openai_model(models_for(request, self._models).find(request.match_info["model"])))
 
     async def _ask(self, request: web.Request, model: ServedModel, query: EncodedMessage) -> Result:
-        headers = query_headers(request, query)
-
-        async def arrive() -> ArrivedRequest:
-            self._budget.take(len(query.value))
-            return ArrivedRequest(headers, query.value)
-
-        return await self._inference.ask(model, principal_of(request), client_of(request.transport), arrive)
+        made = ArrivedRequest(query_headers(request, query), query.value)
+        return await self._inference.ask_made(model, principal_of(request), client_of(request.transport), made)
 
 
 def query_headers(request: web.Request, query: EncodedMessage) -> Mapping[str, str]:
