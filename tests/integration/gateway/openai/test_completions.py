@@ -101,6 +101,14 @@ async def test_chat_passes_options_and_needs(writing: WritingSystem) -> None:
     assert needs == {"latency_ms": "5000", "ttft_ms": "100", "tpot_ms": "40", "max_tokens": "4"}
 
 
+async def test_chat_header_of_other_gateway_overrides_query_string(writing: WritingSystem) -> None:
+    """As every header does, so that a proxy can set limits."""
+    await writing.client.chat.completions.create(
+        model=writing.task, messages=ASKED, extra_headers={"x-slo-ttft-ms": "100"}, extra_query={"ttft_ms": 500}
+    )
+    assert writing.writer.seen[0].fields[h.TTFT_MS] == "100"
+
+
 @pytest.mark.parametrize("streamed", [True, False])
 async def test_chat_gives_logprobs(writing: WritingSystem, streamed: bool) -> None:
     options: dict[str, Any] = {"model": writing.task, "messages": ASKED, "logprobs": True, "top_logprobs": 2}
