@@ -138,11 +138,11 @@ class Inference:
         return await self.ask(model, principal, client, arrive, on_part)
 
     def _result_of(self, model: ServedModel, envelope: Envelope, on_part: OnPart | None) -> Awaitable[Result]:
-        """Send a query; a text comes in parts also if its client wants none.
+        """Send a query; texts come in parts also if their client wants none.
 
-        By the parts, the wait lasts as long as the text grows, and its worker learns that the client is gone.
+        By the parts, the wait lasts as long as a text grows, and its worker learns that the client is gone.
         """
-        if model.is_generative and envelope.query.batch == 1:
+        if model.is_generative:
             envelope.headers.append((h.STREAM, b"true"))
             on_part = on_part or _ignore_part
         return self._query_client.ask(envelope, on_part)

@@ -160,11 +160,12 @@ async def test_slow_reader_holds_up_no_other(writing: WritingSystem) -> None:
     assert b"word19999 " in found
 
 
-async def test_infer_waits_as_long_as_parts_come(writing: WritingSystem) -> None:
+@pytest.mark.parametrize("prompts", [["hello"], ["hello", "other"]])
+async def test_infer_waits_as_long_as_parts_come(writing: WritingSystem, prompts: list[str]) -> None:
     writing.writer.pace = OwnClock(writing).pace
     url = f"{writing.url}/v2/models/{writing.task}/infer"
-    texts = {"name": "text_input", "datatype": "BYTES", "shape": [1], "data": ["hello"]}
+    texts = {"name": "text_input", "datatype": "BYTES", "shape": [len(prompts)], "data": prompts}
     async with asyncio.timeout(PATIENCE_S), writing.http.post(url, json={"inputs": [texts]}) as response:
         outputs = {output["name"]: output["data"] for output in (await response.json())["outputs"]}
-    assert outputs["text_output"] == [TEXT]
+    assert outputs["text_output"] == ["".join(words_of(prompt)) for prompt in prompts]
     assert writing.writer.seen[0].fields[h.STREAM] == "true"
