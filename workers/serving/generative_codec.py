@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from runtimes.protocol import FinishedAnswer
 from schemas import headers as h
 from schemas.errors import InvalidRequest
+from schemas.generated_answer import LOGPROBS_OUTPUT
 from schemas.generation import TEXT_INPUT, TEXT_OUTPUT, GenerationOptions
 from schemas.generation_options import read_options
 from schemas.query import Mode
@@ -22,8 +23,6 @@ from workers.serving.pending_query import PendingQuery
 from workers.slots.answer_queue import NO_PACE
 
 _LOGPROB: Final = "mean_logprob"
-_LOGPROBS: Final = "logprobs"
-"""Output that the option `logprobs` adds to those of the signature."""
 _MOST_BYTES: Final = 64
 """Bytes of text for each token of the context from which on a text is refused before it is read."""
 
@@ -120,5 +119,5 @@ def outputs_of(answer: FinishedAnswer, options: GenerationOptions) -> Outputs:
     }
     if options.logprobs is not None:
         outputs[_LOGPROB] = np.array([answer.mean_logprob or 0.0], np.float32)
-        outputs[_LOGPROBS] = bytes_array([_encode(answer.logprobs)])
+        outputs[LOGPROBS_OUTPUT] = bytes_array([_encode(answer.logprobs)])
     return outputs
