@@ -1,18 +1,14 @@
-"""Generative queries of all protocols: the answer as it is made, or whole.
-
-A query with one prompt asks for parts even if its client wants the whole answer: a worker learns by them that the
-client is gone, and stops at once.
-"""
+"""Generative queries of all protocols: the answer as it is made, or whole."""
 
 from collections.abc import Hashable, Mapping
 from contextlib import AbstractAsyncContextManager
+from functools import partial
 from typing import Final, NamedTuple
 
 from multidict import CIMultiDict
 
-from broker.replies.answer_stream import AnswerStream, stream_answer
+from broker.replies.answer_stream import AnswerStream, OnPart, stream_answer
 from gateway.inference import ArrivedRequest, Inference
-from gateway.limits.arrivals import BodyBudget
 from gateway.model_directory import ServedModel
 from schemas import headers as h
 from schemas.access import Principal
@@ -49,25 +45,15 @@ class GenerativeCall(NamedTuple):
 class Generation:
     """Executor of the generative queries of one gateway."""
 
-    def __init__(self, inference: Inference, budget: BodyBudget) -> None:
+    def __init__(self, inference: Inference) -> None:
         self._inference = inference
-        self._budget = budget
 
     def stream(self, call: GenerativeCall) -> AbstractAsyncContextManager[AnswerStream]:
         """Return a context with the events of an answer; leaving it ends the query.
 
         The events raise a `QueryError` if the query has no result.
         """
-        headers = CIMultiDict(call.headers)
-        headers[h.STREAM] = "true" if call.prompts == 1 else "false"
-
-        async def arrive() -> ArrivedRequest:
-            self._budget.take(len(call.query.value))
-            return ArrivedRequest(headers, call.query.value)
-
-        return stream_answer(
-            lambda on_part: self._inference.ask(call.model, call.principal, call.client, arrive, on_part)
-        )
+        return stream_answer(partial(self._ask, call))
 
     async def whole(self, call: GenerativeCall) -> WholeAnswers:
         """Return the whole answers.
@@ -75,11 +61,12 @@ class Generation:
         Raises:
             QueryError: the query has no result.
         """
-        async with self.stream(call) as events:
-            async for event in events:
-                if isinstance(event, Result):  # it has all that the parts have
-                    return WholeAnswers(event, answers_in(event, call.prompts))
-        raise Internal("the answer has no end")
+        result = await self._ask(call)
+        return WholeAnswers(result, answers_in(result, call.prompts))
+
+    async def _ask(self, call: GenerativeCall, on_part: OnPart | None = None) -> Result:
+        request = ArrivedRequest(call.headers, call.query.value)
+        return await self._inference.ask_made(call.model, call.principal, call.client, request, on_part)
 
 
 def answers_in(result: Result, count: int = 1) -> list[GeneratedAnswer]:

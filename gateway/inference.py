@@ -118,15 +118,33 @@ class Inference:
         statistics.succeeded(result, envelope.query.batch, sending - started, total_ns, exemplar)
         return result
 
-    def _result_of(self, model: ServedModel, envelope: Envelope, on_part: OnPart | None) -> Awaitable[Result]:
-        """Send a query; a text comes in parts also if its client wants none.
+    async def ask_made(
+        self,
+        model: ServedModel,
+        principal: Principal,
+        client: Hashable,
+        request: ArrivedRequest,
+        on_part: OnPart | None = None,
+    ) -> Result:
+        """Execute one query whose request a protocol has made from another; otherwise like `ask`.
 
-        By the parts, the wait lasts as long as the text grows, and its worker learns that the client is gone.
+        The bytes of its body are charged here, once the quota permits the query.
         """
-        if on_part is None and model.is_generative and envelope.query.batch == 1:
-            envelope.headers[:] = [field for field in envelope.headers if field[0] != h.STREAM]
+
+        async def arrive() -> ArrivedRequest:
+            self._bodies.take(len(request.body))
+            return request
+
+        return await self.ask(model, principal, client, arrive, on_part)
+
+    def _result_of(self, model: ServedModel, envelope: Envelope, on_part: OnPart | None) -> Awaitable[Result]:
+        """Send a query; texts come in parts also if their client wants none.
+
+        By the parts, the wait lasts as long as a text grows, and its worker learns that the client is gone.
+        """
+        if model.is_generative:
             envelope.headers.append((h.STREAM, b"true"))
-            on_part = _ignore_part
+            on_part = on_part or _ignore_part
         return self._query_client.ask(envelope, on_part)
 
     async def _hold(self, client: Hashable, asked_s: float, error: QueryError) -> None:

@@ -126,20 +126,16 @@ async def open_gateway(
         bodies = RequestBodies(settings, budget := BodyBudget(settings.max_bodies_bytes))
         asking = Inference(query_client, statistics, budget, quotas, tracer)
         inference = InferenceRoutes(models, asking, bodies, authenticator)
-        generating = GenerateRoutes(models, generation := Generation(asking, budget), bodies)
+        generating = GenerateRoutes(models, generation := Generation(asking), bodies)
         jobs = JobRoutes(models, query_client, bodies, writer, pool, quotas, settings)
         admin = AdminRoutes(settings, kafka, bodies, admin_pool, artifacts := os.environ.get(ARTIFACTS_ENV, ""))
         uploads = UploadRoutes(settings, admin_pool, admin.turn, artifacts)
         openai = OpenAiRoutes(
-            settings, models, asking, generation, query_client, bodies, budget, writer, quotas, pool, artifacts
+            settings, models, asking, generation, query_client, bodies, writer, quotas, pool, artifacts
         )
-        parts: list[RouteGroup] = [inference, generating, jobs, admin, uploads, openai, ManualRoutes(settings.manual)]
-        ends = list[Callable[[web.Application], Awaitable[None]]]()
-        if settings.console:
-            secret = system_secret or urandom(32)
-            pages, end = _console(settings, secret, authenticator, admin, uploads, models, asking, bodies, budget)
-            parts.extend(pages)
-            ends.append(end)
+        secret = system_secret or urandom(32)
+        pages, ends = _console(settings, secret, authenticator, admin, uploads, models, asking, bodies)
+        parts = (inference, generating, jobs, admin, uploads, openai, ManualRoutes(settings.manual), *pages)
         app = make_app(settings, all_routes(parts, models, statistics, bodies, reason), authenticator, [openai_errors])
         app.on_shutdown.extend(ends)
         listeners: list[AbstractAsyncContextManager[str]] = [http_listening(app, inference, settings, tls)]
@@ -236,16 +232,18 @@ async def _close(listener: AbstractAsyncContextManager[str]) -> None:
 
 def _console(
     settings: GatewaySettings, secret: bytes, authenticator: Authenticator, admin: AdminRoutes, uploads: UploadRoutes,
-    models: ModelDirectory, asking: Inference, bodies: RequestBodies, budget: BodyBudget,
-) -> tuple[list[RouteGroup], Callable[[web.Application], Awaitable[None]]]:  # fmt: skip
-    """Return the routes of the console, and the function that ends the updates of its open pages."""
+    models: ModelDirectory, asking: Inference, bodies: RequestBodies,
+) -> tuple[list[RouteGroup], list[Callable[[web.Application], Awaitable[None]]]]:  # fmt: skip
+    """Return the routes of the console if it is on, and the functions that end the updates of its open pages."""
+    if not settings.console:
+        return [], []
     # Not above: only a gateway with a console needs its templates.
     from gateway.console.asking import AskRoutes
     from gateway.console.registering import RegisterRoutes
     from gateway.console.routes import ConsoleRoutes
 
     console = ConsoleRoutes(settings, authenticator, admin, bodies, secret, version())
-    return [AskRoutes(console, models, asking, budget), RegisterRoutes(console, uploads), console], console.end
+    return [AskRoutes(console, models, asking), RegisterRoutes(console, uploads), console], [console.end]
 
 
 def _grpc_listening():  # the inferred type has the parameters

@@ -16,7 +16,7 @@ from broker.producing.producer import Ack
 from gateway.model_directory import ServedModel
 from gateway.translation import Envelope
 from process.tracing import conventions as names
-from process.tracing.conventions import Operation, on_topic, span_name
+from process.tracing.conventions import Operation, of_query, on_topic, span_name
 from process.tracing.tracer import Kind, Span, Tracer
 from schemas import headers as h
 from schemas.errors import QueryError
@@ -36,7 +36,7 @@ class QuerySpans:
     def send(self, envelope: Envelope, at_ns: int) -> Envelope:
         """Begin the span of the query's record. Return the envelope with a header that names it."""
         query, topic = envelope.query, envelope.topic
-        self._span.set(_about(envelope))
+        self._span.set({names.MESSAGE_ID: query.id} | of_query(query))
         attributes = on_topic(Operation.SEND, topic, query.id)
         sending = self._tracer.begin(
             span_name(Operation.SEND, topic), self._span.context, at_ns, Kind.PRODUCER, attributes
@@ -89,13 +89,3 @@ def mark_unsampled(envelope: Envelope, headers: Mapping[str, str]) -> None:
     traceparent = headers.get(h.TRACEPARENT)
     if traceparent is not None and is_sampled(traceparent):
         envelope.headers[:] = with_traceparent(envelope.headers, Tracer.unsampled(traceparent))
-
-
-def _about(envelope: Envelope) -> names.Attributes:
-    query = envelope.query
-    found: names.Attributes = {names.MESSAGE_ID: query.id, names.INPUTS: query.batch}
-    if query.tenant is not None:
-        found[names.TENANT] = query.tenant
-    if query.needs.latency_ms is not None:
-        found[names.LATENCY_MS] = query.needs.latency_ms
-    return found

@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 from typing import Final
 
 import msgspec
+from multidict import CIMultiDict
 
 from broker.producing.producer import Ack
 from gateway.auth.authenticator import check_named_tenant, tenant_of_request
@@ -19,7 +20,7 @@ from gateway.model_directory import ServedModel
 from schemas import headers as h
 from schemas.access import ANYONE, Principal
 from schemas.errors import InvalidRequest
-from schemas.oip import RequestHead, read_head
+from schemas.oip import EncodedMessage, RequestHead, read_head
 from schemas.query import Mode, Query, most_inputs, parse_query
 from schemas.query_names import TIMEOUT, Parameter, check_headers, check_parameter, check_query_names
 from schemas.signature import is_plain
@@ -28,7 +29,7 @@ from schemas.topics import offline_topic
 _OURS: Final = "infaas"
 _FILES: Final = ("image/", "audio/", "video/", "multipart/")
 _COPIED: Final = (
-    h.ID, h.DEADLINE_MS, h.SENT_NS, *h.NEEDS.values(), h.STREAM, h.CONTENT_TYPE, h.JSON_LENGTH, *h.TRACE,
+    h.ID, h.DEADLINE_MS, h.SENT_NS, *h.NEEDS.values(), h.CONTENT_TYPE, h.JSON_LENGTH, *h.TRACE,
 )  # fmt: skip
 
 
@@ -111,6 +112,24 @@ def needs_in(query: Mapping[str, str], *others: str) -> dict[str, str]:
     _check_once(query, "parameter")
     check_query_names(query, *others)
     return {header: query[name] for name, header in h.NEEDS.items() if name in query}
+
+
+def with_needs(headers: Mapping[str, str], query: Mapping[str, str], *others: str) -> "CIMultiDict[str]":
+    """Return the headers of a request with the needs of its query string, which headers override; see `needs_in`."""
+    found = CIMultiDict(headers)
+    for header, text in needs_in(query, *others).items():
+        found.setdefault(header, text)
+    return found
+
+
+def made_headers(headers: Mapping[str, str], query: Mapping[str, str], made: EncodedMessage) -> "CIMultiDict[str]":
+    """Return the headers of a request, as `with_needs`, with the form of the query that was made from its body."""
+    found = with_needs(headers, query)
+    found[h.CONTENT_TYPE] = made.content_type
+    found.popall(h.JSON_LENGTH, None)
+    if made.json_length is not None:
+        found[h.JSON_LENGTH] = str(made.json_length)
+    return found
 
 
 def _encoded(fields: Mapping[str, str]) -> h.RawHeaders:

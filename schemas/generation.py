@@ -73,6 +73,8 @@ class AnswerPart(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     tokens: int
     """Number of new tokens; their text may come with a later part."""
     logprobs: list[TokenLogprob] = []
+    index: int = 0
+    """Place of its text among those of the query; each has attempts of its own."""
 
 
 class PrefillTime(msgspec.Struct, frozen=True, gc=False):

@@ -74,6 +74,16 @@ class Writer:
         self.rewrite: Callable[[Writing, list[str]], list[str]] = _as_they_are
         """Words of the result, which may differ from the parts."""
 
+    def by_turns(self) -> asyncio.Semaphore:
+        """Have each word from now on wait for a release of the returned semaphore."""
+        words = asyncio.Semaphore(0)
+
+        async def pace(_writing: Writing) -> None:
+            await words.acquire()
+
+        self.pace = pace
+        return words
+
     async def run(self, tail: Tail) -> None:
         while True:
             for record in await tail.poll():

@@ -1,9 +1,10 @@
-"""Tiny language models in GGUF files, with random weights: they load in milliseconds, and need no download."""
+"""Tiny language models in GGUF files: they load in milliseconds, and need no download."""
 
 from pathlib import Path
 
 import gguf
 import numpy as np
+from numpy.typing import NDArray
 
 CONTEXT = 512
 """Tokens for which the model claims to be trained."""
@@ -15,8 +16,22 @@ TEMPLATE = (
 )
 
 
-def write_gguf(file: Path, seed: int = 0, *, layers: int = _LAYERS) -> Path:
-    """Write a model whose tokens are single bytes, with a chat template. It seldom ends an answer by itself."""
+_FIRST, _LAST = 33, 126
+"""Printable bytes of ASCII, in which a model counts."""
+
+
+def counted(prompt: str, tokens: int) -> str:
+    """Return the answer of a model that counts to a prompt whose last character is printable."""
+    begin = ord(prompt[-1]) + 1 - _FIRST
+    return "".join(chr(_FIRST + (begin + place) % (_LAST + 1 - _FIRST)) for place in range(tokens))
+
+
+def write_gguf(file: Path, seed: int = 0, *, layers: int = _LAYERS, counts: bool = False) -> Path:
+    """Write a model whose tokens are single bytes, with a chat template. It seldom ends an answer by itself.
+
+    Its weights are random; if it `counts`, a printable character is followed by the next one, whatever was before it
+    and however it is sampled.
+    """
     random = np.random.default_rng(seed)
     writer = gguf.GGUFWriter(file, "llama")
     writer.add_name("tiny")
@@ -43,6 +58,8 @@ def write_gguf(file: Path, seed: int = 0, *, layers: int = _LAYERS) -> Path:
 
     def add(name: str, *shape: int) -> None:
         data = random.normal(0, 0.3, shape).astype(np.float16)
+        if counts and len(shape) > 1:
+            data = _counting(name, data)
         writer.add_tensor(name, data if len(shape) > 1 else np.ones(shape, np.float32))
 
     add("token_embd.weight", len(tokens), _WIDTH)
@@ -61,6 +78,20 @@ def write_gguf(file: Path, seed: int = 0, *, layers: int = _LAYERS) -> Path:
     writer.write_tensors_to_file()
     writer.close()
     return file
+
+
+def _counting(name: str, data: NDArray[np.float16]) -> NDArray[np.float16]:
+    """Return the tensor of a model that counts, from a random one: layers add nothing to the embedding of a token."""
+    if name.endswith(("attn_output.weight", "ffn_down.weight")):
+        return np.zeros_like(data)
+    signs = np.random.default_rng(1).choice(np.array([-1, 1], np.float16), (len(data), _WIDTH))
+    if name == "token_embd.weight":
+        return signs
+    if name != "output.weight":
+        return data
+    output = np.zeros_like(data)
+    output[_FIRST : _LAST + 1] = np.roll(signs[_FIRST : _LAST + 1], 1, axis=0)
+    return output
 
 
 def _byte_text(byte: int) -> str:

@@ -12,6 +12,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
 )
 
 from schemas.topics import NAMESPACE, PREFIX
+from tests.served_apps import served
 from tests.waiting import PATIENCE_S
 
 
@@ -108,15 +109,8 @@ async def otlp_receiver(namespace: str = NAMESPACE) -> AsyncGenerator[OtlpReceiv
     receiver = OtlpReceiver(namespace)
     app = web.Application(client_max_size=64 * 1024 * 1024)
     app.add_routes([web.post("/v1/traces", receiver.take)])
-    runner = web.AppRunner(app, access_log=None)
-    await runner.setup()
-    try:
-        site = web.TCPSite(runner, "127.0.0.1", 0)
-        await site.start()
-        receiver.url = f"http://127.0.0.1:{runner.addresses[0][1]}"
+    async with served(app) as receiver.url:
         yield receiver
-    finally:
-        await runner.cleanup()
 
 
 def exporting_to(receiver: OtlpReceiver) -> dict[str, str]:

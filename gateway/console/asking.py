@@ -16,7 +16,6 @@ from gateway.console.visit import Visit
 from gateway.http.authorization import models_for
 from gateway.http.inference import client_of
 from gateway.inference import ArrivedRequest, Inference
-from gateway.limits.arrivals import BodyBudget
 from gateway.model_directory import ModelDirectory
 from schemas import headers as h
 from schemas.access import Role
@@ -44,13 +43,10 @@ class ShownOutput(msgspec.Struct, frozen=True, kw_only=True):
 class AskRoutes:
     """Handler of the form."""
 
-    def __init__(
-        self, console: ConsoleRoutes, models: ModelDirectory, inference: Inference, budget: BodyBudget
-    ) -> None:
+    def __init__(self, console: ConsoleRoutes, models: ModelDirectory, inference: Inference) -> None:
         self._console = console
         self._models = models
         self._inference = inference
-        self._budget = budget
 
     def routes(self) -> list[web.RouteDef]:
         """Return the routes to add to the application."""
@@ -61,14 +57,9 @@ class AskRoutes:
         form = await self._console.read_form(visit, files=True)
         request = visit.request
         model = models_for(request, self._models).find(request.match_info["task"])
-        headers, body = query_of(model.inputs, form)
-
-        async def arrive() -> ArrivedRequest:
-            self._budget.take(len(body), 0)
-            return ArrivedRequest(headers, body)
-
+        made = ArrivedRequest(*query_of(model.inputs, form))
         try:
-            result = await self._inference.ask(model, visit.principal, client_of(request.transport), arrive)
+            result = await self._inference.ask_made(model, visit.principal, client_of(request.transport), made)
         except QueryError as error:
             return self._console.fragment(
                 "answer_part.html", visit, error=error, result=None, outputs=(), explanation=plain(error.explanation)

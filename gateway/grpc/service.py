@@ -180,9 +180,8 @@ class InferenceService:
     async def _write_parts(
         self, request: InferMessage, model: ServedModel, caller: Caller, client: Hashable, write: _Write
     ) -> None:
-        asked = caller._replace(metadata={**caller.metadata, h.STREAM: "true"})
         whole, wanted = with_end(request), {output.name for output in request.head.outputs}
-        async with stream_answer(lambda on_part: self._ask(whole, asked, client, None, on_part)) as events:
+        async with stream_answer(lambda on_part: self._ask(whole, caller, client, None, on_part)) as events:
             async for event in events:
                 if isinstance(event, Result):
                     await write(streamed_end(event, *answers_in(event), wanted=wanted))

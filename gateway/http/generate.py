@@ -20,7 +20,7 @@ from gateway.http.events import EventResponse, event
 from gateway.http.inference import client_of
 from gateway.inference import result_headers
 from gateway.model_directory import ModelDirectory, ServedModel
-from gateway.translation import needs_in
+from gateway.translation import made_headers
 from schemas import headers as h
 from schemas.errors import InvalidRequest, Overloaded, QueryError, RefusalReason
 from schemas.generated_answer import AnswerRestart, GeneratedAnswer
@@ -115,11 +115,7 @@ class GenerateRoutes:
             check_generative(model)
             texts = {TEXT_INPUT: bytes_array([asked.text])}
             query = encode_request(texts, request_id=asked.id, parameters=asked.parameters, binary=False)
-        headers = generation_headers(request.headers)
-        for header, text in needs_in(request.query).items():
-            headers.setdefault(header, text)
-        headers.popall(h.JSON_LENGTH, None)
-        headers[h.CONTENT_TYPE] = query.content_type
+        headers = made_headers(generation_headers(request.headers), request.query, query)
         headers.setdefault(h.ID, asked.id or uuid4().hex)
         return GenerativeCall(model, principal_of(request), client_of(request.transport), headers, query)
 

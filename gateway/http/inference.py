@@ -12,7 +12,7 @@ from gateway.http.authorization import models_for, principal_of
 from gateway.http.bodies import RequestBodies
 from gateway.inference import ArrivedRequest, Inference, result_headers
 from gateway.model_directory import ModelDirectory, ServedModel
-from gateway.translation import needs_in
+from gateway.translation import with_needs
 from schemas.access import Principal
 from schemas.errors import Unauthenticated
 from schemas.result import Result
@@ -64,9 +64,7 @@ class InferenceRoutes:
         """Answer a query that aiohttp has routed here."""
         path = request.match_info
         model = models_for(request, self._models).find(path["name"], path.get("version"))
-        headers = request.headers.copy()
-        for header, text in needs_in(request.query).items():
-            headers.setdefault(header, text)
+        headers = with_needs(request.headers, request.query)
         asked, client = AuthorizedQuery(model, principal_of(request)), client_of(request.transport)
         return (await self.answer(asked, client, headers, request.content)).response()
 

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Final
 
 from aiohttp import web
-from multidict import CIMultiDict, MultiMapping
+from multidict import MultiMapping
 
 from gateway.auth.authenticator import tenant_of_request
 from gateway.http.answers import HttpAnswer, error_answer, json_response, query_error_answer
@@ -19,7 +19,7 @@ from gateway.limits.quotas import QuotaMeters
 from gateway.model_directory import ModelDirectory
 from gateway.query_client import QueryClient
 from gateway.settings import GatewaySettings
-from gateway.translation import needs_in
+from gateway.translation import with_needs
 from schemas import headers as h
 from schemas.access import ANYONE, Principal, Role
 from schemas.errors import ErrorCode, Forbidden, InvalidRequest, UnknownTask
@@ -82,10 +82,8 @@ class JobRoutes:
         """Store one job, or all jobs of a list, and answer with their ids before they are computed."""
         path, principal = request.match_info, principal_of(request)
         model = models_for(request, self._models).find(path["name"], path.get("version"))
-        headers = CIMultiDict(request.headers)
+        headers = with_needs(request.headers, request.query, WEBHOOK)
         headers.pop(h.ID, None)  # a job has its own id
-        for header, text in needs_in(request.query, WEBHOOK).items():
-            headers.setdefault(header, text)
         meter = self._quotas.enter(principal, time.monotonic())
         try:
             async with self._bodies.reading(request.content, headers) as body:

@@ -1,6 +1,7 @@
 """Routes of batches: `/v1/batches`. They only store and show batches; `batch_keeper` does the work."""
 
 import re
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Final
 
@@ -68,7 +69,7 @@ class BatchRoutes:
     async def list(self, request: web.Request) -> web.Response:
         """Answer with a page of batches, the latest first."""
         limit, after = page_of(request.query)
-        rows = await stored.list_batches(self._pool, owner_of(request), after=after, limit=limit + 1)
+        rows = await self._list(request, after=after, limit=limit + 1)
         shown = [openai_batch(row) for row in rows[:limit]]
         first, last = (shown[0].id, shown[-1].id) if shown else (None, None)
         return json_response(OpenAiBatches(data=shown, first_id=first, last_id=last, has_more=len(rows) > limit))
@@ -89,12 +90,17 @@ class BatchRoutes:
         return json_response(openai_batch(row))
 
     async def _row(self, request: web.Request, batch_id: str) -> BatchRow:
-        rows = []
-        if batch_id.isprintable():
-            rows = await stored.list_batches(self._pool, owner_of(request), batch_id=batch_id)
+        rows = await self._list(request, batch_id=batch_id) if batch_id.isprintable() else []
         if not rows:
             raise web.HTTPNotFound(reason="there is no such batch")
         return rows[0]
+
+    async def _list(
+        self, request: web.Request, *, batch_id: str | None = None, after: str | None = None, limit: int = 1
+    ) -> Sequence[BatchRow]:
+        """List the batches that the caller sees: its tenant's, of the tasks that its key permits."""
+        owner, tasks = owner_of(request), principal_of(request).tasks
+        return await stored.list_batches(self._pool, owner, batch_id=batch_id, tasks=tasks, after=after, limit=limit)
 
 
 def read_batch_request(body: bytes) -> BatchRequest:

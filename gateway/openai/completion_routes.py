@@ -17,7 +17,7 @@ from gateway.model_directory import ModelDirectory
 from gateway.openai.completions import CompletionForm
 from gateway.openai.errors import openai_error
 from gateway.openai.generation import GenerationRequest, read_chat_request, read_completion_request
-from gateway.openai.queries import query_headers
+from gateway.translation import made_headers
 from schemas import headers as h
 from schemas.errors import Overloaded, QueryError, RefusalReason
 from schemas.generated_answer import AnswerRestart
@@ -59,7 +59,7 @@ class CompletionRoutes:
             asked = read(body)
             model = models_for(request, self._models).find(asked.model)
             query = asked.query(model)
-        headers = generation_headers(query_headers(request, query))
+        headers = made_headers(generation_headers(request.headers), request.query, query)
         headers.setdefault(h.ID, new_id)
         call = GenerativeCall(
             model, principal_of(request), client_of(request.transport), headers, query, len(asked.prompts)

@@ -1,31 +1,24 @@
 """Routes of queries in OpenAI's form, and of models: `/v1/embeddings`, `/v1/rerank`, `/v1/models`."""
 
 import asyncio
-from collections.abc import Mapping
-from typing import Final
 
 from aiohttp import web
-from multidict import CIMultiDict
 
 from gateway.http.answers import json_response
 from gateway.http.authorization import models_for, principal_of
 from gateway.http.bodies import RequestBodies
 from gateway.http.inference import client_of
 from gateway.inference import ArrivedRequest, Inference, result_headers
-from gateway.limits.arrivals import BodyBudget
 from gateway.model_directory import ModelDirectory, ServedModel
 from gateway.openai.embeddings import embedding_pieces, read_embedding_request, read_needs
 from gateway.openai.models import openai_model, openai_models
 from gateway.openai.rerank import read_rerank_request, rerank_response
 from gateway.openai.vectors import check_dimensions, decode_vectors, encode_query, read_inputs, token_ids, vector_output
-from gateway.translation import needs_in
-from schemas import headers as h
+from gateway.translation import made_headers
 from schemas.oip import EncodedMessage
 from schemas.openai import EMBEDDINGS, EmbeddingRequest, RerankRequest
 from schemas.result import Result
 from schemas.signature import JSON
-
-_DROPPED: Final = (h.JSON_LENGTH, h.CONTENT_TYPE)
 
 
 class OpenAiQueryRoutes:
@@ -35,14 +28,12 @@ class OpenAiQueryRoutes:
         models: names that clients may use as models.
         inference: executor of queries.
         bodies: reader of request bodies.
-        budget: memory of the bodies of all requests.
     """
 
-    def __init__(self, models: ModelDirectory, inference: Inference, bodies: RequestBodies, budget: BodyBudget) -> None:
+    def __init__(self, models: ModelDirectory, inference: Inference, bodies: RequestBodies) -> None:
         self._models = models
         self._inference = inference
         self._bodies = bodies
-        self._budget = budget
 
     def routes(self) -> list[web.RouteDef]:
         """Return the routes to add to the application."""
@@ -90,23 +81,5 @@ class OpenAiQueryRoutes:
         return json_response(openai_model(models_for(request, self._models).find(request.match_info["model"])))
 
     async def _ask(self, request: web.Request, model: ServedModel, query: EncodedMessage) -> Result:
-        headers = query_headers(request, query)
-
-        async def arrive() -> ArrivedRequest:
-            self._budget.take(len(query.value))
-            return ArrivedRequest(headers, query.value)
-
-        return await self._inference.ask(model, principal_of(request), client_of(request.transport), arrive)
-
-
-def query_headers(request: web.Request, query: EncodedMessage) -> Mapping[str, str]:
-    """Return the headers of a request with the form of its query; needs of the query string are headers, too."""
-    headers = CIMultiDict(request.headers)
-    for name in _DROPPED:
-        headers.popall(name, None)
-    for header, text in needs_in(request.query).items():
-        headers.setdefault(header, text)
-    headers[h.CONTENT_TYPE] = query.content_type
-    if query.json_length is not None:
-        headers[h.JSON_LENGTH] = str(query.json_length)
-    return headers
+        made = ArrivedRequest(made_headers(request.headers, request.query, query), query.value)
+        return await self._inference.ask_made(model, principal_of(request), client_of(request.transport), made)

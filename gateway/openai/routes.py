@@ -8,7 +8,6 @@ from gateway.generation import Generation
 from gateway.http.bodies import RequestBodies
 from gateway.inference import Inference
 from gateway.jobs.submission import JobWriter
-from gateway.limits.arrivals import BodyBudget
 from gateway.limits.quotas import QuotaMeters
 from gateway.model_directory import ModelDirectory
 from gateway.openai.batch_keeper import BatchKeeper
@@ -33,7 +32,6 @@ class OpenAiRoutes:
         generation: executor of generative queries.
         query_client: client whose clock dates jobs.
         bodies: reader of request bodies.
-        budget: memory of the bodies of all requests.
         writer: writer of jobs.
         quotas: quotas of principals.
         pool: connections to Postgres.
@@ -42,8 +40,8 @@ class OpenAiRoutes:
 
     def __init__(
         self, settings: GatewaySettings, models: ModelDirectory, inference: Inference, generation: Generation,
-        query_client: QueryClient, bodies: RequestBodies, budget: BodyBudget, writer: JobWriter, quotas: QuotaMeters,
-        pool: Pool, artifacts: str,
+        query_client: QueryClient, bodies: RequestBodies, writer: JobWriter, quotas: QuotaMeters, pool: Pool,
+        artifacts: str,
     ) -> None:  # fmt: skip
         @cache
         def uploads() -> ArtifactStore:
@@ -56,7 +54,7 @@ class OpenAiRoutes:
         self.keeper = BatchKeeper(pool, writer, models, uploads, now_ns, most, kept_s, quotas)
         """Background work of batches."""
         self._parts = (
-            OpenAiQueryRoutes(models, inference, bodies, budget),
+            OpenAiQueryRoutes(models, inference, bodies),
             CompletionRoutes(models, generation, bodies),
             FileRoutes(settings, pool, uploads),
             BatchRoutes(pool, bodies, self.keeper),

@@ -17,6 +17,7 @@ from infaas.cli.text_stream import print_stream
 from infaas.client.client import QueryOptions
 from infaas.up.optional_zoo import require_language_model, require_zoo
 from infaas.up.options import UpOptions
+from infaas.up.ready_tasks import watch_tasks
 from infaas.up.state import KafkaKind
 from infaas.up.system import RunningSystem, running_system
 from process.backoff import Backoff
@@ -93,7 +94,6 @@ async def _run(
 
 async def _chat(system: RunningSystem, home: Path) -> None:
     """Register a language model until one of its variants serves, and print an answer as it is made."""
-    from infaas.up.demo import watch_tasks
     from zoo.chat import TASK
 
     announce("registering a language model: its first variant will answer")

@@ -7,6 +7,8 @@ Ours begin with `infaas.`: the standard has no words for a choice, and its `queu
 from enum import StrEnum
 from typing import Final, TypeAlias
 
+from schemas.query import Query
+
 SCHEMA_URL: Final = "https://opentelemetry.io/schemas/1.44.0"
 
 Attributes: TypeAlias = dict[str, str | int | float | bool | list[str]]
@@ -59,4 +61,14 @@ def on_topic(operation: Operation, topic: str, query_id: str) -> Attributes:
     found: Attributes = {SYSTEM: "kafka", OPERATION: operation.value, DESTINATION: topic, MESSAGE_ID: query_id}
     if operation is not Operation.QUEUE:
         found[OPERATION_TYPE] = operation.value
+    return found
+
+
+def of_query(query: Query) -> Attributes:
+    """Return the attributes of a query in the spans of all services that know its needs."""
+    found: Attributes = {INPUTS: query.batch}
+    if query.tenant is not None:
+        found[TENANT] = query.tenant
+    if query.needs.latency_ms is not None:
+        found[LATENCY_MS] = query.needs.latency_ms
     return found

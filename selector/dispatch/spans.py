@@ -11,7 +11,7 @@ import time
 from typing import Final
 
 from process.tracing import conventions as names
-from process.tracing.conventions import Operation, on_topic, span_name
+from process.tracing.conventions import Operation, of_query, on_topic, span_name
 from process.tracing.tracer import Kind, Span, Tracer
 from schemas.headers import TRACEPARENT, RawHeaders
 from schemas.query import Query
@@ -48,7 +48,8 @@ class DecisionSpans:
         queue = self._tracer.begin(span_name(Operation.QUEUE, topic), entry.parent, sent_ns, Kind.INTERNAL, queued)
         queue.end(now_ns)
         parent = entry.parent or queue.context  # the trace of a sender without spans begins with its record
-        attributes = on_topic(Operation.PROCESS, topic, query.id) | place | _about(query, received.attempts)
+        attributes = on_topic(Operation.PROCESS, topic, query.id) | place | of_query(query)
+        attributes |= {names.TASK: query.task, names.ATTEMPT: received.attempts}
         span = self._tracer.begin(span_name(Operation.PROCESS, topic), parent, now_ns, Kind.CONSUMER, attributes)
         return DecisionSpan(self, span), with_traceparent(received.headers, span.context.header)
 
@@ -98,15 +99,6 @@ class DecisionSpan:
         found: names.Attributes = {} if error.reason is None else {names.REFUSAL: error.reason.value}
         self._span.set(found | self._spans.considered(query, refusal, now))
         self._span.end()
-
-
-def _about(query: Query, attempts: int) -> names.Attributes:
-    found: names.Attributes = {names.TASK: query.task, names.INPUTS: query.batch, names.ATTEMPT: attempts}
-    if query.tenant is not None:
-        found[names.TENANT] = query.tenant
-    if query.needs.latency_ms is not None:
-        found[names.LATENCY_MS] = query.needs.latency_ms
-    return found
 
 
 def _in_words(row: ConsideredVariant) -> str:

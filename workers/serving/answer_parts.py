@@ -42,14 +42,16 @@ class AnswerParts:
         streams: ReplyStreamSender,
         producer: Producer,
         on_unwanted: Callable[[], None],
+        index: int = 0,
         *,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """`on_unwanted` is called when nobody waits for the answer any more."""
+        """`on_unwanted` is called when nobody waits for the answer any more; `index` is the place of its text."""
         self._query = query
         self._streams = streams
         self._producer = producer
         self._on_unwanted = on_unwanted
+        self._index = index
         self._attempt = secrets.token_hex(_ATTEMPT_BYTES)
         self._number = 0
         self._texts: list[str] = []
@@ -118,7 +120,8 @@ class AnswerParts:
         return headers
 
     def _value(self) -> bytes:
-        return _encode(AnswerPart(text="".join(self._texts), tokens=self._tokens, logprobs=self._logprobs))
+        text = "".join(self._texts)
+        return _encode(AnswerPart(text=text, tokens=self._tokens, logprobs=self._logprobs, index=self._index))
 
     def _sent(self) -> None:
         self._number += 1

@@ -66,8 +66,6 @@ def decode_generation(query: PendingQuery, model: ServableModel, offset_ms: floa
     if options.logprobs is None and any(output.name == MEAN_LOGPROB for output in request.outputs):
         options = replace(options, logprobs=0)
     streamed = query.fields.get(h.STREAM, "") == "true"
-    if streamed and query.batch > 1:
-        raise InvalidRequest("an answer in parts is for one text in a query: send each text in a query of its own")
     texts = [_text(value, times.profile.context_tokens) for value in request.inputs[TEXT_INPUT].reshape(-1).tolist()]
     query.parts_left = len(texts)
     query.outputs = [{}] * len(texts)

@@ -166,7 +166,8 @@ class GenerativeInstance(VariantInstance[GenerativeWork[RecordKey, QueryText], Q
         run = AnswerRun(begun, None)
         if answer.streamed:
             unwanted = DeadlineExceeded("cancelled: nobody waits for this answer any more")
-            run.parts = AnswerParts(answer.query, context.streams, context.producer, partial(run.cancel, unwanted))
+            cancel = partial(run.cancel, unwanted)
+            run.parts = AnswerParts(answer.query, context.streams, context.producer, cancel, answer.number)
         answer.query.started_ns = answer.query.started_ns or time.monotonic_ns()
         self._runs[id(begun)] = run
         self._note_running()

@@ -2,12 +2,15 @@
 
 import asyncio
 import json
-from typing import Any
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
+from typing import Any, cast
 
 import aiohttp
 import pytest
 
 from schemas import headers as h
+from schemas.defaults import ANSWER_TIMEOUT_S
 from tests.generative_tasks import WRITER, Writing, words_of
 from tests.integration.gateway.conftest import WritingSystem
 from tests.waiting import PATIENCE_S, until
@@ -15,10 +18,41 @@ from tests.waiting import PATIENCE_S, until
 TEXT = "".join(words_of("hello"))
 
 
-def give_up_after(writing: WritingSystem, seconds: float) -> None:
-    """Shorten the time that the gateway waits for the result of a query without a deadline."""
-    client = writing.query_client
-    client._settings = client._settings.model_copy(update={"wait_s": seconds})  # pyright: ignore[reportPrivateUsage]
+class OwnClock:
+    """Event loop for the timers of a gateway's queries; time passes only when the test says so."""
+
+    def __init__(self, writing: WritingSystem) -> None:
+        self.create_future = asyncio.get_running_loop().create_future
+        self._requests = writing.query_client._requests  # pyright: ignore[reportPrivateUsage]
+        self._requests._loop = cast(Any, self)  # pyright: ignore[reportPrivateUsage]
+        self._now_s = 0.0
+        self._timers: list[asyncio.TimerHandle] = []
+
+    def time(self) -> float:
+        return self._now_s
+
+    def call_later(self, delay_s: float, run: Callable[..., object], *args: object) -> asyncio.TimerHandle:
+        timer = asyncio.TimerHandle(self._now_s + delay_s, run, args, asyncio.get_running_loop())
+        self._timers.append(timer)
+        return timer
+
+    def pass_time(self, seconds: float) -> None:
+        """Run the timers that are due within these seconds."""
+        self._now_s += seconds
+        for timer in [one for one in self._timers if one.when() <= self._now_s]:
+            self._timers.remove(timer)
+            if not timer.cancelled():
+                timer._run()
+
+    def has_heard(self) -> bool:
+        """Return true if no time has passed since the last part of each query, or since its beginning."""
+        listeners = self._requests._listeners.values()  # pyright: ignore[reportPrivateUsage]
+        return all(listener.heard_s == self._now_s for listener in listeners)
+
+    async def pace(self, _writing: Writing) -> None:
+        """Let most of the time until a query is given up pass between two words."""
+        await until(self.has_heard)
+        self.pass_time(0.8 * ANSWER_TIMEOUT_S)
 
 
 async def events_of(response: aiohttp.ClientResponse) -> list[dict[str, Any]]:
@@ -84,12 +118,7 @@ async def test_generate_refuses_bad_requests(writing: WritingSystem, body: Any, 
 
 async def test_generate_stream_waits_as_long_as_parts_come(writing: WritingSystem) -> None:
     """A long answer is not given up while it grows, also by queries without a deadline."""
-    give_up_after(writing, 0.5)
-
-    async def pace(_writing: Writing) -> None:
-        await asyncio.sleep(0.2)
-
-    writing.writer.pace = pace
+    writing.writer.pace = OwnClock(writing).pace
     url = f"{writing.url}/v2/models/{writing.task}/generate_stream"
     async with asyncio.timeout(PATIENCE_S), writing.http.post(url, json={"text_input": "hello"}) as response:
         *parts, _end = await events_of(response)
@@ -97,12 +126,20 @@ async def test_generate_stream_waits_as_long_as_parts_come(writing: WritingSyste
 
 
 async def test_generate_stream_of_silent_writer_times_out(writing: WritingSystem) -> None:
-    give_up_after(writing, 0.5)
-    writing.writer.pace = lambda _writing: asyncio.Event().wait()  # pyright: ignore[reportAttributeAccessIssue]
+    clock = OwnClock(writing)
+    writing.writer.by_turns()
     url = f"{writing.url}/v2/models/{writing.task}/generate_stream"
-    async with asyncio.timeout(PATIENCE_S), writing.http.post(url, json={"text_input": "hello"}) as response:
-        assert response.status == 504
+    async with asyncio.timeout(PATIENCE_S), asyncio.TaskGroup() as tasks:
+        asking = tasks.create_task(status_of(writing.http.post(url, json={"text_input": "hello"})))
+        await until(lambda: bool(writing.writer.seen))
+        clock.pass_time(ANSWER_TIMEOUT_S)
+    assert asking.result() == 504
     await until(lambda: writing.query_client.in_flight == 0)
+
+
+async def status_of(asking: AbstractAsyncContextManager[aiohttp.ClientResponse]) -> int:
+    async with asking as response:
+        return response.status
 
 
 async def test_slow_reader_holds_up_no_other(writing: WritingSystem) -> None:
@@ -123,16 +160,12 @@ async def test_slow_reader_holds_up_no_other(writing: WritingSystem) -> None:
     assert b"word19999 " in found
 
 
-async def test_infer_waits_as_long_as_parts_come(writing: WritingSystem) -> None:
-    give_up_after(writing, 0.5)
-
-    async def pace(_writing: Writing) -> None:
-        await asyncio.sleep(0.2)
-
-    writing.writer.pace = pace
+@pytest.mark.parametrize("prompts", [["hello"], ["hello", "other"]])
+async def test_infer_waits_as_long_as_parts_come(writing: WritingSystem, prompts: list[str]) -> None:
+    writing.writer.pace = OwnClock(writing).pace
     url = f"{writing.url}/v2/models/{writing.task}/infer"
-    texts = {"name": "text_input", "datatype": "BYTES", "shape": [1], "data": ["hello"]}
+    texts = {"name": "text_input", "datatype": "BYTES", "shape": [len(prompts)], "data": prompts}
     async with asyncio.timeout(PATIENCE_S), writing.http.post(url, json={"inputs": [texts]}) as response:
         outputs = {output["name"]: output["data"] for output in (await response.json())["outputs"]}
-    assert outputs["text_output"] == [TEXT]
+    assert outputs["text_output"] == ["".join(words_of(prompt)) for prompt in prompts]
     assert writing.writer.seen[0].fields[h.STREAM] == "true"

@@ -8,7 +8,7 @@ import numpy as np
 import tritonclient.grpc.aio as triton
 
 from schemas import headers as h
-from tests.generative_tasks import WRITER, Writing, words_of
+from tests.generative_tasks import WRITER, words_of
 from tests.integration.gateway.conftest import WritingSystem
 from tests.waiting import PATIENCE_S, until
 
@@ -75,14 +75,9 @@ async def test_grpc_stream_reports_restart_and_continues(writing: WritingSystem)
 
 
 async def test_grpc_client_that_leaves_stops_writer(writing: WritingSystem) -> None:
-    words = asyncio.Semaphore(0)
-
-    async def pace(_writing: Writing) -> None:
-        await words.acquire()
-
     async with asyncio.timeout(PATIENCE_S), triton.InferenceServerClient(writing.grpc) as client:
         await answers_to(client, writing.task, {"inputs": [an_input("connect the reply stream")]})
-        writing.writer.pace = pace
+        words = writing.writer.by_turns()
 
         async def asked() -> AsyncGenerator[dict[str, Any]]:
             yield {"model_name": writing.task, "inputs": [an_input("hello")]}
@@ -99,14 +94,9 @@ async def test_grpc_client_that_leaves_stops_writer(writing: WritingSystem) -> N
 
 
 async def test_grpc_infer_of_client_that_leaves_stops_writer(writing: WritingSystem) -> None:
-    words = asyncio.Semaphore(0)
-
-    async def pace(_writing: Writing) -> None:
-        await words.acquire()
-
     async with asyncio.timeout(PATIENCE_S), triton.InferenceServerClient(writing.grpc) as client:
         await answers_to(client, writing.task, {"inputs": [an_input("connect the reply stream")]})
-        writing.writer.pace = pace
+        words = writing.writer.by_turns()
         asked: asyncio.Future[Any] = asyncio.ensure_future(client.infer(writing.task, [an_input("hello")]))
         words.release()
         await until(lambda: writing.writer.seen[-1].written == 1)

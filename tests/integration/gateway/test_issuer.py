@@ -1,4 +1,4 @@
-"""Tests of the reading of an issuer's documents: those that arrive in pieces, are too large, or are no objects."""
+"""Tests of the reading of an issuer's documents, which may arrive in pieces, be too large, or be no objects."""
 
 import json
 from collections.abc import AsyncGenerator, Mapping

@@ -52,8 +52,8 @@ async def test_openapi_paths_equal_routes(gateway: Running) -> None:
         uploads = UploadRoutes(settings, pool, admin.turn, "")
         client, writer = gateway.query_client, JobWriter(pool, JobQuota(1, 1))
         jobs = JobRoutes(models, client, bodies, writer, pool, quotas, settings)
-        generation = Generation(asking, room)
-        openai = OpenAiRoutes(settings, models, asking, generation, client, bodies, room, writer, quotas, pool, "")
+        generation = Generation(asking)
+        openai = OpenAiRoutes(settings, models, asking, generation, client, bodies, writer, quotas, pool, "")
     parts = (inference, GenerateRoutes(models, generation, bodies), jobs, admin, uploads, openai, ManualRoutes())
     routes = all_routes(parts, models, statistics, bodies, always_ready)
     assert {(route.method, route.path) for route in routes} == listed | UNLISTED

@@ -18,7 +18,7 @@ from runtimes.protocol import FinishedAnswer, GenerativeSession, LoadOptions
 from schemas.errors import InvalidRequest, ModelFailed, QueryError
 from schemas.generation import AnswerPart, GenerationOptions
 from schemas.hardware import Hardware
-from tests.gguf_models import CONTEXT, write_gguf
+from tests.gguf_models import CONTEXT, counted, write_gguf
 from tests.waiting import PATIENCE_S
 
 End = FinishedAnswer | QueryError | None
@@ -56,6 +56,16 @@ def test_seeded_answer_is_repeated_beside_others(tmp_path: Path) -> None:
     texts = [end.text for end in (ends.get(timeout=PATIENCE_S) for _ in range(3)) if isinstance(end, FinishedAnswer)]
     assert isinstance(alone, FinishedAnswer)
     assert alone.text in texts
+
+
+def test_model_that_counts_answers_alike_with_any_seed(tmp_path: Path) -> None:
+    """Tests of whole systems rely on it: they know each token of an answer."""
+    file, options = write_gguf(tmp_path / "counts.gguf", counts=True), LoadOptions(precision="fp16", context_tokens=256)
+    session = LlamaCppRuntime().load(file, Hardware.CPU, options)
+    for seed, prompt in enumerate(("prompt 7", "z", "~")):
+        end = whole(session, prompt, max_tokens=120, seed=seed)
+        assert isinstance(end, FinishedAnswer)
+        assert (end.text, end.finish_reason) == (counted(prompt, 120), "length")
 
 
 def test_parts_are_the_answer(tmp_path: Path) -> None:

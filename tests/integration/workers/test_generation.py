@@ -144,6 +144,20 @@ async def test_parts_go_to_reply_topic_in_order(site: Site, producer: Producer, 
     assert sum(part.tokens for _, _, part in found) <= outputs["completion_tokens"][0] == 60
 
 
+async def test_parts_of_several_texts_name_the_place_of_theirs(site: Site, producer: Producer, tmp_path: Path) -> None:
+    await registered(site, tmp_path, layers=SLOW_LAYERS)
+    async with Tail(site.kafka, "test-parts", [site.replies]) as tail, site.worker("cpu-0"):
+        await site.place("cpu-0")
+        value = asked("hello", "other", max_tokens=20, ignore_eos=True)
+        await site.ask(producer, "q", value, [(h.STREAM, b"true"), (h.BATCH, b"2")])
+        *parts, result = await until_result(tail)
+    found = [part_of(record) for record in parts]
+    texts = ["".join(part.text for _, _, part in found if part.index == place) for place in range(2)]
+    assert [text.encode() for text in texts] == decode_response(result.value or b"").outputs["text_output"].tolist()
+    attempts = {(attempt, part.index) for attempt, _, part in found}
+    assert len(attempts) == len({attempt for attempt, _ in attempts}) == 2
+
+
 async def until_result(tail: Tail) -> list[Record]:
     """Return the records until the first result."""
     records: list[Record] = []

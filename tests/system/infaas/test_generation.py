@@ -1,4 +1,7 @@
-"""Tests of generative answers in a whole system: each is answered whole, though its processes are killed meanwhile."""
+"""Tests of generative answers in a whole system: each is answered whole, though its processes are killed meanwhile.
+
+The model counts, so that each token of an answer is known. Half of the streams are read by OpenAI's own client.
+"""
 
 import asyncio
 import json
@@ -8,15 +11,18 @@ import signal
 from collections import Counter
 from collections.abc import Generator
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 import aiohttp
+import httpx
+import openai
 import pytest
 from openai import AsyncOpenAI
 
-from infaas.client import Answer, InfaasClient
+from infaas.client import InfaasClient
+from schemas import headers as h
 from schemas.status import SERVING
-from tests.gguf_models import write_gguf
+from tests.gguf_models import counted, write_gguf
 from tests.system.infaas.conftest import Cli, running
 from tests.waiting import read_until
 
@@ -29,14 +35,6 @@ KILLED: Final = ("worker-cpu-0", "selector", "gateway")
 _ENDED: Final = re.compile(r'^infaas_worker_queries_total\{code="(\w+)".*?\} (\S+)$', re.MULTILINE)
 
 
-class Told(NamedTuple):
-    """Answer as its client saw it."""
-
-    text: str
-    restarts: int
-    answer: Answer
-
-
 @pytest.fixture(scope="module")
 def writing(tmp_path_factory: pytest.TempPathFactory) -> Generator[Cli]:
     """Run a system with two of each service that answers queries, and a tiny language model."""
@@ -45,7 +43,7 @@ def writing(tmp_path_factory: pytest.TempPathFactory) -> Generator[Cli]:
     (folder / "labels.jsonl").write_text("\n".join(map(json.dumps, rows)))
     words = ("--gateways=2", "--selectors=2", "--workers=2", "--cores-per-worker=1", "--oversubscribe")
     with running(Cli(folder / "home"), "--kafka=apache", *words) as cli:
-        asyncio.run(registered(cli, write_gguf(folder / "tiny.gguf"), folder / "labels.jsonl"))
+        asyncio.run(registered(cli, write_gguf(folder / "tiny.gguf", counts=True), folder / "labels.jsonl"))
         yield cli
 
 
@@ -62,20 +60,55 @@ def serve_on_two(scale: Any) -> bool:
     return len({one["worker"] for one in instances}) == 2
 
 
-async def streamed(client: InfaasClient, number: int, progress: asyncio.Semaphore) -> Told:
-    """Read one answer, and check that its text is that of the parts since the last restart."""
-    text, restarts, answer = "", 0, None
+def prompt_of(number: int) -> str:
+    """Return the prompt of a stream; its last character, where the answer begins, is another for each of 94."""
+    return f"prompt {number} {chr(33 + number % 94)}"
+
+
+async def by_own_client(client: InfaasClient, number: int, progress: asyncio.Semaphore) -> str:
+    """Read one answer, check each of its tokens as it comes, and return its id."""
+    text, expected, answer = "", counted(prompt_of(number), TOKENS), None
     options: dict[str, Any] = {"parameters": {"ignore_eos": True}, "max_tokens": TOKENS, "timeout_s": PATIENCE_S}
-    async for part in client.stream(TASK, f"prompt {number}", query_id=f"stream-{number}", **options):
-        text = "" if part.restarted else text + part.text
-        restarts += part.restarted
+    async for part in client.stream(TASK, prompt_of(number), query_id=f"stream-{number}", **options):
+        assert not part.restarted, "every attempt has the same text"
+        text += part.text
+        assert expected.startswith(text)
         answer = part.answer or answer
         for _ in range(part.tokens):
             progress.release()
     assert answer is not None
-    assert text == answer.outputs["text_output"][0].decode()
+    assert text == expected == answer.outputs["text_output"][0].decode()
     assert answer.outputs["completion_tokens"][0] == TOKENS
-    return Told(text, restarts, answer)
+    return answer.id
+
+
+async def by_openai_client(client: AsyncOpenAI, number: int, progress: asyncio.Semaphore) -> str:
+    """Read one answer as `by_own_client`; ask again if the gateway is lost, which cuts the stream."""
+    while True:
+        try:
+            return await from_openai_client(client, number, progress)
+        except (httpx.TransportError, openai.APIConnectionError):
+            continue
+
+
+async def from_openai_client(client: AsyncOpenAI, number: int, progress: asyncio.Semaphore) -> str:
+    text, expected, query_id = "", counted(prompt_of(number), TOKENS), f"stream-{number}"
+    options: dict[str, Any] = {"stream_options": {"include_usage": True}, "extra_headers": {h.ID: query_id}}
+    stream = await client.completions.create(
+        model=TASK, prompt=prompt_of(number), max_tokens=TOKENS, stream=True, **options
+    )
+    reason, tokens = "", 0
+    async for chunk in stream:
+        assert chunk.id == query_id
+        tokens += chunk.usage.completion_tokens if chunk.usage else 0
+        for choice in chunk.choices:
+            reason = choice.finish_reason or reason
+            text += choice.text
+            assert expected.startswith(text)
+            for _ in choice.text:
+                progress.release()
+    assert (text, reason, tokens) == (expected, "length", TOKENS)
+    return query_id
 
 
 async def test_killed_processes_lose_no_part_of_an_answer(writing: Cli) -> None:
@@ -86,18 +119,23 @@ async def test_killed_processes_lose_no_part_of_an_answer(writing: Cli) -> None:
         asyncio.timeout(PATIENCE_S),
         InfaasClient(gateway=state["gateway"]) as http,
         InfaasClient(kafka=state["kafka"]) as kafka,
+        AsyncOpenAI(base_url=f"{state['gateway']}/v1", api_key="me", timeout=PATIENCE_S) as other,
         asyncio.TaskGroup() as asking,
     ):
-        clients = (http, kafka)
-        streams = [asking.create_task(streamed(clients[number % 2], number, progress)) for number in range(STREAMS)]
+
+        def ask(number: int) -> asyncio.Task[str]:
+            if number % 2:
+                return asking.create_task(by_openai_client(other, number, progress))
+            return asking.create_task(by_own_client((http, kafka)[number // 2 % 2], number, progress))
+
+        streams = [ask(number) for number in range(STREAMS)]
         for name in KILLED:
             for _ in range(STREAMS * TOKENS // 8):  # some answers go on, others have not begun or have ended
                 await progress.acquire()
             os.kill(state["services"][name]["pid"], signal.SIGKILL)
             assert not all(stream.done() for stream in streams)
-    told = [stream.result() for stream in streams]
-    assert Counter(one.answer.id for one in told) == Counter(f"stream-{number}" for number in range(STREAMS))
-    print(f"{sum(one.restarts > 0 for one in told)} of {STREAMS} answers restarted")
+    ids = Counter(stream.result() for stream in streams)
+    assert ids == Counter(f"stream-{number}" for number in range(STREAMS))
     before = {name: state["services"][name]["pid"] for name in KILLED}
     await writing.state_when(lambda now: all(now["services"][name]["pid"] != pid for name, pid in before.items()))
 

@@ -94,3 +94,10 @@ def test_make_envelope_ignores_internal_headers_of_http() -> None:
     sent = h.as_text(envelope.headers)
     assert sent[h.BATCH] == "1"
     assert not sent.keys() & {h.REJECTED_UPSTREAM, h.REJECTED_UPSTREAM_PROOF, h.LINGER_NS}
+
+
+def test_make_envelope_leaves_parts_of_answers_to_gateway() -> None:
+    """A job whose client sends the header would have parts of its answer in the topic of results."""
+    body = b'{"inputs":[{"name":"x","shape":[1,4],"datatype":"FP32","data":[1,2,3,4]}]}'
+    envelope = make_envelope(MODELS.find("digits"), ANYONE, {h.STREAM: "true"}, body, "infaas.replies.r", "q", 1)
+    assert h.STREAM not in h.as_text(envelope.headers)

@@ -16,6 +16,7 @@ from broker.kafka.settings import KafkaSettings
 from infaas.client import InfaasClient, SyncInfaasClient
 from schemas.errors import Internal, InvalidRequest, OperatorError, QuotaExceeded
 from schemas.oip import decode_request
+from tests.served_apps import served
 
 X = np.arange(8, dtype=np.float32).reshape(2, 4)
 
@@ -25,13 +26,8 @@ async def simulated_gateway(task: str, answer: Callable[[web.Request], Awaitable
     """Serve the queries of a task, and return the URL."""
     app = web.Application()
     app.add_routes([web.post(f"/v2/models/{task}/infer", answer)])
-    runner = web.AppRunner(app)
-    await runner.setup()
-    try:
-        await web.TCPSite(runner, "127.0.0.1", 0).start()
-        yield f"http://127.0.0.1:{runner.addresses[0][1]}"
-    finally:
-        await runner.cleanup()
+    async with served(app) as url:
+        yield url
 
 
 async def test_client_block_raises_errors_unchanged() -> None:

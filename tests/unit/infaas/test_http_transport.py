@@ -15,6 +15,7 @@ from schemas.errors import Internal
 from schemas.generation import AnswerPart
 from schemas.oip import EncodedMessage
 from schemas.signature import JSON
+from tests.served_apps import served
 from tests.waiting import PATIENCE_S
 
 QUERY = EncodedQuery("q", "t", EncodedMessage(b"", None, JSON), {}, timeout_s=30.0, prompt="hello")
@@ -44,16 +45,10 @@ class Cutting:
 async def text_of(server: Cutting) -> str:
     app = web.Application()
     app.router.add_post("/v2/models/t/generate_stream", server.answer)
-    runner = web.AppRunner(app)
-    await runner.setup()
-    try:
-        await web.TCPSite(runner, "127.0.0.1", 0).start()
-        host, port = runner.addresses[0]
-        transport = HttpTransport(f"http://{host}:{port}", "", 4, ClientTls())
-        async with asyncio.timeout(PATIENCE_S), transport, transport.stream(QUERY) as events:
+    async with asyncio.timeout(PATIENCE_S), served(app) as url:
+        transport = HttpTransport(url, "", 4, ClientTls())
+        async with transport, transport.stream(QUERY) as events:
             return "".join([event.text async for event in events if isinstance(event, AnswerPart)])
-    finally:
-        await runner.cleanup()
 
 
 async def test_stream_gives_up_where_each_answer_is_cut() -> None:

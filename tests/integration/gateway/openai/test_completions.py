@@ -9,7 +9,7 @@ import pytest
 from openai import OpenAI
 
 from schemas import headers as h
-from tests.generative_tasks import WRITER, Writing, words_of
+from tests.generative_tasks import WRITER, words_of
 from tests.integration.gateway.conftest import WritingSystem
 from tests.waiting import PATIENCE_S, until
 
@@ -43,17 +43,13 @@ async def test_chat_streams_answer(writing: WritingSystem) -> None:
 
 
 async def test_chat_streams_first_word_before_second_is_made(writing: WritingSystem) -> None:
-    gate = asyncio.Semaphore(1)
-
-    async def pace(_writing: Writing) -> None:
-        await gate.acquire()
-
-    writing.writer.pace = pace
+    words = writing.writer.by_turns()
+    words.release()
     async with asyncio.timeout(PATIENCE_S):
         stream = await writing.client.completions.create(model=writing.task, prompt="hello", stream=True)
         assert (await anext(stream)).choices[0].text == "hello "
         for _ in range(7):
-            gate.release()
+            words.release()
         rest = [chunk async for chunk in stream]
     assert "".join(chunk.choices[0].text for chunk in rest) == TEXT.removeprefix("hello ")
 
@@ -99,6 +95,14 @@ async def test_chat_passes_options_and_needs(writing: WritingSystem) -> None:
     assert json.loads(seen.parameters["json_schema"]) == schema
     needs = {name: seen.fields[header] for name, header in h.NEEDS.items() if header in seen.fields}
     assert needs == {"latency_ms": "5000", "ttft_ms": "100", "tpot_ms": "40", "max_tokens": "4"}
+
+
+async def test_chat_header_of_other_gateway_overrides_query_string(writing: WritingSystem) -> None:
+    """As every header does, so that a proxy can set limits."""
+    await writing.client.chat.completions.create(
+        model=writing.task, messages=ASKED, extra_headers={"x-slo-ttft-ms": "100"}, extra_query={"ttft_ms": 500}
+    )
+    assert writing.writer.seen[0].fields[h.TTFT_MS] == "100"
 
 
 @pytest.mark.parametrize("streamed", [True, False])
@@ -174,13 +178,8 @@ async def test_whole_answer_is_that_of_result_if_it_restarts(writing: WritingSys
 @pytest.mark.parametrize("streamed", [True, False])
 async def test_disconnected_client_stops_writer(writing: WritingSystem, streamed: bool) -> None:
     """A client that leaves stops the computation at its next word, whether it wanted a stream or not."""
-    words = asyncio.Semaphore(0)
-
-    async def pace(_writing: Writing) -> None:
-        await words.acquire()
-
     await writing.client.completions.create(model=writing.task, prompt="connect the reply stream")
-    writing.writer.pace = pace
+    words = writing.writer.by_turns()
     options: dict[str, Any] = {"model": writing.task, "prompt": "hello", "stream": streamed, "max_tokens": 1000}
     asking = asyncio.create_task(writing.client.completions.create(**options))
     await until(lambda: len(writing.writer.seen) == 2)

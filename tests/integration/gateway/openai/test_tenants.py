@@ -109,3 +109,17 @@ async def test_lines_are_computed_with_the_rights_of_the_key(system: OpenAiSyste
         error = json.loads((await client.files.content(batch.error_file_id)).text)
         assert error["response"]["status_code"] == 404
     assert system.responder.seen == []
+
+
+async def test_keys_see_batches_of_their_tasks_only(system: OpenAiSystem, guarded_url: str) -> None:
+    keys = [str(await new_key(system.pool, tasks=tasks)) for tasks in (None, [system.task], ["other"])]
+    clients = [openai_client(guarded_url, key) for key in keys]
+    async with clients[0] as free, clients[1] as permitted, clients[2] as other:
+        _, batch_id = await begin(free, system.task)
+        await read_until(lambda: free.batches.retrieve(batch_id), lambda found: found.status == "completed")
+        assert [one.id async for one in permitted.batches.list()] == [batch_id]
+        assert (await permitted.batches.retrieve(batch_id)).id == batch_id
+        assert [one.id async for one in other.batches.list()] == []
+        for asked in (other.batches.retrieve(batch_id), other.batches.cancel(batch_id)):
+            with pytest.raises(openai.NotFoundError):
+                await asked

@@ -17,7 +17,7 @@ from infaas.client import InfaasClient, InvalidRequest, SyncInfaasClient, TextPa
 from infaas.client.client import SystemOptions
 from process.sockets import free_port
 from schemas import headers as h
-from tests.generative_tasks import WRITER, Writer, Writing, catalog_of_writer, words_of, writing_answers
+from tests.generative_tasks import WRITER, Writer, catalog_of_writer, words_of, writing_answers
 from tests.waiting import PATIENCE_S, until
 
 NOWHERE = "postgresql://postgres@127.0.0.1:1/none"
@@ -96,14 +96,9 @@ async def test_stream_raises_error_of_query(site: Site, way: str) -> None:
 
 @pytest.mark.parametrize("way", ["kafka", "http"])
 async def test_closed_stream_stops_writer(site: Site, way: str) -> None:
-    words = asyncio.Semaphore(0)
-
-    async def pace(_writing: Writing) -> None:
-        await words.acquire()
-
     async with asyncio.timeout(PATIENCE_S), InfaasClient(**site.system(way)) as client:
         assert [part async for part in client.stream(site.task, "connect the reply stream")]
-        site.writer.pace = pace
+        words = site.writer.by_turns()
         stream = client.stream(site.task, "hello")
         words.release()
         assert isinstance(await anext(stream), TextPart)
@@ -117,12 +112,9 @@ async def test_closed_stream_stops_writer(site: Site, way: str) -> None:
 
 async def test_stream_continues_after_gateway_is_lost(site: Site) -> None:
     """The query is asked again with its id; the words that came already do not come again."""
-    words = asyncio.Semaphore(3)
-
-    async def pace(_writing: Writing) -> None:
-        await words.acquire()
-
-    site.writer.pace = pace
+    words = site.writer.by_turns()
+    for _ in range(3):
+        words.release()
     async with asyncio.timeout(PATIENCE_S), InfaasClient(**site.system("http")) as client:
         stream, text = client.stream(site.task, "hello"), ""
         while text != "".join(words_of("hello", 3)):

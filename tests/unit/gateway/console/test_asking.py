@@ -23,7 +23,7 @@ class Console:
 
 async def test_ask_is_refused_without_the_role_before_its_form_is_read() -> None:
     nothing = cast(Any, None)
-    [route] = AskRoutes(cast(Any, Console()), nothing, nothing, nothing).routes()
+    [route] = AskRoutes(cast(Any, Console()), nothing, nothing).routes()
     request = make_mocked_request("POST", "/console/tasks/digits/ask")
     with pytest.raises(Forbidden):
         await cast(Any, route).handler(Visit(request, Principal("key", "acme", frozenset()), "token", nothing))

@@ -7,6 +7,7 @@ from gateway.auth.authenticator import Authenticator
 from gateway.http.connection import json_errors
 from gateway.service import make_app
 from gateway.settings import GatewaySettings
+from tests.served_apps import served
 
 
 async def test_app_hides_details_of_internal_error(caplog: pytest.LogCaptureFixture) -> None:
@@ -15,14 +16,7 @@ async def test_app_hides_details_of_internal_error(caplog: pytest.LogCaptureFixt
 
     app = make_app(GatewaySettings(), [web.get("/", broken)], Authenticator(None))
     assert json_errors in app.middlewares
-    runner = web.AppRunner(app)
-    await runner.setup()
-    try:
-        await web.TCPSite(runner, "127.0.0.1", 0).start()
-        host, port = runner.addresses[0]
-        async with ClientSession() as http, http.get(f"http://{host}:{port}/") as response:
-            assert response.status == 500
-            assert await response.json() == {"error": "internal error"}
-    finally:
-        await runner.cleanup()
+    async with served(app) as url, ClientSession() as http, http.get(url) as response:
+        assert response.status == 500
+        assert await response.json() == {"error": "internal error"}
     assert "a secret detail" in caplog.text

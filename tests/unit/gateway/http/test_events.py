@@ -11,6 +11,7 @@ from gateway.http.events import EventResponse, event
 from gateway.service import make_app
 from gateway.settings import GatewaySettings
 from schemas.errors import Overloaded, QueryError
+from tests.served_apps import served
 from tests.waiting import PATIENCE_S
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -21,15 +22,9 @@ def error_event(error: QueryError) -> bytes:
 
 
 async def body_of(handler: Handler) -> tuple[int, bytes]:
-    runner = web.AppRunner(make_app(GatewaySettings(), [web.get("/", handler)], Authenticator(None)))
-    await runner.setup()
-    try:
-        await web.TCPSite(runner, "127.0.0.1", 0).start()
-        host, port = runner.addresses[0]
-        async with asyncio.timeout(PATIENCE_S), ClientSession() as http, http.get(f"http://{host}:{port}/") as response:
-            return response.status, await response.read()
-    finally:
-        await runner.cleanup()
+    app = make_app(GatewaySettings(), [web.get("/", handler)], Authenticator(None))
+    async with asyncio.timeout(PATIENCE_S), served(app) as url, ClientSession() as http, http.get(url) as response:
+        return response.status, await response.read()
 
 
 def failing(error: Exception, *, begins: bool) -> Handler:
