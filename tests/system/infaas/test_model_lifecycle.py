@@ -218,6 +218,6 @@ async def tables_that_name_it(connection: asyncpg.Connection) -> list[str]:
         " AND c.relname NOT IN ('changes', 'audit')"  # logs, kept for the configured time
     )
     # Decisions about other objects may mention these names.
-    count = "SELECT count(*) FROM {} AS t WHERE (to_jsonb(t) - 'inputs' - 'reason')::text ~ $1"
+    count = "SELECT count(*) FROM {} AS t WHERE (to_jsonb(t) - 'inputs' - 'reason' - 'explanation')::text ~ $1"
     names = "|".join((TASK, *MODELS))
     return [name for (name,) in tables if await connection.fetchval(count.format(name), names)]
