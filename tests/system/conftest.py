@@ -1,4 +1,4 @@
-"""Time limit of system tests, which start whole systems; a test with a limit of its own keeps it."""
+"""Time limit and order of system tests, which start whole systems."""
 
 from pathlib import Path
 
@@ -8,7 +8,11 @@ LIMIT_S = 400
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Give each test below this folder the limit, unless it has one."""
+    """Give each test below this folder the limit, unless it has one, and let quiet ones run last.
+
+    By then the other suites of `make test` have ended, and more of the machine is free.
+    """
     for item in items:
         if Path(__file__).parent in item.path.parents and item.get_closest_marker("timeout") is None:
             item.add_marker(pytest.mark.timeout(LIMIT_S))
+    items.sort(key=lambda item: item.get_closest_marker("quiet") is not None)
