@@ -59,8 +59,11 @@ class Offered(NamedTuple):
     """Result of a load."""
 
     sent: int
+    answered: int
+    """Queries with a result, late ones included."""
     in_time: int
     refused: int
+    """Queries with another error than a passed deadline; the rest is late."""
     p99_ms: float
     """99th percentile of the answered queries."""
     elapsed_s: float
@@ -69,9 +72,9 @@ class Offered(NamedTuple):
     """CPU time of the client."""
 
     @property
-    def answered(self) -> int:
-        """Queries with a result."""
-        return self.sent - self.refused
+    def late(self) -> int:
+        """Queries that were neither refused nor answered in time."""
+        return self.sent - self.in_time - self.refused
 
 
 OfferRate: TypeAlias = Callable[[float, float, float], Awaitable[Offered]]
@@ -129,7 +132,8 @@ class _Trial:
             self.figures.append(at_least(named, self._broker, goodput, "queries/s", best, GOODPUT))
             named = f"{named}, over the control"
             self.figures.append(at_least(named, self._broker, goodput, "queries/s", max(could, 1.0), GOODPUT))
-        self._note(f"{name}: refused", 100 * offered.refused / max(offered.sent, 1), "%")
+        for kind, count in (("refused", offered.refused), ("late", offered.late)):
+            self._note(f"{name}: {kind}", 100 * count / max(offered.sent, 1), "%")
         self._note(f"{name}: answered, p99", offered.p99_ms, "ms")
 
     async def unhurried(self, ask: OfferRate, best: float) -> None:
@@ -176,8 +180,11 @@ class _Trial:
 
 
 def _told(name: str, offered: Offered, seconds: float, grown_mib: float) -> str:
-    goodput, refused = offered.in_time / seconds, offered.refused / max(offered.sent, 1)
-    return f"{name}: {goodput:.0f}/s in time, {refused:.1%} refused, p99 {offered.p99_ms:.0f} ms, +{grown_mib:.0f} MiB"
+    refused, late = (count / max(offered.sent, 1) for count in (offered.refused, offered.late))
+    return (
+        f"{name}: {offered.in_time / seconds:.0f}/s in time, {refused:.1%} refused, {late:.1%} late, "
+        f"p99 {offered.p99_ms:.0f} ms, +{grown_mib:.0f} MiB"
+    )
 
 
 def _ranked(cores: Mapping[str, float]) -> str:
@@ -207,7 +214,8 @@ def _asking(load: LibrdkafkaLoad) -> OfferRate:
         answered = [answer.total_ms for answer in answers if answer.status == "ok"]
         p99_ms = percentile(answered, 0.99) if answered else 0.0
         elapsed_s, own_s = time.monotonic() - began_s, time.process_time() - own_s
-        return Offered(len(answers), _in_time(answers), len(answers) - len(answered), p99_ms, elapsed_s, own_s)
+        refused = sum(answer.refused for answer in answers)
+        return Offered(len(answers), len(answered), _in_time(answers), refused, p99_ms, elapsed_s, own_s)
 
     return ask
 
@@ -232,8 +240,7 @@ async def _ask_http(asked: HttpLoad, wasting: HttpLoad, rate: float, seconds: fl
             loads.append(tasks.create_task(wasting.run(_shape(wasted, seconds)), name="waste"))
     report = loads[0].result()
     own_s = sum(load.result().cpu_s for load in loads)
-    refused = report.sent - report.answered
-    return Offered(report.sent, report.in_time, refused, report.p99_ms, report.elapsed_s, own_s)
+    return Offered(report.sent, report.answered, report.in_time, report.refused, report.p99_ms, report.elapsed_s, own_s)
 
 
 def _shape(rate: float, seconds: float) -> LoadShape:

@@ -29,7 +29,7 @@ from bench.load.http_message import HttpRequest, SampledAnswer, read_samples
 from bench.load.pace import small_query
 from gateway.grpc.inference_pb2 import ModelInferRequest, ModelInferResponse
 from infaas.client import ClientTls
-from schemas.errors import OperatorError
+from schemas.errors import DeadlineExceeded, OperatorError
 from schemas.headers import JSON_LENGTH
 from schemas.oip import decode_request
 from schemas.tensors import datatype_of, to_binary
@@ -39,6 +39,7 @@ KEY_ENV: Final = "INFAAS_KEY"
 
 _SOURCES: Final = Path(__file__).parent
 _COMPILE_S: Final = 120.0
+_ACCEPTED: Final = (200, DeadlineExceeded.http_status)
 _GRACE_S: Final = 10.0
 """Seconds that the client may take beyond the run and its drain."""
 _CHANNELS: Final = 8
@@ -89,8 +90,8 @@ class LoadReport(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def refused(self) -> int:
-        """Queries that the server answered with another status than 200."""
-        return sum(count for status, count in self.statuses.items() if status != 200)
+        """Queries that the server answered with an error, other than a passed deadline: such a query is late."""
+        return sum(count for status, count in self.statuses.items() if status not in _ACCEPTED)
 
 
 class LoadShape(msgspec.Struct, frozen=True, kw_only=True):

@@ -83,7 +83,7 @@ class Trial(msgspec.Struct, frozen=True, kw_only=True):
     """CPU milliseconds per query at the goodput, by kind of process of the server, including the broker."""
     client_cpu_ms: float
     overload_accepted: float
-    """Queries per second that were not refused at 1.3 times the goodput."""
+    """Queries per second that were not refused at 1.3 times the goodput, late ones included."""
     overload_in_time: float
     """Share of the accepted queries that were answered in time."""
     rounds: list[float] = []

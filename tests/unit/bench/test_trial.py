@@ -16,10 +16,11 @@ DURATIONS = Durations(closed_s=1.0, step_s=10.0, overload_s=10.0)
 
 
 class Capacity:
-    """Load on a server that answers `limit` queries a second and refuses others; at first half of them if moody."""
+    """Load on a server that answers `limit` queries a second, others with an error; at first half of them if moody."""
 
-    def __init__(self, limit: float, moody: bool = False) -> None:
+    def __init__(self, limit: float, moody: bool = False, error: int = 503) -> None:
         self.limit = limit
+        self._error = error
         self.samples = [SampledAnswer(0, RawAnswer({}, b""))]
         self._moody = moody
         self._tried: set[float] = set()
@@ -32,8 +33,8 @@ class Capacity:
             self._tried.add(shape.rate)
             answered //= 2
         return LoadReport(
-            sent=sent, answered=answered, in_time=answered, statuses={200: answered, 503: sent - answered}, broken=0,
-            unanswered=0, p50_ms=1.0, p90_ms=2.0, p99_ms=3.0, max_ms=4.0, elapsed_s=shape.seconds, cpu_s=0.1,
+            sent=sent, answered=answered, in_time=answered, statuses={200: answered, self._error: sent - answered},
+            broken=0, unanswered=0, p50_ms=1.0, p90_ms=2.0, p99_ms=3.0, max_ms=4.0, elapsed_s=shape.seconds, cpu_s=0.1,
             lag_p99_ms=0.0, connections=shape.connections, kinds=[RequestTally(sent, answered, answered)],
         )  # fmt: skip
 
@@ -60,6 +61,12 @@ async def test_measure_trial_overload_excludes_refused() -> None:
     assert trial.overload_accepted == pytest.approx(1000.0, rel=0.01)
     assert trial.goodput * OVERLOAD > trial.overload_accepted
     assert trial.overload_in_time == 1.0
+
+
+async def test_measure_trial_counts_passed_deadlines_as_late() -> None:
+    trial = await measured(Capacity(1000.0, error=504))
+    assert trial.overload_accepted == pytest.approx(OVERLOAD * trial.goodput, rel=0.01)
+    assert trial.overload_in_time == pytest.approx(1000.0 / trial.overload_accepted, rel=0.01)
 
 
 async def test_measure_trial_raises_for_wrong_answer() -> None:
