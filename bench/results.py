@@ -185,18 +185,23 @@ def show(console: Console, figures: Iterable[Figure]) -> None:
 
 def _cells(figure: Figure) -> tuple[str, str, str, str]:
     """Return value, baseline, ratio and target as texts."""
-    value = f"{figure.value:,.4g}{spread(figure.rounds, ',.3g')} {figure.unit}".strip()
+    value = f"{_number(figure.value, 4)}{spread(figure.rounds)} {figure.unit}".strip()
     baseline = ratio = ""
     if figure.baseline is not None:
-        baseline = f"{figure.baseline:,.4g}{spread(figure.baseline_rounds, ',.3g')} {figure.unit}".strip()
+        baseline = f"{_number(figure.baseline, 4)}{spread(figure.baseline_rounds)} {figure.unit}".strip()
     if figure.ratio is not None:
-        ratio = f"{figure.ratio:.2f}{spread(figure.ratios, '.2f')}"
+        ratio = f"{figure.ratio:.2f}{spread(figure.ratios)}"
     return value, baseline, ratio, figure.target
 
 
-def spread(rounds: Sequence[float], form: str) -> str:
+def spread(rounds: Sequence[float]) -> str:
     """Return minimum and maximum of rounds, in brackets; nothing if there are none."""
-    return f" ({min(rounds):{form}} to {max(rounds):{form}})" if rounds else ""
+    return f" ({_number(min(rounds), 3)} to {_number(max(rounds), 3)})" if rounds else ""
+
+
+def _number(value: float, digits: int) -> str:
+    """Return a number with this many significant digits, and all those before the point."""
+    return f"{value:,.0f}" if abs(round(value)) >= 10**digits else f"{value:,.{digits}g}"
 
 
 def speed_changes(drift: float | None, repeated: int) -> str:

@@ -162,7 +162,7 @@ def _cells(trial: Trial) -> str:
 
 def _goodput(trial: Trial) -> str:
     """Format the goodput, with the minimum and maximum of several rounds."""
-    return f"{trial.goodput:,.0f}{spread(trial.rounds, ',.0f')}"
+    return f"{trial.goodput:,.0f}{spread(trial.rounds)}"
 
 
 def server_cpu_ms(trial: Trial) -> float:

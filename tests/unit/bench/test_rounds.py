@@ -65,5 +65,5 @@ async def test_figure_table_shows_spread_speed_and_commit() -> None:
     (figure,) = rounds.of([at_least("one", "apache", [1.0, 4.0, 2.0], "/s", [1.0, 2.0, 2.0], 0.5)])
     old = Figure(name="two", broker="apache", value=3.0, unit="s", commit="abc")
     first, second = figure_table([figure, old]).splitlines()[2:]
-    assert first == "| one | 2 (1 to 4) /s | 2 (1 to 2) /s | 1.00 (1.00 to 2.00) | >= 0.5x | yes | ±100%, 5 again |  |"
+    assert first == "| one | 2 (1 to 4) /s | 2 (1 to 2) /s | 1.00 (1 to 2) | >= 0.5x | yes | ±100%, 5 again |  |"
     assert second == "| two | 3 s |  |  |  |  |  | abc |"
