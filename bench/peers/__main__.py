@@ -16,7 +16,6 @@ from itertools import chain
 from pathlib import Path
 from typing import Final
 
-import msgspec
 from msgspec.structs import replace
 from rich.console import Console
 from rich.markup import escape
@@ -25,13 +24,13 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 from bench.core.rounds import ROUNDS, take_rounds
 from bench.core.system import running_at
 from bench.load.http_load import compile_client
-from bench.peers.contest import Toolbox, measure_ours, measure_peer, serves, ways_of_ours
+from bench.peers.contest import Toolbox, Wanted, measure_ours, measure_peer
 from bench.peers.peer import Peer
 from bench.peers.peers import PEERS
 from bench.peers.report import GROUP, figures_of, keep_trials, write_trial_table
 from bench.peers.running import lock_environment
 from bench.peers.trial import Durations, Trial, median_trial
-from bench.peers.workloads import WORKLOADS, PeerWorkload
+from bench.peers.workloads import WORKLOADS
 from bench.plots import plot_trials
 from bench.results import PLOTS, origin, publish
 from process.settings import ServiceSettings
@@ -39,25 +38,6 @@ from schemas.errors import OperatorError
 
 OURS: Final = "ours"
 _BROKER: Final = "apache"
-
-
-class Wanted(msgspec.Struct, frozen=True):
-    """Selection of a run's measurements."""
-
-    workloads: list[PeerWorkload]
-    peers: list[Peer]
-    ours: bool
-    rounds: int = ROUNDS
-
-    @property
-    def of_peers(self) -> list[tuple[Peer, PeerWorkload]]:
-        """Trials of the peers, workload by workload."""
-        return [(peer, workload) for workload in self.workloads for peer in self.peers if serves(peer, workload)]
-
-    def of_ours(self, *, turned: bool = False) -> list[tuple[str, PeerWorkload]]:
-        """Return the trials of our system; `turned` reverses the order within each workload."""
-        ordered = [(way, each) for each in self.workloads for way in ways_of_ours(each, turned=turned)]
-        return ordered if self.ours else []
 
 
 class Contest:

@@ -7,6 +7,7 @@ from typing import Final
 
 import msgspec
 
+from bench.core.rounds import ROUNDS
 from bench.core.system import SystemUnderTest
 from bench.load.http_load import HttpLoad, LoadShape
 from bench.load.http_message import infer_output
@@ -48,6 +49,25 @@ def ways_of_ours(workload: PeerWorkload, *, turned: bool = False) -> tuple[str, 
     if len(workload.accuracies) == 1:
         return ours.WAYS[::-1] if turned else ours.WAYS
     return (ours.BY_TASK, ours.BY_CASCADE) if workload.name in CASCADED else (ours.BY_TASK,)
+
+
+class Wanted(msgspec.Struct, frozen=True):
+    """Selection of a run's measurements."""
+
+    workloads: list[PeerWorkload]
+    peers: list[Peer]
+    ours: bool
+    rounds: int = ROUNDS
+
+    @property
+    def of_peers(self) -> list[tuple[Peer, PeerWorkload]]:
+        """Trials of the peers, workload by workload."""
+        return [(peer, workload) for workload in self.workloads for peer in self.peers if serves(peer, workload)]
+
+    def of_ours(self, *, turned: bool = False) -> list[tuple[str, PeerWorkload]]:
+        """Return the trials of our system; `turned` reverses the order within each workload."""
+        ordered = [(way, each) for each in self.workloads for way in ways_of_ours(each, turned=turned)]
+        return ordered if self.ours else []
 
 
 async def measure_peer(peer: Peer, workload: PeerWorkload, tools: Toolbox, near: float | None) -> Trial:
