@@ -1,7 +1,7 @@
 """`make bench`: overhead of the system over the simplest program that does the same work, measured side by side.
 
 One file per comparison. Each has `measure(...)`, which runs our part and its baseline alternately and returns
-`Figure`s. `python -m bench` runs them on both brokers, and writes `bench/results.json` and the tables made from it.
+`Figure`s. `python -m bench` runs them, and writes `bench/results.json` and the tables made from it.
 
 Reading order: core (figures, programs, a system under test, the baseline) -> load (the load generators) -> markdown (of
 pages) -> results (storage of the figures) -> batch (jobs over files) -> latency -> throughput -> overload -> idle (cost

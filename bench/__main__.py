@@ -1,6 +1,7 @@
-"""Run the benches: `python -m bench [--broker embedded|apache|both] [--only NAME ...]`.
+"""Run the benches: `python -m bench [--broker apache|embedded|both] [--only NAME ...]`.
 
-Writes `bench/results.json`, `docs/benchmarks.md` and the README's table; figures of other runs are kept.
+Writes `bench/results.json`, `docs/benchmarks.md` and the README's table; figures of other runs are kept. The tables are
+of Apache Kafka. All figures of a run have the commit of its begin, so leave the tree alone until its end.
 """
 
 import argparse
@@ -14,7 +15,7 @@ from bench import cascade, generation, idle, overload
 from bench.core.figures import Figure
 from bench.core.system import SystemUnderTest, running_system
 from bench.latency import crash, end_to_end, offline, tail
-from bench.results import publish
+from bench.results import Origin, origin, publish
 from bench.throughput import cost, fetch, gateway, gateway_options, runtimes, selector, tracing, worker
 from zoo.catalog import models_of
 
@@ -58,30 +59,26 @@ BENCHES = {
 """Benches in the order in which they run."""
 
 
-async def _run(broker: str, only: set[str], console: Console) -> list[Figure]:
-    """Run benches on one system with the whole zoo, as a newcomer has it."""
-    figures: list[Figure] = []
+async def _run(broker: str, only: set[str], begin: Origin, console: Console) -> None:
+    """Run benches on one system with the whole zoo, as a newcomer has it, and store the figures of each."""
     wanted = [bench for name, bench in BENCHES.items() if name in only and broker in bench.brokers]
     if wanted:
         async with running_system(broker, *sorted({model.task for model in models_of(())})) as system:
             for bench in wanted:
                 console.log(f"{broker}: {bench.title}")
-                figures += await bench.measure(system, broker, console)
-    return figures
+                publish(console, await bench.measure(system, broker, console), begin)
 
 
 def main() -> None:
     """Parse the command line, run, print and write."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--broker", choices=(*BROKERS, "both"), default="both")
+    parser.add_argument("--broker", choices=(*BROKERS, "both"), default=BROKERS[0])
     parser.add_argument("--only", choices=BENCHES, nargs="+", default=list(BENCHES))
     wanted = parser.parse_args()
     brokers = BROKERS if wanted.broker == "both" else (wanted.broker,)
-    console = Console()
-    figures: list[Figure] = []
+    console, begin = Console(), origin()
     for broker in brokers:
-        figures += uvloop.run(_run(broker, set(wanted.only), console))
-    publish(console, figures)
+        uvloop.run(_run(broker, set(wanted.only), begin, console))
 
 
 if __name__ == "__main__":

@@ -8,7 +8,6 @@ Each query has a deadline, so that one trial leaves no queries for the next.
 
 import asyncio
 import json
-import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -16,16 +15,15 @@ from typing import Any, Final
 from urllib.parse import urlsplit
 
 import msgspec
-import psutil
 from rich.console import Console
 
+from bench.core.bracket import find_goodput
 from bench.core.figures import Figure, at_least, at_most
-from bench.core.programs import cpu_seconds
+from bench.core.rounds import Rounds, take_rounds
 from bench.core.system import SystemUnderTest, infaas
-from bench.load.http_load import HttpLoad, LoadShape, compile_client
+from bench.load.http_load import HttpLoad, LoadShape, compiled_client
 from bench.load.http_message import infer_request
-from bench.peers.bracket import find_goodput
-from bench.throughput.cost import Cost, per_query_ms, total_ms
+from bench.throughput.cost import cost_of_system
 from runtimes.catalog import find_runtime
 from runtimes.protocol import LoadOptions
 from schemas import headers as h
@@ -44,7 +42,6 @@ OBJECTIVE_MS: Final = 100.0
 IN_TIME: Final = 0.99
 RATE: Final = 40.0
 SECONDS: Final = 10.0
-ROUNDS: Final = 3
 MOST_CPU: Final = 0.8
 LEAST_GOODPUT: Final = 1.2
 _QUERIES: Final = 300
@@ -77,18 +74,18 @@ async def measure(system: SystemUnderTest, broker: str, console: Console) -> lis
     for one in (cascade, single):
         console.log(f"{one.variant}: accuracy {one.accuracy:.2%}, {one.input_s * 1e3:.2f} ms an input")
         await infaas(system.home, "scale", "pin", "variant", one.variant, "--min", "1")
-    with tempfile.TemporaryDirectory(prefix="infaas-client-") as folder:
-        client = await compile_client(Path(folder))
+    async with compiled_client() as client:
         loads = [_load(system, client, one.variant) for one in (cascade, single)]
         for load in loads:
             await _warm_up(load)
         alone = await asyncio.to_thread(_computing_costs, system, (cascade, single))
-        cost = await _costs(system, loads, console)
+        rounds = await _costs(system, loads, console)
         goodput = [await _goodput(load, console) for load in loads]
+    costs = list(zip(*rounds.taken, strict=True))
     at = f"{TASK}, cascade over the best single variant"
     return [
         at_most(f"{at}: CPU an input, computing alone", broker, alone[0], "ms", alone[1], MOST_CPU),
-        at_most(f"{at}: CPU a query of all processes", broker, cost[0], "ms", cost[1], MOST_CPU),
+        *rounds.of([at_most(f"{at}: CPU a query of all processes", broker, costs[0], "ms", costs[1], MOST_CPU)]),
         at_least(f"{at}: goodput within {OBJECTIVE_MS:g} ms", broker, goodput[0], "/s", goodput[1], LEAST_GOODPUT),
     ]
 
@@ -154,22 +151,14 @@ async def _warm_up(load: HttpLoad) -> None:
     raise RuntimeError("a variant was not loaded in time; see the workers' logs")
 
 
-async def _costs(system: SystemUnderTest, loads: Sequence[HttpLoad], console: Console) -> list[float]:
+async def _costs(system: SystemUnderTest, loads: Sequence[HttpLoad], console: Console) -> Rounds[list[float]]:
     """Return the milliseconds of CPU per query of each variant, taking turns."""
-    supervisor = psutil.Process(system.pid)
-    found: list[list[Cost]] = [[] for _ in loads]
-    for _ in range(ROUNDS):
-        for costs, load in zip(found, loads, strict=True):
-            before = cpu_seconds(supervisor)
-            report = await load.run(LoadShape(seconds=SECONDS, connections=_CONNECTIONS, rate=RATE))
-            cost = per_query_ms(before, cpu_seconds(supervisor), report.answered)
-            costs.append(cost)
-            workers = sum(ms for name, ms in cost.items() if "workers" in name)
-            console.log(
-                f"{sum(cost.values()):.2f} ms of CPU a query, {workers:.2f} of them the workers'; "
-                f"p50 {report.p50_ms:.1f} ms, p99 {report.p99_ms:.1f} ms, {report.answered} of {report.sent} answered"
-            )
-    return [total_ms(costs) for costs in found]
+    shape = LoadShape(seconds=SECONDS, connections=_CONNECTIONS, rate=RATE)
+
+    async def take(_number: int) -> list[float]:
+        return [sum((await cost_of_system(system, load, shape, console)).values()) for load in loads]
+
+    return await take_rounds(take)
 
 
 async def _goodput(load: HttpLoad, console: Console) -> float:

@@ -12,7 +12,7 @@ import json
 import subprocess
 import sys
 import time
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from statistics import median
@@ -24,6 +24,7 @@ from rich.console import Console
 
 from bench.core.figures import Figure, at_least, at_most
 from bench.core.programs import cpu_seconds
+from bench.core.rounds import take_rounds
 from bench.core.system import SystemUnderTest, infaas, running_system
 from runtimes.gguf_header import read_gguf_header
 from schemas.errors import OperatorError
@@ -31,7 +32,6 @@ from zoo.chat import QUESTIONS, SMOLLM, chat_model_file
 
 CHATS: Final = (1, 4, 16)
 """Chats at once."""
-ROUNDS: Final = 3
 SECONDS: Final = 10.0
 TOKENS: Final = 48
 WITHIN: Final = 1.1
@@ -58,8 +58,8 @@ sys.stdin.read()
 class Chats(NamedTuple):
     """Measurement of chats at once."""
 
-    ttft_s: float
-    tpot_s: float
+    ttft_ms: float
+    tpot_ms: float
     tokens_per_s: float
     cpu_ms: float
     """CPU milliseconds of a token, of all processes of the server."""
@@ -103,13 +103,15 @@ async def measure_file(
             await _chat(session, server.url, next(numbers))
         figures = list[Figure]()
         for count in CHATS:
-            rounds = [
-                (await _round(session, bare, count, numbers), await _round(session, ours, count, numbers))
-                for _ in range(ROUNDS)
-            ]
-            of_bare, of_ours = (_typical([one[side] for one in rounds]) for side in (0, 1))
-            console.log(f"{count} chats: bare {of_bare}, ours {of_ours}")
-            figures += _figures(f"{count} chats at once", broker, of_bare, of_ours)
+
+            async def take(_number: int, count: int = count) -> tuple[Chats, Chats]:
+                of_bare = await _round(session, bare, count, numbers)
+                of_ours = await _round(session, ours, count, numbers)
+                console.log(f"{count} chats: bare {of_bare}, ours {of_ours}")
+                return of_ours, of_bare
+
+            rounds = await take_rounds(take)
+            figures += rounds.of(_figures(f"{count} chats at once", broker, *zip(*rounds.taken, strict=True)))
     return figures
 
 
@@ -123,14 +125,15 @@ def _own_label(model: Path) -> str:
     return f"llamacpp-{read_gguf_header(model).precision}"
 
 
-def _figures(at: str, broker: str, bare: Chats, ours: Chats) -> list[Figure]:
+def _figures(at: str, broker: str, ours: Sequence[Chats], bare: Sequence[Chats]) -> list[Figure]:
+    """Return the figures of the rounds of both."""
+    own, base = (list(zip(*rounds, strict=True)) for rounds in (ours, bare))
+    ttft, tpot, rate, cpu = range(len(Chats._fields))
     return [
-        at_most(
-            f"{at}: time to first token over llama-server", broker, ours.ttft_s * 1e3, "ms", bare.ttft_s * 1e3, WITHIN
-        ),
-        at_most(f"{at}: time of a token over llama-server", broker, ours.tpot_s * 1e3, "ms", bare.tpot_s * 1e3, WITHIN),
-        at_least(f"{at}: tokens", broker, ours.tokens_per_s, "/s", bare.tokens_per_s, 1 / WITHIN),
-        at_most(f"{at}: CPU of a token", broker, ours.cpu_ms, "ms", bare.cpu_ms, WITHIN),
+        at_most(f"{at}: time to first token over llama-server", broker, own[ttft], "ms", base[ttft], WITHIN),
+        at_most(f"{at}: time of a token over llama-server", broker, own[tpot], "ms", base[tpot], WITHIN),
+        at_least(f"{at}: tokens", broker, own[rate], "/s", base[rate], 1 / WITHIN),
+        at_most(f"{at}: CPU of a token", broker, own[cpu], "ms", base[cpu], WITHIN),
     ]
 
 
@@ -151,10 +154,6 @@ async def bare_server(model: Path) -> AsyncGenerator[_Server]:
         await process.wait()
 
 
-def _typical(rounds: list[Chats]) -> Chats:
-    return Chats(*(median(values) for values in zip(*rounds, strict=True)))
-
-
 async def _round(session: aiohttp.ClientSession, server: _Server, count: int, numbers: "itertools.count[int]") -> Chats:
     before_s, began_s, ended = sum(cpu_seconds(server.process).values()), time.monotonic(), list[_Ended]()
 
@@ -168,7 +167,10 @@ async def _round(session: aiohttp.ClientSession, server: _Server, count: int, nu
     took_s, tokens = time.monotonic() - began_s, sum(one.tokens for one in ended)
     cpu_s = sum(cpu_seconds(server.process).values()) - before_s
     return Chats(
-        median(one.ttft_s for one in ended), median(one.tpot_s for one in ended), tokens / took_s, 1e3 * cpu_s / tokens
+        1e3 * median(one.ttft_s for one in ended),
+        1e3 * median(one.tpot_s for one in ended),
+        tokens / took_s,
+        1e3 * cpu_s / tokens,
     )
 
 

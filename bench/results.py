@@ -121,15 +121,15 @@ def commit() -> str:
     return head.strip() + ("-dirty" if changes.returncode else "")
 
 
-def publish(console: Console, figures: Sequence[Figure], group: str = "") -> None:
-    """Print figures, and store them as figures of a group."""
+def publish(console: Console, figures: Sequence[Figure], begin: Origin, group: str = "") -> None:
+    """Print figures, and store them as figures of a group, with the origin at the begin of their run."""
     show(console, figures)
-    write_results([msgspec.structs.replace(figure, group=group) for figure in figures])
+    write_results([msgspec.structs.replace(figure, group=group) for figure in figures], begin)
 
 
-def write_results(figures: Sequence[Figure]) -> None:
+def write_results(figures: Sequence[Figure], taken: Origin) -> None:
     """Store these figures, replacing earlier ones of the same name and broker, and rewrite the tables."""
-    fields = origin()._asdict()
+    fields = taken._asdict()
     measured = {(figure.name, figure.broker) for figure in figures}
     kept = [figure for figure in read_results() if (figure.name, figure.broker) not in measured]
     kept += [msgspec.structs.replace(figure, **fields) for figure in figures]
@@ -167,10 +167,11 @@ def fleet_table(figures: Mapping[str, Figure]) -> str:
 
 
 def figure_table(figures: Iterable[Figure]) -> str:
-    """Format a table of figures in Markdown."""
+    """Format a table of figures in Markdown. The median of rounds is followed by their minimum and maximum."""
     verdicts = {True: "yes", False: "**no**", None: ""}
-    rows = [(f.name, *_cells(f), verdicts[f.passed]) for f in figures]
-    return "\n".join(table(["figure", "ours", "baseline", "ratio", "target", "met"], "lrrrll", rows)) + "\n"
+    rows = [(f.name, *_cells(f), verdicts[f.passed], speed_changes(f.drift, f.repeated), f.commit) for f in figures]
+    titles = ["figure", "ours", "baseline", "ratio", "target", "met", "speed", "commit"]
+    return "\n".join(table(titles, "lrrrllll", rows)) + "\n"
 
 
 def show(console: Console, figures: Iterable[Figure]) -> None:
@@ -184,9 +185,30 @@ def show(console: Console, figures: Iterable[Figure]) -> None:
 
 def _cells(figure: Figure) -> tuple[str, str, str, str]:
     """Return value, baseline, ratio and target as texts."""
-    baseline = "" if figure.baseline is None else f"{figure.baseline:,.4g} {figure.unit}".strip()
-    ratio = "" if figure.ratio is None else f"{figure.ratio:.2f}"
-    return f"{figure.value:,.4g} {figure.unit}".strip(), baseline, ratio, figure.target
+    value = f"{_number(figure.value, 4)}{spread(figure.rounds)} {figure.unit}".strip()
+    baseline = ratio = ""
+    if figure.baseline is not None:
+        baseline = f"{_number(figure.baseline, 4)}{spread(figure.baseline_rounds)} {figure.unit}".strip()
+    if figure.ratio is not None:
+        ratio = f"{figure.ratio:.2f}{spread(figure.ratios)}"
+    return value, baseline, ratio, figure.target
+
+
+def spread(rounds: Sequence[float]) -> str:
+    """Return minimum and maximum of rounds, in brackets; nothing if there are none."""
+    return f" ({_number(min(rounds), 3)} to {_number(max(rounds), 3)})" if rounds else ""
+
+
+def _number(value: float, digits: int) -> str:
+    """Return a number with this many significant digits, and all those before the point."""
+    return f"{value:,.0f}" if abs(round(value)) >= 10**digits else f"{value:,.{digits}g}"
+
+
+def speed_changes(drift: float | None, repeated: int) -> str:
+    """Return the largest change of the machine's speed between rounds, and the number of those taken again."""
+    if drift is None:
+        return ""
+    return f"±{drift:.0%}" + (f", {repeated} again" if repeated else "")
 
 
 def replace_table(file: Path, mark: str, lines: str) -> None:

@@ -9,12 +9,12 @@ effect.
 import uuid
 from collections.abc import AsyncGenerator, Iterable
 from contextlib import asynccontextmanager
-from statistics import median
 
 import msgspec
 
 from bench.core.figures import Figure, at_most, percentile
 from bench.core.programs import running_module
+from bench.core.rounds import Rounds, take_rounds
 from bench.core.system import SystemUnderTest
 from bench.load.kafka_load import AnsweredQuery, ClientLoad
 from bench.load.pace import small_query
@@ -24,7 +24,6 @@ from schemas.topics import task_topic
 
 LIMITS = {200.0: (1.0, 1.0), 1000.0: (0.7, 0.8)}
 """Limits of our p50 and p99 over the bare program's, by queries per second."""
-ROUNDS = 5
 SECONDS = 10.0
 _FORWARDER = "bench.core.baseline"
 
@@ -41,30 +40,25 @@ async def measure(system: SystemUnderTest, broker: str) -> list[Figure]:
         for rate in LIMITS:
             await bare.run(rate, 3.0)
             await ours.run(rate, 3.0)
-            baseline: list[list[AnsweredQuery]] = []
-            real: list[list[AnsweredQuery]] = []
-            for _ in range(ROUNDS):
-                baseline.append(await bare.run(rate, SECONDS))
-                real.append(await ours.run(rate, SECONDS))
-            figures += _compare(broker, rate, baseline, real)
+
+            async def take(_number: int, rate: float = rate) -> tuple[list[AnsweredQuery], list[AnsweredQuery]]:
+                baseline = await bare.run(rate, SECONDS)
+                return await ours.run(rate, SECONDS), baseline
+
+            figures += _compare(broker, rate, await take_rounds(take))
     return figures
 
 
-def _compare(
-    broker: str, rate: float, baseline: list[list[AnsweredQuery]], real: list[list[AnsweredQuery]]
-) -> list[Figure]:
-    check_answered(real)
-    figures = [
-        at_most(
-            f"end to end less compute, {rate:g}/s, {label}",
-            broker,
-            _typical(real, share),
-            "ms",
-            _typical(baseline, share),
-            limit,
+def _compare(broker: str, rate: float, rounds: Rounds[tuple[list[AnsweredQuery], list[AnsweredQuery]]]) -> list[Figure]:
+    check_answered(real for real, _ in rounds.taken)
+    figures: list[Figure] = []
+    for label, share, limit in zip(("p50", "p99"), (0.5, 0.99), LIMITS[rate], strict=True):
+        real, bare = (
+            [percentile([answer.overhead_ms for answer in answers], share) for answers in side]
+            for side in zip(*rounds.taken, strict=True)
         )
-        for label, share, limit in zip(("p50", "p99"), (0.5, 0.99), LIMITS[rate], strict=True)
-    ]
+        figures.append(at_most(f"end to end less compute, {rate:g}/s, {label}", broker, real, "ms", bare, limit))
+    figures = rounds.of(figures)
     if broker == "apache":
         return figures
     # The embedded broker is saturated long before the programs are, so this would measure the broker: no target.
@@ -78,13 +72,9 @@ def check_answered(rounds: Iterable[list[AnsweredQuery]]) -> None:
         raise RuntimeError(f"{len(failed)} queries failed, the first with {failed[0]}")
 
 
-def _typical(rounds: list[list[AnsweredQuery]], share: float) -> float:
-    return median(percentile([answer.overhead_ms for answer in answers], share) for answers in rounds)
-
-
-def typical_total_ms(rounds: list[list[AnsweredQuery]], share: float) -> float:
-    """Return the median over rounds of a percentile of the latencies."""
-    return median(percentile([answer.total_ms for answer in answers], share) for answers in rounds)
+def totals_ms(rounds: Iterable[list[AnsweredQuery]], share: float) -> list[float]:
+    """Return a percentile of the latencies of each round."""
+    return [percentile([answer.total_ms for answer in answers], share) for answers in rounds]
 
 
 @asynccontextmanager

@@ -16,8 +16,9 @@ import msgspec
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 
 from bench.core.figures import Figure, at_least, at_most
+from bench.core.rounds import take_rounds
 from bench.core.system import SystemUnderTest
-from bench.latency.end_to_end import check_answered, typical_total_ms
+from bench.latency.end_to_end import check_answered, totals_ms
 from bench.load.kafka_load import AnsweredQuery, ClientLoad
 from bench.load.pace import small_query
 from broker.kafka.cluster import broker_features
@@ -32,8 +33,7 @@ from store.registry import get_profile, list_variants
 TASK: Final = "digits"
 FLOOD: Final = 100_000
 RATE: Final = 200.0
-ROUNDS: Final = 3
-SECONDS: Final = 8.0
+SECONDS: Final = 10.0
 P50_LIMIT, P99_LIMIT = 1.5, 1.5
 THROUGHPUT_QUERIES: Final = 20_000
 THROUGHPUT_LIMIT: Final = 0.9
@@ -47,39 +47,42 @@ async def measure(system: SystemUnderTest, broker: str, *, flood: int = FLOOD) -
     figures = await _throughput(system.kafka, broker, min(flood, THROUGHPUT_QUERIES))
     value, headers = small_query()
     batch_ms = await _batch_ms(system)
-    alone: list[list[AnsweredQuery]] = []
-    beside: list[list[AnsweredQuery]] = []
     async with ClientLoad(system.kafka, task_topic(TASK), value, headers) as load, _Flood(system.kafka) as waiting:
         await load.run(RATE, 3.0)
-        for _ in range(ROUNDS):
-            alone.append(await load.run(RATE, SECONDS))
+
+        async def take(_number: int) -> tuple[list[AnsweredQuery], list[AnsweredQuery]]:
+            alone = await load.run(RATE, SECONDS)
             await waiting.write(flood, offline=True)
-            beside.append(await load.run(RATE, SECONDS))
+            beside = await load.run(RATE, SECONDS)
             left = await waiting.left()
             await waiting.answered()
             if left <= 0:
                 raise RuntimeError("the flood ended before the online queries")
-    check_answered((*alone, *beside))
+            return beside, alone
+
+        rounds = await take_rounds(take)
+    check_answered(answers for both in rounds.taken for answers in both)
     for label, share, limit in (("p50", 0.5, P50_LIMIT), ("p99", 0.99, P99_LIMIT)):
-        before, value_ms = typical_total_ms(alone, share), typical_total_ms(beside, share)
+        beside_ms, alone_ms = (totals_ms(side, share) for side in zip(*rounds.taken, strict=True))
         name = f"online at {RATE:g}/s beside {flood:,} offline, {label}"
-        figure = at_most(name, broker, value_ms, "ms", before, limit + batch_ms / before)
-        figures.append(msgspec.structs.replace(figure, target=f"<= {limit:g}x and a batch of {batch_ms:.2g} ms"))
+        figure = at_most(name, broker, beside_ms, "ms", alone_ms, limit + batch_ms / median(alone_ms))
+        figure = msgspec.structs.replace(figure, target=f"<= {limit:g}x and a batch of {batch_ms:.2g} ms")
+        figures += rounds.of([figure])
     return figures
 
 
 async def _throughput(kafka: KafkaSettings, broker: str, queries: int) -> list[Figure]:
-    rates = {True: list[float](), False: list[float]()}
     async with _Flood(kafka) as waiting:
         await waiting.write(queries // 4, offline=True, target=_VARIANT)
         await waiting.answered()
-        for offline in (True, False) * ROUNDS:
-            began = time.monotonic()
-            await waiting.write(queries, offline=offline, target=_VARIANT)
-            await waiting.answered()
-            rates[offline].append(queries / (time.monotonic() - began))
-    name, offline, online = "offline over online queries, no other load", median(rates[True]), median(rates[False])
-    return [at_least(name, broker, offline, "queries/s", online, THROUGHPUT_LIMIT)]
+
+        async def take(_number: int) -> tuple[float, float]:
+            return await waiting.rate(queries, offline=True), await waiting.rate(queries, offline=False)
+
+        rounds = await take_rounds(take)
+    offline, online = zip(*rounds.taken, strict=True)
+    name = "offline over online queries, no other load"
+    return rounds.of([at_least(name, broker, offline, "queries/s", online, THROUGHPUT_LIMIT)])
 
 
 async def _batch_ms(system: SystemUnderTest) -> float:
@@ -130,6 +133,13 @@ class _Flood:
             await self._producer.send(topic, value, key=query_id, headers=[(h.ID, query_id), *headers])
         await self._producer.flush()
         self._written += count
+
+    async def rate(self, count: int, *, offline: bool) -> float:
+        """Return the queries per second of `count` queries to the variant, with the time of writing them."""
+        began = time.monotonic()
+        await self.write(count, offline=offline, target=_VARIANT)
+        await self.answered()
+        return count / (time.monotonic() - began)
 
     async def left(self) -> int:
         """Return the number of unanswered queries."""

@@ -4,11 +4,8 @@ A small model of the zoo is queried by name over HTTP, as in the bench of the CP
 services' metrics; the log shows them by service and cause.
 """
 
-import tempfile
 from collections import Counter
 from collections.abc import Mapping
-from pathlib import Path
-from statistics import median
 from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
 
@@ -17,7 +14,8 @@ from prometheus_client.parser import text_string_to_metric_families
 from rich.console import Console
 
 from bench.core.figures import Figure, at_most, plain
-from bench.load.http_load import HttpLoad, LoadShape, compile_client
+from bench.core.rounds import take_rounds
+from bench.load.http_load import HttpLoad, LoadShape, compiled_client
 from bench.load.http_message import infer_request
 from bench.throughput.cost import TASK, VARIANT
 from schemas.oip import encode_request
@@ -27,7 +25,6 @@ if TYPE_CHECKING:
     from bench.core.system import SystemUnderTest
 
 RATE: Final = 900.0
-ROUNDS: Final = 5
 SECONDS: Final = 10.0
 MOST: Final = 2.0
 """Limit of p99 over p50."""
@@ -46,16 +43,11 @@ async def measure(system: "SystemUnderTest", broker: str, console: Console) -> l
     """Measure both; the system must be up, with the zoo registered."""
     inputs, _labels = labelled(TASK)
     request = infer_request(VARIANT, encode_request({name: array[:1] for name, array in inputs.items()}))
-    p50_ms: list[float] = []
-    p99_ms: list[float] = []
-    with tempfile.TemporaryDirectory(prefix="infaas-client-") as folder:
-        load = HttpLoad(await compile_client(Path(folder)), urlsplit(system.gateway).port or 0, [request])
+    async with compiled_client() as client:
+        load = HttpLoad(client, urlsplit(system.gateway).port or 0, [request])
         await load.run(_shape(_WARM_UP_S))
         before = await read_delays(await system.metrics())
-        for _ in range(ROUNDS):
-            report = await load.run(_shape(SECONDS))
-            p50_ms.append(report.p50_ms)
-            p99_ms.append(report.p99_ms)
+        rounds = await take_rounds(lambda _number: load.run(_shape(SECONDS)))
         delays = await read_delays(await system.metrics())
     delays.subtract(before)
     shares = long_shares(delays)
@@ -63,10 +55,15 @@ async def measure(system: "SystemUnderTest", broker: str, console: Console) -> l
         parts = ", ".join(f"{cause} {share:.2%}" for cause, share in causes.items())
         console.log(f"{broker}: {service}: samples with a delay over 10 ms: {parts}")
     worst = max(sum(causes.values()) for causes in shares.values())
-    return [
-        at_most(f"HTTP at {RATE:g}/s: p99 over p50", broker, median(p99_ms), "ms", median(p50_ms), MOST),
-        plain(f"HTTP at {RATE:g}/s: event loop delays over 10 ms, worst service", broker, 100 * worst, "% of samples"),
-    ]
+    p50_ms, p99_ms = ([getattr(report, name) for report in rounds.taken] for name in ("p50_ms", "p99_ms"))
+    return rounds.of(
+        [
+            at_most(f"HTTP at {RATE:g}/s: p99 over p50", broker, p99_ms, "ms", p50_ms, MOST),
+            plain(
+                f"HTTP at {RATE:g}/s: event loop delays over 10 ms, worst service", broker, 100 * worst, "% of samples"
+            ),
+        ]
+    )
 
 
 def _shape(seconds: float) -> LoadShape:

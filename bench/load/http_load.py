@@ -1,8 +1,8 @@
 """Load over HTTP and gRPC: by a compiled client, which costs little CPU, or by the clients in Python.
 
 `HttpLoad` wraps the compiled client: compiles it at the first use, runs it, and reads its JSON report. It speaks plain
-HTTP only. `load_url` runs a client in Python in a process of its own, over HTTP, HTTPS or gRPC, with a key if there is
-one: `python -m bench.load.http_load URL SECONDS CALLERS RATE`. Without a rate, each caller sends its next request as
+HTTP only. `load_url` runs a client in Python in a process of its own, over HTTPS or gRPC, or over HTTP to compare with
+these: `python -m bench.load.http_load URL SECONDS CALLERS RATE`. Without a rate, each caller sends its next request as
 soon as it gets an answer, which measures the capacity of the server. With a rate, the callers together send that many
 per second, which measures the cost of an answer without queueing.
 """
@@ -29,16 +29,14 @@ from bench.load.http_message import HttpRequest, SampledAnswer, read_samples
 from bench.load.pace import small_query
 from gateway.grpc.inference_pb2 import ModelInferRequest, ModelInferResponse
 from infaas.client import ClientTls
-from schemas.errors import OperatorError
+from schemas.errors import DeadlineExceeded, OperatorError
 from schemas.headers import JSON_LENGTH
 from schemas.oip import decode_request
 from schemas.tensors import datatype_of, to_binary
 
-KEY_ENV: Final = "INFAAS_KEY"
-"""Environment variable of the client in Python with the API key to send, if there is one."""
-
 _SOURCES: Final = Path(__file__).parent
 _COMPILE_S: Final = 120.0
+_ACCEPTED: Final = (200, DeadlineExceeded.http_status)
 _GRACE_S: Final = 10.0
 """Seconds that the client may take beyond the run and its drain."""
 _CHANNELS: Final = 8
@@ -89,8 +87,8 @@ class LoadReport(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def refused(self) -> int:
-        """Queries that the server answered with another status than 200."""
-        return sum(count for status, count in self.statuses.items() if status != 200)
+        """Queries that the server answered with an error, other than a passed deadline: such a query is late."""
+        return sum(count for status, count in self.statuses.items() if status not in _ACCEPTED)
 
 
 class LoadShape(msgspec.Struct, frozen=True, kw_only=True):
@@ -105,6 +103,13 @@ class LoadShape(msgspec.Struct, frozen=True, kw_only=True):
     seed: int = 1
     drain_s: float = 2.0
     """Seconds to wait for the last answers."""
+
+
+@asynccontextmanager
+async def compiled_client() -> AsyncGenerator[Path]:
+    """Compile the client into a temporary folder. Yields the program."""
+    with tempfile.TemporaryDirectory(prefix="infaas-client-") as folder:
+        yield await compile_client(Path(folder))
 
 
 async def compile_client(cache: Path) -> Path:
@@ -232,8 +237,6 @@ async def _call(url: str, seconds: float, callers: int, rate: float) -> Measured
 async def _http_calls(url: str, callers: int) -> AsyncGenerator[Ask]:
     value, raw_headers = small_query()
     headers = {name: text.decode() for name, text in raw_headers}
-    if key := os.environ.get(KEY_ENV):
-        headers["Authorization"] = f"Bearer {key}"
     connector = aiohttp.TCPConnector(limit=callers, ssl=ClientTls().context() if url.startswith("https:") else True)
     async with aiohttp.ClientSession(connector=connector, headers=headers) as http:
 

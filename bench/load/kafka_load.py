@@ -31,6 +31,7 @@ from broker.kafka.settings import KafkaSettings
 from broker.kafka.topics import TopicSpec, ensure_topics
 from broker.replies.receiver import ReplyStreamReceiver
 from schemas import headers as h
+from schemas.errors import DeadlineExceeded, Overloaded
 from schemas.topics import REPLIES
 
 LINGER_MS: Final = 5
@@ -40,7 +41,8 @@ _TICK_S: Final = 0.001
 """Least seconds between two checks for due queries."""
 _POLL_S: Final = 0.1
 _SAMPLES: Final = 32
-_REFUSED: Final = 503
+_STATUSES: Final = {"ok": 200, DeadlineExceeded.code: DeadlineExceeded.http_status}
+"""HTTP status of a result; that of any other is that of a refusal."""
 
 Headers = Sequence[tuple[str, bytes]]
 
@@ -53,6 +55,11 @@ class AnsweredQuery(msgspec.Struct, frozen=True):
     overhead_ms: float
     """Time from send to answer, minus the model's computation."""
     status: str
+
+    @property
+    def refused(self) -> bool:
+        """True for an error other than a passed deadline: such a query is late."""
+        return self.status not in _STATUSES
 
 
 def _answered(total_ms: float, fields: Mapping[str, bytes]) -> AnsweredQuery:
@@ -343,7 +350,7 @@ class _DrawnQueries(_Librdkafka):
             return
         (due_s, kind), now_s = waiting, time.monotonic()
         answer = _answered(1e3 * (now_s - due_s), fields)
-        self._statuses[200 if answer.status == "ok" else _REFUSED] += 1
+        self._statuses[_STATUSES.get(answer.status, Overloaded.http_status)] += 1
         if answer.status == "ok":
             self._latencies_ms.append(answer.total_ms)
             self._counts[kind][1] += 1

@@ -6,7 +6,7 @@ is a ratio within one run. The client, the servers and our Kafka share the cores
 the broker's is shown apart, because it rarely shares a worker's machine.
 
 Reading order: workloads (queries, objectives and answers) -> peer (interface of a peer) -> triton, peers (all peers) ->
-scripts (programs in their environments) -> running (a peer, installed and running) -> bracket (the search for the
-goodput) -> trial (measurement of one server) -> ours (our system as one more server) -> contest (the order of a run) ->
-report (the figures and tables) -> __main__.
+scripts (programs in their environments) -> running (a peer, installed and running) -> trial (measurement of one
+server) -> ours (our system as one more server) -> contest (the order of a run) -> report (the figures and tables) ->
+__main__.
 """

@@ -1,8 +1,9 @@
 """Run our system beside its peers: `python -m bench.peers [--only S,H,mix] [--peers triton,mosec]`.
 
 Writes `bench/results.json`, `bench/peers/trials.json`, `docs/benchmarks.md` and a plot; results of other runs are kept.
-A whole run takes about twenty minutes. `--rounds 3` measures everything three times in turn and keeps the medians,
-because the machine's speed varies over longer times than a trial. `--lock` resolves the peers' environments again and
+Everything is measured several times in turn and the medians kept, because the machine's speed varies over longer times
+than a trial. A round of all servers takes about half an hour, of two servers on one workload 3 to 5 minutes: `--rounds`
+sets their number. `--lock` resolves the peers' environments again and
 measures nothing.
 """
 
@@ -11,25 +12,27 @@ import asyncio
 import tempfile
 from collections import defaultdict
 from collections.abc import Awaitable, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Final
 
-import msgspec
+from msgspec.structs import replace
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
+from bench.core.rounds import ROUNDS, take_rounds
 from bench.core.system import running_at
 from bench.load.http_load import compile_client
-from bench.peers.contest import Toolbox, measure_ours, measure_peer, serves, ways_of_ours
+from bench.peers.contest import Toolbox, Wanted, measure_ours, measure_peer
 from bench.peers.peer import Peer
 from bench.peers.peers import PEERS
 from bench.peers.report import GROUP, figures_of, keep_trials, write_trial_table
 from bench.peers.running import lock_environment
 from bench.peers.trial import Durations, Trial, median_trial
-from bench.peers.workloads import WORKLOADS, PeerWorkload
+from bench.peers.workloads import WORKLOADS
 from bench.plots import plot_trials
-from bench.results import PLOTS, publish
+from bench.results import PLOTS, origin, publish
 from process.settings import ServiceSettings
 from schemas.errors import OperatorError
 
@@ -37,76 +40,68 @@ OURS: Final = "ours"
 _BROKER: Final = "apache"
 
 
-class Wanted(msgspec.Struct, frozen=True):
-    """Selection of a run's measurements."""
-
-    workloads: list[PeerWorkload]
-    peers: list[Peer]
-    ours: bool
-    rounds: int = 1
-
-    @property
-    def of_peers(self) -> list[tuple[Peer, PeerWorkload]]:
-        """Trials of the peers, workload by workload."""
-        return [(peer, workload) for workload in self.workloads for peer in self.peers if serves(peer, workload)]
-
-    def of_ours(self, *, turned: bool = False) -> list[tuple[str, PeerWorkload]]:
-        """Return the trials of our system; `turned` reverses the order within each workload."""
-        ordered = [(way, each) for each in self.workloads for way in ways_of_ours(each, turned=turned)]
-        return ordered if self.ours else []
-
-
-class Rounds:
-    """Trials of a run, round by round, with the progress bar."""
+class Contest:
+    """Measurement of a selection, round by round, with the progress bar."""
 
     def __init__(self, wanted: Wanted, tools: Toolbox, progress: Progress, bar: TaskID) -> None:
-        self.trials: defaultdict[tuple[str, str], list[Trial]] = defaultdict(list)
-        """Trials by server and workload, one per round."""
         self._wanted = wanted
         self._tools = tools
         self._progress = progress
         self._bar = bar
+        self._goodputs: dict[tuple[str, str], float] = {}
+        """Latest goodput by server and workload."""
 
-    async def measure(self, home: Path, *, turned: bool) -> None:
+    async def measure(self, home: Path, *, turned: bool) -> list[Trial]:
         """Measure the selection once, our system last, in a folder that may hold registered models already."""
+        trials: list[Trial] = []
         for peer, workload in self._wanted.of_peers:
-            await self._keep(peer.name, measure_peer(peer, workload, self._tools))
+            near = self._goodputs.get((peer.name, workload.name))
+            trials += await self._kept(peer.name, measure_peer(peer, workload, self._tools, near))
         if not self._wanted.ours:
-            return
+            return trials
         self._progress.update(self._bar, description="ours: starting and registering")
         of_ours = self._wanted.of_ours(turned=turned)
         tasks = dict.fromkeys(workload.task for _way, workload in of_ours)
         async with running_at(home, _BROKER, *tasks) as system:
             for way, workload in of_ours:
-                await self._keep(way, measure_ours(system, way, workload, self._tools))
+                near = self._goodputs.get((way, workload.name))
+                trials += await self._kept(way, measure_ours(system, way, workload, self._tools, near))
+        return trials
 
-    async def _keep(self, name: str, measuring: Awaitable[Trial]) -> None:
-        """Add a trial; a failing server is logged, and the others are still measured."""
-        console = self._progress.console
+    async def _kept(self, name: str, measuring: Awaitable[Trial]) -> list[Trial]:
+        """Return a trial; a failing server is logged, and the others are still measured."""
+        console, trials = self._progress.console, list[Trial]()
         try:
-            trial = await measuring
-            self.trials[trial.server, trial.workload].append(trial)
+            trials.append(trial := await measuring)
+            self._goodputs[trial.server, trial.workload] = trial.goodput
             _tell(console, trial)
         except (RuntimeError, OperatorError, TimeoutError) as error:
             console.log(f"[red]{name} is skipped:[/] {escape(str(error))}")
         self._progress.advance(self._bar)
+        return trials
 
 
 async def measure_rounds(wanted: Wanted, cache: Path, home: Path | None, console: Console) -> list[Trial]:
     """Measure the selection in all rounds. Without `home`, each round has a new folder for our system."""
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, console=console) as progress:
-        total = wanted.rounds * (len(wanted.of_peers) + len(wanted.of_ours()))
-        bar = progress.add_task("compiling the client", total=total)
+        bar = progress.add_task("compiling the client", total=0)
         client = await compile_client(cache)
         tools = Toolbox(
             client, cache, Durations(), lambda who, what: progress.update(bar, description=f"{who}: {what}")
         )
-        rounds = Rounds(wanted, tools, progress, bar)
-        for number in range(wanted.rounds):
+        contest, of_round = Contest(wanted, tools, progress, bar), len(wanted.of_peers) + len(wanted.of_ours())
+
+        async def take(number: int) -> list[Trial]:
+            progress.update(bar, total=max(wanted.rounds, number + 1) * of_round)
             with tempfile.TemporaryDirectory(prefix="infaas-bench-") as folder:
-                await rounds.measure(home or Path(folder), turned=number % 2 == 1)
-    return [median_trial(of_one) for of_one in rounds.trials.values()]
+                return await contest.measure(home or Path(folder), turned=number % 2 == 1)
+
+        rounds = await take_rounds(take, wanted.rounds)
+    of_one: defaultdict[tuple[str, str], list[Trial]] = defaultdict(list)
+    for trial in chain.from_iterable(rounds.taken):
+        of_one[trial.server, trial.workload].append(trial)
+    return [replace(median_trial(one), drift=rounds.drift, repeated=rounds.repeated) for one in of_one.values()]
 
 
 def _tell(console: Console, trial: Trial) -> None:
@@ -133,10 +128,10 @@ def _parse() -> argparse.Namespace:
     parser.add_argument(
         "--rounds",
         type=int,
-        default=1,
+        default=ROUNDS,
         choices=range(1, 10),
         metavar="N",
-        help="repeat all measurements N times, and keep the medians",
+        help="take all measurements N times, and keep the medians",
     )
     parser.add_argument("--home", type=Path, help="folder of the system; kept, so that models are registered only once")
     parser.add_argument(
@@ -160,10 +155,11 @@ def main() -> None:
     workloads = [each for name, each in WORKLOADS.items() if name in only or (name.endswith("mix") and "mix" in only)]
     wanted = Wanted(workloads, peers, OURS in names, given.rounds)
     cache = ServiceSettings().home.absolute() / "bench-peers"
+    begin = origin()
     trials = asyncio.run(measure_rounds(wanted, cache, given.home, console))
     figures = figures_of(trials)
-    publish(console, figures, GROUP)
-    kept = keep_trials(trials)
+    publish(console, figures, begin, GROUP)
+    kept = keep_trials(trials, begin)
     write_trial_table(kept)
     plot_trials(kept, PLOTS / "goodput.svg")
 

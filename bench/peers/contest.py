@@ -7,6 +7,7 @@ from typing import Final
 
 import msgspec
 
+from bench.core.rounds import ROUNDS
 from bench.core.system import SystemUnderTest
 from bench.load.http_load import HttpLoad, LoadShape
 from bench.load.http_message import infer_output
@@ -50,8 +51,27 @@ def ways_of_ours(workload: PeerWorkload, *, turned: bool = False) -> tuple[str, 
     return (ours.BY_TASK, ours.BY_CASCADE) if workload.name in CASCADED else (ours.BY_TASK,)
 
 
-async def measure_peer(peer: Peer, workload: PeerWorkload, tools: Toolbox) -> Trial:
-    """Start a peer, measure it, and stop it."""
+class Wanted(msgspec.Struct, frozen=True):
+    """Selection of a run's measurements."""
+
+    workloads: list[PeerWorkload]
+    peers: list[Peer]
+    ours: bool
+    rounds: int = ROUNDS
+
+    @property
+    def of_peers(self) -> list[tuple[Peer, PeerWorkload]]:
+        """Trials of the peers, workload by workload."""
+        return [(peer, workload) for workload in self.workloads for peer in self.peers if serves(peer, workload)]
+
+    def of_ours(self, *, turned: bool = False) -> list[tuple[str, PeerWorkload]]:
+        """Return the trials of our system; `turned` reverses the order within each workload."""
+        ordered = [(way, each) for each in self.workloads for way in ways_of_ours(each, turned=turned)]
+        return ordered if self.ours else []
+
+
+async def measure_peer(peer: Peer, workload: PeerWorkload, tools: Toolbox, near: float | None) -> Trial:
+    """Start a peer, measure it, beginning with the goodput of an earlier round if there was one, and stop it."""
     say = partial(tools.say, f"{workload.name}, {peer.name}")
     say("installing")
     python = await environment(peer, tools.cache / "environments")
@@ -62,11 +82,13 @@ async def measure_peer(peer: Peer, workload: PeerWorkload, tools: Toolbox) -> Tr
     async with running_peer(peer, python, ServedFile(file, workload.inputs[0]), settings, tools.client) as server:
         load = HttpLoad(tools.client, server.port, [peer.request(inputs) for inputs in workload.inputs])
         contestant = Contestant(peer.name, server.pid, load, reference_check(workload, reference, peer.output))
-        return await measure_trial(contestant, workload, str(settings), tools.durations, say)
+        return await measure_trial(contestant, workload, str(settings), tools.durations, say, near)
 
 
-async def measure_ours(system: SystemUnderTest, way: str, workload: PeerWorkload, tools: Toolbox) -> Trial:
-    """Measure our running system, queried in one way."""
+async def measure_ours(
+    system: SystemUnderTest, way: str, workload: PeerWorkload, tools: Toolbox, near: float | None
+) -> Trial:
+    """Measure our running system, queried in one way, as a peer is measured."""
     say = partial(tools.say, f"{workload.name}, {way}")
     if way == ours.BY_CASCADE:
         say("finding cascades")
@@ -84,4 +106,5 @@ async def measure_ours(system: SystemUnderTest, way: str, workload: PeerWorkload
         reference = reference_outputs(workload, model_file(workload, tools.cache / "models"))
         check = reference_check(workload, reference, infer_output)
     load = ours.kafka_load(system, workload) if way == ours.BY_KAFKA else by_http
-    return await measure_trial(Contestant(way, system.pid, load, check), workload, "default", tools.durations, say)
+    contestant = Contestant(way, system.pid, load, check)
+    return await measure_trial(contestant, workload, "default", tools.durations, say, near)

@@ -41,18 +41,23 @@ class MLServerPeer(Peer):
     """MLServer: the Open Inference Protocol in Python with FastAPI, and our runtime for the model.
 
     It reads no binary tensors over HTTP, and numbers in JSON cost several times as much as base64 text. So the requests
-    use base64. It is one server process, with worker processes for the heavy model.
+    use base64. It is one server process, with worker processes for the heavy model. Its web server parses HTTP in C,
+    and without an endpoint for metrics there is no middleware that counts each request.
     """
 
     name = "mlserver"
-    requirements = ("mlserver==1.7.1", "uvloop==0.21.0")  # workers do not start with later versions
+    requirements = (
+        "mlserver==1.7.1",  # the last release; its workers do not start on uvloop 0.22 (SeldonIO/MLServer#2286)
+        "uvloop==0.21.0",
+        "httptools==0.9.0",  # MLServer does not require it; uvicorn uses it if it is there, and h11 in Python otherwise
+    )
     light = ServerSettings(workers=0)
 
     def launch(self, python: Path, served: ServedFile, settings: ServerSettings, port: int, folder: Path) -> Launch:
         """Start the server on a folder with its settings."""
         server = {
             "debug": False, "host": "127.0.0.1", "http_port": port, "grpc_port": free_port(),
-            "metrics_port": free_port(), "parallel_workers": settings.workers, "gzip_enabled": False,
+            "metrics_endpoint": None, "parallel_workers": settings.workers, "gzip_enabled": False,
             "use_structured_logging": False,
         }  # fmt: skip
         model: dict[str, Any] = {

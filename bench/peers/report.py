@@ -8,11 +8,12 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Final
 
 import msgspec
+from msgspec.structs import replace
 
-from bench.core.figures import Figure, at_least, beside, plain
+from bench.core.figures import Figure, Measured, at_least, beside, plain
 from bench.peers import ours
 from bench.peers.trial import OVERLOAD, Trial
-from bench.results import SERVERS, TRIALS, origin, replace_table
+from bench.results import SERVERS, TRIALS, Origin, replace_table, speed_changes, spread
 
 GROUP: Final = "peers"
 _BROKER: Final = "apache"
@@ -70,16 +71,21 @@ _ACCEPTED: Final = 0.9
 def figures_of(trials: Sequence[Trial]) -> list[Figure]:
     """Return the figures of one run; figures whose trials are missing are omitted."""
     by_key = {(trial.server, trial.workload): trial for trial in trials}
-    found = [
-        at_least(aim.name, _BROKER, by_key[aim.ours].goodput, "queries/s", by_key[aim.baseline].goodput, aim.limit)
-        for aim in AIMS
-        if aim.ours in by_key and aim.baseline in by_key
-    ]
+    found: list[Figure] = []
+    for aim in AIMS:
+        own, base = by_key.get(aim.ours), by_key.get(aim.baseline)
+        if own and base:
+            figure = at_least(aim.name, _BROKER, _rounds(own), "queries/s", _rounds(base), aim.limit)
+            found.append(replace(figure, drift=own.drift, repeated=own.repeated))
     found += _over_bare(by_key)
     for workload in ("S", "H"):
         trial = by_key.get((ours.BY_HTTP, workload))
         found += _beyond(trial) if trial else ()
     return found
+
+
+def _rounds(trial: Trial) -> Measured:
+    return trial.rounds or trial.goodput
 
 
 def _over_bare(by_key: Mapping[tuple[str, str], Trial]) -> Iterator[Figure]:
@@ -88,25 +94,25 @@ def _over_bare(by_key: Mapping[tuple[str, str], Trial]) -> Iterator[Figure]:
         own, bare = by_key.get((ours.BY_HTTP, workload)), by_key.get((_BARE, workload))
         if own and bare:
             name = f"{workload} goodput by HTTP, pinned, over a bare program's by Kafka"
-            yield beside(name, _BROKER, own.goodput, "queries/s", bare.goodput)
+            figure = beside(name, _BROKER, _rounds(own), "queries/s", _rounds(bare))
+            yield replace(figure, drift=own.drift, repeated=own.repeated)
 
 
 def _beyond(trial: Trial) -> Iterator[Figure]:
     """Yield the figures of a load beyond the server's own goodput."""
     in_time, accepted = trial.overload_in_time, trial.overload_accepted
     figure = plain(f"{trial.workload} by HTTP, pinned, {_OVER}: accepted queries in time", _BROKER, 100 * in_time, "%")
-    yield msgspec.structs.replace(figure, target=f">= {100 * _IN_TIME:g} %", passed=in_time >= _IN_TIME)
+    yield replace(figure, target=f">= {100 * _IN_TIME:g} %", passed=in_time >= _IN_TIME)
     name = f"{trial.workload} by HTTP, pinned, {_OVER}: accepted, over the goodput"
     yield at_least(name, _BROKER, accepted, "queries/s", trial.goodput, _ACCEPTED)
     name = f"{trial.workload} by HTTP, pinned, {_OVER}: goodput, over the goodput"
     yield at_least(name, _BROKER, accepted * in_time, "queries/s", trial.goodput, _ACCEPTED)
 
 
-def keep_trials(trials: Iterable[Trial]) -> list[KeptTrial]:
+def keep_trials(trials: Iterable[Trial], taken: Origin) -> list[KeptTrial]:
     """Store these trials, replacing earlier ones of the same server and workload. Returns all stored trials."""
-    now = origin()
     kept = {(each.trial.server, each.trial.workload): each for each in read_trials()}
-    kept |= {(trial.server, trial.workload): KeptTrial(trial, *now) for trial in trials}
+    kept |= {(trial.server, trial.workload): KeptTrial(trial, *taken) for trial in trials}
     found = sorted(kept.values(), key=lambda each: (each.trial.workload, -each.trial.goodput))
     TRIALS.write_bytes(msgspec.json.format(msgspec.json.encode(found), indent=2) + b"\n")
     return found
@@ -128,8 +134,8 @@ def trial_table(kept: Sequence[KeptTrial]) -> str:
     lines = [
         "| workload | server | settings | goodput/s | p50 / p99 ms at it | closed loop of 1, 16, 64: /s "
         "| p50 / p99 ms of these | CPU ms a query: server, broker, client "
-        f"| {_OVER}: accepted/s, in time | commit | date | machine |",
-        "|---|---|---|---:|---:|---:|---:|---:|---:|---|---|---|",
+        f"| {_OVER}: accepted/s, in time | speed | commit | date | machine |",
+        "|---|---|---|---:|---:|---:|---:|---:|---:|---|---|---|---|",
     ]
     lines += [
         f"{_cells(each.trial)} | {each.commit} | {each.date} | {machines.index(each.machine) + 1} |" for each in kept
@@ -149,14 +155,14 @@ def _cells(trial: Trial) -> str:
         ", ".join(f"{loop.p50_ms:.1f} / {loop.p99_ms:.1f}" for loop in trial.closed),
         f"{server_cpu_ms(trial):.2f}, {broker_cpu_ms(trial):.2f}, {trial.client_cpu_ms:.2f}",
         f"{trial.overload_accepted:,.0f}, {100 * trial.overload_in_time:.0f} %",
+        speed_changes(trial.drift, trial.repeated),
     )
     return "| " + " | ".join(cells)
 
 
 def _goodput(trial: Trial) -> str:
     """Format the goodput, with the minimum and maximum of several rounds."""
-    rounds = f" ({trial.rounds[0]:,.0f} to {trial.rounds[-1]:,.0f})" if trial.rounds else ""
-    return f"{trial.goodput:,.0f}{rounds}"
+    return f"{trial.goodput:,.0f}{spread(trial.rounds)}"
 
 
 def server_cpu_ms(trial: Trial) -> float:

@@ -1,20 +1,20 @@
 """Measurement of one server on one workload: closed loops, goodput, load beyond it, and CPU cost.
 
-Goodput is the highest rate of a Poisson process at which 99 % of the queries are answered in time. A rate counts as
-sustained if one of two short steps sustains it, because a short step may meet a disturbance of the machine.
+Goodput is the highest rate of a Poisson process at which 99 % of the queries are answered in time. A step may meet a
+disturbance of the machine, so the lowest missed rate is tried twice, and the median of several rounds counts.
 """
 
 from collections.abc import Callable, Sequence
-from typing import Final, Protocol
+from typing import Final, NamedTuple, Protocol
 
 import msgspec
 import psutil
 from msgspec.structs import replace
 
+from bench.core.bracket import LOWEST, find_goodput
 from bench.core.programs import cpu_seconds
 from bench.load.http_load import LoadReport, LoadShape
 from bench.load.http_message import SampledAnswer
-from bench.peers.bracket import LOWEST, find_goodput
 from bench.peers.workloads import Check, PeerWorkload
 
 CLOSED: Final = (1, 16, 64)
@@ -24,7 +24,6 @@ CONNECTIONS: Final = 64
 IN_TIME: Final = 0.99
 OVERLOAD: Final = 1.3
 """Rate of the load beyond the goodput, over the goodput."""
-_TRIES: Final = 2
 _FIRST: Final = 0.8
 """First rate of the search, over the rate of the closed loop with the most connections."""
 _RECOVER: Final = LoadShape(seconds=1.0, connections=4, drain_s=10.0)
@@ -55,8 +54,8 @@ class Durations(msgspec.Struct, frozen=True):
     """Durations of the steps in seconds."""
 
     closed_s: float = 1.5
-    step_s: float = 3.0
-    overload_s: float = 5.0
+    step_s: float = 10.0
+    overload_s: float = 10.0
 
 
 class ClosedLoop(msgspec.Struct, frozen=True):
@@ -83,11 +82,15 @@ class Trial(msgspec.Struct, frozen=True, kw_only=True):
     """CPU milliseconds per query at the goodput, by kind of process of the server, including the broker."""
     client_cpu_ms: float
     overload_accepted: float
-    """Queries per second that were not refused at 1.3 times the goodput."""
+    """Queries per second that were not refused at 1.3 times the goodput, late ones included."""
     overload_in_time: float
     """Share of the accepted queries that were answered in time."""
     rounds: list[float] = []
-    """Goodput of each round in ascending order, if this is the median of several."""
+    """Goodput of each round, if this is the median of several."""
+    drift: float | None = None
+    """Largest change of the machine's speed between the rounds, over the median; None if it was not measured."""
+    repeated: int = 0
+    """Rounds that were taken again because of a change of the machine's speed."""
 
 
 def median_trial(rounds: Sequence[Trial]) -> Trial:
@@ -95,7 +98,7 @@ def median_trial(rounds: Sequence[Trial]) -> Trial:
     if len(rounds) == 1:
         return rounds[0]
     ordered = sorted(rounds, key=lambda trial: trial.goodput)
-    return replace(ordered[(len(ordered) - 1) // 2], rounds=[trial.goodput for trial in ordered])
+    return replace(ordered[(len(ordered) - 1) // 2], rounds=[trial.goodput for trial in rounds])
 
 
 class Step(msgspec.Struct, frozen=True):
@@ -106,9 +109,18 @@ class Step(msgspec.Struct, frozen=True):
 
 
 async def measure_trial(
-    contestant: Contestant, workload: PeerWorkload, settings: str, durations: Durations, say: Callable[[str], None]
-) -> Trial:
+    contestant: Contestant, workload: PeerWorkload, settings: str, durations: Durations, say: Callable[[str], None],
+    near: float | None = None,
+) -> Trial:  # fmt: skip
     """Measure one server that has answered before.
+
+    Args:
+        contestant: server with its client.
+        workload: its queries.
+        settings: description of the server's settings.
+        durations: durations of the steps.
+        say: reports the step.
+        near: goodput of an earlier round, if there was one.
 
     Raises:
         RuntimeError: an answer is wrong.
@@ -120,9 +132,8 @@ async def measure_trial(
         contestant.check(contestant.load.samples)
         closed.append(ClosedLoop(connections, seen.answered / seen.elapsed_s, seen.p50_ms, seen.p99_ms))
     objective_ms = workload.objective_ms
-    rate, best = await _find_goodput(
-        contestant, max(_FIRST * closed[-1].rate, LOWEST), objective_ms, durations.step_s, say
-    )
+    search = _Search(contestant, objective_ms, durations.step_s, say)
+    rate, best = await search.find(near or max(_FIRST * closed[-1].rate, LOWEST), near=near is not None)
     say(f"{OVERLOAD * rate:.0f}/s, beyond")
     beyond = await _step(contestant, OVERLOAD * rate, objective_ms, durations.overload_s)
     accepted = beyond.report.sent - beyond.report.refused
@@ -142,32 +153,31 @@ async def measure_trial(
     )
 
 
-async def _find_goodput(
-    contestant: Contestant, first: float, objective_ms: float, step_s: float, say: Callable[[str], None]
-) -> tuple[float, Step]:
-    """Find the highest sustained rate. Returns it, with its step."""
-    sustained: list[Step] = []
+class _Search(NamedTuple):
+    """Search for the goodput of a server."""
 
-    async def sustains(rate: float) -> bool:
-        say(f"{rate:.0f}/s")
-        step = await _try(contestant, rate, objective_ms, step_s)
-        sustained.extend([step] if step else [])
-        return step is not None
+    contestant: Contestant
+    objective_ms: float
+    step_s: float
+    say: Callable[[str], None]
 
-    rate = await find_goodput(first, sustains)
-    if not sustained:
-        raise RuntimeError(f"{contestant.name} answers in time at no rate")
-    return rate, sustained[-1]
+    async def find(self, first: float, *, near: bool) -> tuple[float, Step]:
+        """Find the highest sustained rate. Returns it, with its step."""
+        sustained: list[Step] = []
 
+        async def sustains(rate: float) -> bool:
+            self.say(f"{rate:.0f}/s")
+            step = await _step(self.contestant, rate, self.objective_ms, self.step_s)
+            if step.report.share_in_time < IN_TIME:
+                await self.contestant.load.run(_RECOVER)
+                return False
+            sustained.append(step)
+            return True
 
-async def _try(contestant: Contestant, rate: float, objective_ms: float, step_s: float) -> Step | None:
-    """Return the first step that sustains a rate, or None."""
-    for _ in range(_TRIES):
-        step = await _step(contestant, rate, objective_ms, step_s)
-        if step.report.share_in_time >= IN_TIME:
-            return step
-        await contestant.load.run(_RECOVER)
-    return None
+        rate = await find_goodput(first, sustains, near=near)
+        if not sustained:
+            raise RuntimeError(f"{self.contestant.name} answers in time at no rate")
+        return rate, sustained[-1]
 
 
 async def _step(contestant: Contestant, rate: float, objective_ms: float, seconds: float) -> Step:

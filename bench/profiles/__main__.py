@@ -12,7 +12,7 @@ from rich.console import Console
 from bench.core.figures import Figure
 from bench.core.system import running_system
 from bench.profiles import predicting, repeating
-from bench.results import publish, show
+from bench.results import origin, publish, show
 
 BROKER: Final = "apache"
 BENCHES: Final = ("repeating", "predicting")
@@ -36,12 +36,12 @@ def main() -> None:
     parser.add_argument("--only", choices=BENCHES, nargs="+", default=BENCHES)
     parser.add_argument("--dry", action="store_true", help="do not write results")
     wanted = parser.parse_args()
-    console = Console()
+    console, begin = Console(), origin()
     found = asyncio.run(_run(set(wanted.only), console))
     if wanted.dry:
         show(console, found)
     else:
-        publish(console, found, "scale")
+        publish(console, found, begin, "scale")
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ from rich.console import Console
 
 from bench.core.figures import Figure
 from bench.core.system import running_at
-from bench.results import SCALE_PLOTS, publish
+from bench.results import SCALE_PLOTS, origin, publish
 from bench.scale import (
     catalog_change,
     cluster,
@@ -59,9 +59,10 @@ async def _run(only: list[str], seconds: float, home: Path, console: Console) ->
         console.log("registering")
         async with running_at(home, BROKER, *TASKS):
             pass
+    begin = origin()
     for name in only:
         console.log(name)
-        publish(console, await BENCHES[name](home, seconds), "scale")
+        publish(console, await BENCHES[name](home, seconds), begin, "scale")
 
 
 def main() -> None:

@@ -26,7 +26,7 @@ from autoscaler.decide.pareto import VariantRanking, launchable_cores, live_core
 from autoscaler.decide.requirements import build_problem
 from autoscaler.decide.snapshot import ClassLoad, ClusterSnapshot, HardwareType, ScalingLimits
 from bench.core.database import synthetic_profile, synthetic_variant
-from bench.core.figures import Figure, plain, within
+from bench.core.figures import Figure, Measured, plain, within
 from schemas.latency import BatchLatency
 from schemas.load_classes import LoadClass
 from schemas.rows.catalog import AccuracySource, Profile, Variant
@@ -237,13 +237,13 @@ def _figures(size: int, cold: Sequence[SolverRun], warm: Sequence[SolverRun]) ->
     what = f"MILP, {size} architectures"
     worst = max(run.seconds for run in (*cold, *warm))
     return [
-        _figure(f"{what}: cold, median", median(run.seconds for run in cold), "s"),
-        _figure(f"{what}: warm, median", median(run.seconds for run in warm), "s"),
+        _figure(f"{what}: cold, median", [run.seconds for run in cold], "s"),
+        _figure(f"{what}: warm, median", [run.seconds for run in warm], "s"),
         _figure(f"{what}: worst", worst, "s", 1.0 if size == _PROMISED else None),
         _figure(f"{what}: worst gap", 100 * max(run.gap for run in (*cold, *warm)), "%", 100 * GAP),
         _figure(f"{what}: the heuristic costs more by", 100 * (median(run.heuristic for run in cold) - 1), "%"),
     ]
 
 
-def _figure(name: str, value: float, unit: str, limit: float | None = None) -> Figure:
+def _figure(name: str, value: Measured, unit: str, limit: float | None = None) -> Figure:
     return plain(name, "none", value, unit) if limit is None else within(name, "none", value, unit, limit)

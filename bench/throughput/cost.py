@@ -6,7 +6,6 @@ turns on the same broker. A query that shares its Kafka requests with others cos
 figure. The log shows the CPU time of each process.
 """
 
-import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import median
@@ -16,10 +15,11 @@ from urllib.parse import urlsplit
 import psutil
 from rich.console import Console
 
-from bench.core.figures import Figure, at_most, beside, percentile
+from bench.core.figures import Figure, Measured, at_most, beside, percentile
 from bench.core.programs import cpu_s, cpu_seconds
+from bench.core.rounds import take_rounds
 from bench.latency.end_to_end import bare_hops
-from bench.load.http_load import HttpLoad, LoadShape, compile_client
+from bench.load.http_load import HttpLoad, LoadShape, compiled_client
 from bench.load.http_message import infer_request
 from bench.load.kafka_load import ClientLoad
 from schemas import headers as h
@@ -34,7 +34,6 @@ VARIANT: Final = "mnist-cnn-m.onnx-fp32.cpu"
 RATES: Final = (200.0, 900.0, 3000.0)
 LIMITS: Final = {900.0: 0.6}
 """Limits of ours over the bare program's, by rate; no promise for other rates."""
-ROUNDS: Final = 5
 QUERIES: Final = 6_000
 """Most queries per round, enough that the kernel's resolution of CPU time does not matter."""
 LONGEST_S: Final = 8.0
@@ -52,10 +51,12 @@ async def measure(
     """Measure the milliseconds of CPU per query. The system must be up, with the task `mnist` registered."""
     query = _one_image()
     headers = [(h.JSON_LENGTH, str(query.json_length).encode())]
-    with tempfile.TemporaryDirectory(prefix="infaas-client-") as folder:
-        load = http_load(system, await compile_client(Path(folder)))
-        async with bare_hops(system.kafka) as entry, ClientLoad(system.kafka, entry, query.value, headers) as bare:
-            return await _compare(system, broker, console, rates, load, bare)
+    async with (
+        compiled_client() as client,
+        bare_hops(system.kafka) as entry,
+        ClientLoad(system.kafka, entry, query.value, headers) as bare,
+    ):
+        return await _compare(system, broker, console, rates, http_load(system, client), bare)
 
 
 async def _compare(
@@ -71,12 +72,14 @@ async def _compare(
         await bare.run(rate, WARM_UP_S)
         await load.run(load_shape(rate, WARM_UP_S))
     for rate in rates:
-        ours: list[Cost] = []
-        baseline: list[Cost] = []
-        for _ in range(ROUNDS):
-            baseline.append(await _cost_of_bare(system, bare, rate, console))
-            ours.append(await cost_of_system(system, load, load_shape(rate, _seconds(rate)), console))
-        figures.append(_figure(broker, rate, total_ms(ours), total_ms(baseline)))
+
+        async def take(_number: int, rate: float = rate) -> tuple[Cost, Cost]:
+            baseline = await _cost_of_bare(system, bare, rate, console)
+            return await cost_of_system(system, load, load_shape(rate, _seconds(rate)), console), baseline
+
+        rounds = await take_rounds(take)
+        ours, baseline = (list(costs) for costs in zip(*rounds.taken, strict=True))
+        figures += rounds.of([_figure(broker, rate, totals_ms(ours), totals_ms(baseline))])
         console.log(f"{broker}: {rate:g}/s: {described(ours)}; bare {described(baseline)}")
     return figures
 
@@ -139,19 +142,19 @@ def per_query_ms(before: Mapping[str, float], after: Mapping[str, float], querie
     return {name: 1e3 * (taken - before.get(name, 0.0)) / max(queries, 1) for name, taken in after.items()}
 
 
-def total_ms(rounds: Sequence[Cost]) -> float:
-    """Return the sum over all processes, the median of the rounds."""
-    return median(sum(cost.values()) for cost in rounds)
+def totals_ms(rounds: Sequence[Cost]) -> list[float]:
+    """Return the sum over all processes of each round."""
+    return [sum(cost.values()) for cost in rounds]
 
 
 def described(rounds: list[Cost]) -> str:
     """Return the milliseconds per query in all, and of each process that takes some, the medians of the rounds."""
     shares = {name: median(cost.get(name, 0.0) for cost in rounds) for name in rounds[-1]}
     parts = [f"{name} {ms:.3f}" for name, ms in sorted(shares.items(), key=lambda item: -item[1]) if ms >= 0.001]
-    return f"{total_ms(rounds):.3f} ({', '.join(parts)})"
+    return f"{median(totals_ms(rounds)):.3f} ({', '.join(parts)})"
 
 
-def _figure(broker: str, rate: float, ours_ms: float, bare_ms: float) -> Figure:
+def _figure(broker: str, rate: float, ours_ms: Measured, bare_ms: Measured) -> Figure:
     name = f"CPU a query of all processes, {rate:g}/s"
     limit = LIMITS.get(rate)
     if limit is not None and broker == "apache":

@@ -9,7 +9,6 @@ import argparse
 import asyncio
 import signal
 import uuid
-from statistics import median
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 import psutil
@@ -18,6 +17,7 @@ from aiokafka import AIOKafkaProducer, TopicPartition
 
 from bench.core.figures import Figure, at_most
 from bench.core.programs import cpu_s, running_module
+from bench.core.rounds import Rounds, take_rounds
 from bench.load.pace import pace
 from broker.fetch.read_connection import ReadConnection
 from broker.kafka.offsets import END
@@ -31,7 +31,6 @@ if TYPE_CHECKING:
 FEW: Final = 4
 MANY: Final = 1_000
 RECORDS: Final = 3_000
-ROUNDS: Final = 3
 LIMIT: Final = 1.5
 _RATE_PER_S: Final = 250.0
 _WARM_UP: Final = 1_000
@@ -47,27 +46,26 @@ class FetchCost(NamedTuple):
 async def measure(system: "SystemUnderTest", broker: str) -> list[Figure]:
     """Measure the CPU time of fetches beside many partitions, over that beside few."""
     jvm = next(child for child in psutil.Process(system.pid).children(recursive=True) if child.name() == "java")
-    costs = await measure_costs(system.kafka, jvm, (FEW, MANY), RECORDS)
-    few, many = costs[FEW], costs[MANY]
-    return [
+    rounds = await measure_costs(system.kafka, jvm, (FEW, MANY), RECORDS)
+    return rounds.of(
         at_most(f"CPU of a fetch beside {MANY:,} partitions, {side}", broker,
-                median(getattr(cost, side) for cost in many), "us",
-                median(getattr(cost, side) for cost in few), LIMIT)
+                [getattr(costs[MANY], side) for costs in rounds.taken], "us",
+                [getattr(costs[FEW], side) for costs in rounds.taken], LIMIT)
         for side in FetchCost._fields
-    ]  # fmt: skip
+    )  # fmt: skip
 
 
 async def measure_costs(
-    kafka: KafkaSettings, broker: psutil.Process, partitions: tuple[int, ...], records: int, rounds: int = ROUNDS
-) -> dict[int, list[FetchCost]]:
-    """Return the cost of each round, by the number of partitions that are read."""
+    kafka: KafkaSettings, broker: psutil.Process, partitions: tuple[int, ...], records: int
+) -> Rounds[dict[int, FetchCost]]:
+    """Return the costs by the number of partitions that are read."""
     topics = [f"bench-fetch-{uuid.uuid4().hex[:8]}-{number}" for number in range(max(partitions) // PARTITIONS)]
     await ensure_topics(kafka, [TopicSpec(topic, PARTITIONS) for topic in topics])
-    costs: dict[int, list[FetchCost]] = {count: [] for count in partitions}
-    for _ in range(rounds):
-        for count, found in costs.items():
-            found.append(await _cost(kafka, broker, topics[: count // PARTITIONS], records))
-    return costs
+
+    async def take(_number: int) -> dict[int, FetchCost]:
+        return {count: await _cost(kafka, broker, topics[: count // PARTITIONS], records) for count in partitions}
+
+    return await take_rounds(take)
 
 
 async def _cost(kafka: KafkaSettings, broker: psutil.Process, topics: list[str], records: int) -> FetchCost:

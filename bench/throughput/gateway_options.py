@@ -1,25 +1,37 @@
 """Cost of an option of the gateway: gRPC against HTTP, HTTPS against HTTP, and authentication against none.
 
 Gateways, or listeners of one, that differ in one property get the same load in turns, because the machine's speed
-varies more between minutes than they differ. All write to the same topic, where the same process answers. The client
-shares the cores with them, and the one of grpc.aio needs more CPU than aiohttp's, so the gateways' own CPU time is
-shown as well. Connections are kept alive, as by real clients.
+varies more between minutes than they differ. All write to the same topic, where the same process answers. The compiled
+client speaks plain HTTP only, so gRPC, HTTPS, and the HTTP beside them have clients in Python. The client shares the
+cores with the gateways, and the one of grpc.aio needs more CPU than aiohttp's, so the gateways' own CPU time is shown
+as well. Connections are kept alive, as by real clients.
 """
 
 import os
 import tempfile
-from collections.abc import AsyncGenerator, Callable, Mapping
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 from statistics import median
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 import trustme
 
 from bench.core.figures import Figure, at_most, beside
-from bench.load.http_load import KEY_ENV
-from bench.throughput.gateway import PACE, ROUNDS, SECONDS, answered_task, infer_url, load_on, running_gateway
+from bench.load.http_load import compiled_client, load_url
+from bench.throughput.gateway import (
+    CONNECTIONS,
+    PACE,
+    Listener,
+    LoadOn,
+    Turn,
+    answered_task,
+    compiled_load,
+    infer_path,
+    running_gateway,
+    take_turns,
+)
 from process.gateway_access import CA_ENV
 from process.security.api_keys import ID_BYTES, SECRET_BYTES, make_key
 from process.sockets import LOOPBACK, free_port
@@ -32,91 +44,66 @@ if TYPE_CHECKING:
     from bench.core.system import SystemUnderTest
     from broker.kafka.settings import KafkaSettings
 
-_KEY_ROUNDS: Final = 8
-_KEY_SECONDS: Final = 3.0
+SECONDS: Final = 4.0
+"""Seconds of each load; the listeners differ in CPU time, which needs no long tail of latencies."""
 _KEY_LIMIT: Final = 1.03
 _MANY: Final = 1_000_000
 _PACED_CPU: Final = f"CPU of 1,000 requests at {PACE:g}/s"
-_UNITS: Final = {
-    "requests": "requests/s",
-    "CPU of 1,000 requests": "s",
-    f"p50 at {PACE:g}/s": "ms",
-    f"p99 at {PACE:g}/s": "ms",
-    _PACED_CPU: "s",
-}
+_COLUMNS: Final = (
+    ("requests", "requests/s"),
+    ("CPU of 1,000 requests", "s"),
+    (f"p50 at {PACE:g}/s", "ms"),
+    (f"p99 at {PACE:g}/s", "ms"),
+    (_PACED_CPU, "s"),
+)
+"""Name and unit of each field of a turn."""
 
-
-class _Listener(NamedTuple):
-    """Listener under load: its process, its URL, and additions to the client's environment."""
-
-    pid: int
-    url: str
-    env: Mapping[str, str] = {}
-
-
-Listeners = dict[str, _Listener]
+Listeners = dict[str, Listener]
 """Listeners by name; the first one is the base of the others."""
+Opened = Callable[["KafkaSettings", str, str], AbstractAsyncContextManager[Listeners]]
 
 
 async def measure_grpc(system: "SystemUnderTest", broker: str) -> list[Figure]:
     """Measure requests per second, latencies, and CPU time, over gRPC and over HTTP, of one gateway."""
-    return await _compare(system.kafka, broker, _grpc_and_http, ROUNDS, SECONDS)
+    return await _compare(system.kafka, broker, _grpc_and_http)
 
 
 async def measure_tls(system: "SystemUnderTest", broker: str) -> list[Figure]:
     """Measure requests per second, latencies, and CPU time, over HTTPS and over HTTP."""
-    return await _compare(system.kafka, broker, _https_and_http, ROUNDS, SECONDS)
+    return await _compare(system.kafka, broker, _https_and_http)
 
 
 async def measure_keys(system: "SystemUnderTest", broker: str) -> list[Figure]:
     """Measure requests per second, latencies, and CPU time, with a key, and with a key that has quotas and tasks."""
-    return await _compare(system.kafka, broker, _with_and_without_keys, _KEY_ROUNDS, _KEY_SECONDS, _KEY_LIMIT)
+    return await _compare(system.kafka, broker, _with_and_without_keys, _KEY_LIMIT)
 
 
-async def _compare(
-    kafka: "KafkaSettings",
-    broker: str,
-    opened: Callable[["KafkaSettings", str, str], AbstractAsyncContextManager[Listeners]],
-    rounds: int,
-    seconds: float,
-    most_cpu: float | None = None,
-) -> list[Figure]:
-    """Load the listeners in turns, whose order alternates; the first round is the warm-up."""
+async def _compare(kafka: "KafkaSettings", broker: str, opened: Opened, most_cpu: float | None = None) -> list[Figure]:
     async with answered_task(kafka) as (task, dsn), opened(kafka, task, dsn) as listeners:
-        found: dict[str, list[list[float]]] = {name: [] for name in listeners}
-        for number in range(rounds + 1):
-            for name in list(listeners)[:: 1 if number % 2 else -1]:
-                row = await _take_turn(listeners[name], seconds)
-                if number:
-                    found[name].append(row)
-    base = found.pop(next(iter(found)))
-    return [one for name, rows in found.items() for one in _figures(name, broker, rows, base, most_cpu)]
+        rounds = await take_turns(listeners, SECONDS)
+    base, *others = listeners
+    pairs = {name: [(turns[name], turns[base]) for turns in rounds.taken] for name in others}
+    return rounds.of(figure for name, both in pairs.items() for figure in _figures(name, broker, both, most_cpu))
 
 
-async def _take_turn(listener: _Listener, seconds: float) -> list[float]:
-    """Load at full speed, then at a steady rate. Returns the values in the order of the units."""
-    full, full_per_cpu_s = await load_on(listener.pid, listener.url, seconds, env=listener.env)
-    paced, paced_per_cpu_s = await load_on(listener.pid, listener.url, seconds, PACE, listener.env)
-    return [full.per_second, 1e3 / full_per_cpu_s, paced.p50_ms, paced.p99_ms, 1e3 / paced_per_cpu_s]
-
-
-def _figures(
-    what: str, broker: str, ours: list[list[float]], base: list[list[float]], most_cpu: float | None
-) -> list[Figure]:
-    """Return the figures of rows, one per turn, against the base's rows of the same turns.
+def _figures(name: str, broker: str, pairs: Sequence[tuple[Turn, Turn]], most_cpu: float | None) -> Iterator[Figure]:
+    """Yield the figures of a listener from its turns, each beside the base's turn of the same round.
 
     Each figure is the base's median times the median of the ratios. The CPU time at a steady rate, which varies least,
     should be at most `most_cpu` times the base's.
     """
-    made: list[Figure] = []
-    for at, (name, unit) in enumerate(_UNITS.items()):
-        baseline = median(row[at] for row in base)
-        value = baseline * median(one[at] / other[at] for one, other in zip(ours, base, strict=True))
-        if name == _PACED_CPU and most_cpu is not None:
-            made.append(at_most(f"{what}, {name}", broker, value, unit, baseline, most_cpu))
+    for at, (column, unit) in enumerate(_COLUMNS):
+        baseline = median(base[at] for _, base in pairs)
+        values = [baseline * own[at] / base[at] for own, base in pairs]
+        if column == _PACED_CPU and most_cpu is not None:
+            yield at_most(f"{name}, {column}", broker, values, unit, baseline, most_cpu)
         else:
-            made.append(beside(f"{what}, {name}", broker, value, unit, baseline))
-    return made
+            yield beside(f"{name}, {column}", broker, values, unit, baseline)
+
+
+def in_python(url: str, env: Mapping[str, str] = {}) -> LoadOn:
+    """Return a load by a client in Python, with additions to its environment."""
+    return lambda seconds, rate: load_url(url, seconds, CONNECTIONS, rate, env)
 
 
 @asynccontextmanager
@@ -124,8 +111,8 @@ async def _grpc_and_http(kafka: "KafkaSettings", task: str, dsn: str) -> AsyncGe
     port, grpc_port = free_port(), free_port()
     async with running_gateway(kafka, dsn, port, "--grpc-port", str(grpc_port)) as pid:
         yield {
-            "HTTP": _Listener(pid, infer_url(port, task)),
-            "gRPC over HTTP": _Listener(pid, f"grpc://{LOOPBACK}:{grpc_port}/{task}"),
+            "HTTP": Listener(pid, in_python(f"http://{LOOPBACK}:{port}{infer_path(task)}")),
+            "gRPC over HTTP": Listener(pid, in_python(f"grpc://{LOOPBACK}:{grpc_port}/{task}")),
         }
 
 
@@ -139,8 +126,10 @@ async def _https_and_http(kafka: "KafkaSettings", task: str, dsn: str) -> AsyncG
             running_gateway(kafka, dsn, tls_port, *flags) as tls_pid,
         ):
             yield {
-                "HTTP": _Listener(pid, infer_url(port, task)),
-                "HTTPS over HTTP": _Listener(tls_pid, infer_url(tls_port, task, "https"), env),
+                "HTTP": Listener(pid, in_python(f"http://{LOOPBACK}:{port}{infer_path(task)}")),
+                "HTTPS over HTTP": Listener(
+                    tls_pid, in_python(f"https://{LOOPBACK}:{tls_port}{infer_path(task)}", env)
+                ),
             }
 
 
@@ -158,11 +147,15 @@ def _certified(folder: Path) -> tuple[list[str], dict[str, str]]:
 @asynccontextmanager
 async def _with_and_without_keys(kafka: "KafkaSettings", task: str, dsn: str) -> AsyncGenerator[Listeners]:
     port, keyed_port = free_port(), free_port()
-    async with AsyncExitStack() as stack:
-        pid = await stack.enter_async_context(running_gateway(kafka, dsn, port))
-        keyed_pid = await stack.enter_async_context(running_gateway(kafka, dsn, keyed_port, "--auth", "true"))
-        yield {"none": _Listener(pid, infer_url(port, task))} | {
-            f"{name} over none": _Listener(keyed_pid, infer_url(keyed_port, task), {KEY_ENV: key})
+    async with (
+        compiled_client() as client,
+        running_gateway(kafka, dsn, port) as pid,
+        running_gateway(kafka, dsn, keyed_port, "--auth", "true") as keyed_pid,
+    ):
+        yield {"none": Listener(pid, compiled_load(client, port, task))} | {
+            f"{name} over none": Listener(
+                keyed_pid, compiled_load(client, keyed_port, task, {"Authorization": f"Bearer {key}"})
+            )
             for name, key in (await _keys(dsn, task)).items()
         }
 

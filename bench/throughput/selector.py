@@ -12,7 +12,6 @@ import time
 import uuid
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from statistics import median
 from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
@@ -21,6 +20,7 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from bench.core.database import fresh_database, put_models, synthetic_profile, synthetic_variant
 from bench.core.figures import Figure, at_least, beside, exactly
 from bench.core.programs import running_module
+from bench.core.rounds import Rounds, take_rounds
 from broker.kafka.settings import KafkaSettings
 from broker.kafka.topics import (
     TopicSpec,
@@ -44,7 +44,6 @@ if TYPE_CHECKING:
 
 VARIANTS = (10, 270, 10_000)
 QUERIES = 20_000
-ROUNDS = 3
 LIMIT = 0.6
 _SERVED = 8
 _PARTITIONS = 4
@@ -59,31 +58,42 @@ async def measure(system: "SystemUnderTest", broker: str) -> list[Figure]:
     """Measure queries per second for each number of variants, over the baseline."""
     figures: list[Figure] = []
     for variants in VARIANTS:
-        rates = await measure_rates(system.kafka, variants, QUERIES)
-        ours, baseline = median(rates["selector"]), median(rates["bare"])
+        rounds = await measure_rates(system.kafka, variants, QUERIES)
+        ours, bare = zip(*rounds.taken, strict=True)
         name = f"selector throughput, {variants:,} variants"
-        figures.append(at_least(name, broker, ours, "queries/s", baseline, LIMIT))
+        figures += rounds.of([at_least(name, broker, ours, "queries/s", bare, LIMIT)])
     if broker == "apache":  # the embedded broker supports a single selector
         figures += await measure_two(system.kafka, broker, QUERIES)
     return figures
 
 
-async def measure_two(kafka: KafkaSettings, broker: str, queries: int, rounds: int = ROUNDS) -> list[Figure]:
+async def measure_two(kafka: KafkaSettings, broker: str, queries: int) -> list[Figure]:
     """Measure queries per second through two selectors, over one, and count queries not decided exactly once."""
-    rates: dict[int, list[float]] = {1: [], 2: []}
     astray = 0
+
+    async def rate_of(count: int, site: _Site) -> float:
+        nonlocal astray
+        await _preload(kafka, task_topic(site.task), queries)
+        before = await _count(kafka, site.outputs)
+        commands = [site.selector(number) for number in range(count)]
+        rate = await _rate(kafka, commands, site.outputs, queries, until=1.0)
+        astray += abs(await _count(kafka, site.outputs) - before - queries)
+        return rate
+
     async with _site(kafka, 10) as site:
-        for _ in range(rounds):
-            for count, found in rates.items():
-                await _preload(kafka, task_topic(site.task), queries)
-                before = await _count(kafka, site.outputs)
-                commands = [site.selector(number) for number in range(count)]
-                found.append(await _rate(kafka, commands, site.outputs, queries, until=1.0))
-                astray += abs(await _count(kafka, site.outputs) - before - queries)
-    return [
-        beside("two selectors over one", broker, median(rates[2]), "queries/s", median(rates[1])),
-        exactly("two selectors: queries not decided exactly once", broker, astray),
-    ]
+
+        async def take(_number: int) -> tuple[float, float]:
+            one = await rate_of(1, site)
+            return await rate_of(2, site), one
+
+        rounds = await take_rounds(take)
+    two, one = zip(*rounds.taken, strict=True)
+    return rounds.of(
+        [
+            beside("two selectors over one", broker, two, "queries/s", one),
+            exactly("two selectors: queries not decided exactly once", broker, astray),
+        ]
+    )
 
 
 async def _count(kafka: KafkaSettings, topics: Sequence[str]) -> int:
@@ -92,20 +102,21 @@ async def _count(kafka: KafkaSettings, topics: Sequence[str]) -> int:
 
 
 async def measure_rates(
-    kafka: KafkaSettings, variants: int, queries: int, rounds: int = ROUNDS, profiles: Sequence[Profile] = ()
-) -> dict[str, list[float]]:
-    """Return the queries per second of each round; variants get `profiles`, or synthetic ones."""
-    rates: dict[str, list[float]] = {"selector": [], "bare": []}
+    kafka: KafkaSettings, variants: int, queries: int, profiles: Sequence[Profile] = ()
+) -> Rounds[tuple[float, float]]:
+    """Return the queries per second of the selector and the bare loop; variants get `profiles`, or synthetic ones."""
     async with _site(kafka, variants, profiles) as site:
-        for number in range(rounds):
+
+        async def take(number: int) -> tuple[float, float]:
             source, target = f"bare-in-{site.task}-{number}", f"bare-out-{site.task}-{number}"
             await ensure_topics(kafka, [TopicSpec(source, _PARTITIONS), TopicSpec(target, _PARTITIONS)])
             await _preload(kafka, source, queries)
             bare = _Command(("bench.core.baseline", source, target), {})
-            rates["bare"].append(await _rate(kafka, [bare], [target], queries))
+            bare_rate = await _rate(kafka, [bare], [target], queries)
             await _preload(kafka, task_topic(site.task), queries, site.min_accuracy)
-            rates["selector"].append(await _rate(kafka, [site.selector()], site.outputs, queries))
-    return rates
+            return await _rate(kafka, [site.selector()], site.outputs, queries), bare_rate
+
+        return await take_rounds(take)
 
 
 class _Command(NamedTuple):

@@ -11,18 +11,21 @@ import sys
 import tempfile
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import asynccontextmanager
-from math import sqrt
+from math import prod, sqrt
+from operator import truediv
 from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING, Final
 
 from aiohttp import web
+from msgspec.structs import replace
 from rich.console import Console
 
 from bench.core.figures import Figure, at_most
+from bench.core.rounds import ROUNDS, Rounds, take_rounds
 from bench.core.system import running_at
-from bench.load.http_load import compile_client
-from bench.throughput.cost import TASK, WARM_UP_S, Cost, cost_of_system, described, http_load, load_shape
+from bench.load.http_load import compiled_client
+from bench.throughput.cost import TASK, WARM_UP_S, Cost, cost_of_system, described, http_load, load_shape, totals_ms
 from process.sockets import LOOPBACK, free_port
 
 if TYPE_CHECKING:
@@ -31,30 +34,30 @@ if TYPE_CHECKING:
 RATE: Final = 900.0
 SHARE: Final = 0.01
 LIMIT: Final = 1.02
-ROUNDS: Final = 8
-"""Rounds of each half, with a turn of each system."""
-_SECONDS: Final = 6.0
+_SECONDS: Final = 10.0
 
 
 async def measure(_system: "SystemUnderTest", broker: str, console: Console) -> list[Figure]:
     """Measure two systems of its own; the one that is up idles meanwhile."""
     with tempfile.TemporaryDirectory(prefix="infaas-traces-") as folder:
         homes = [Path(folder, name) for name in ("one", "other")]
-        client = await compile_client(Path(folder))
-        async with receiver() as endpoint:
+        async with compiled_client() as client, receiver() as endpoint:
             halves = [
                 await _half(homes[::order], broker, endpoint, client, console, register=order > 0) for order in (1, -1)
             ]
-    baseline = median(off for half in halves for off, _ in half)
-    ratio = sqrt(median(on / off for off, on in halves[0]) * median(on / off for off, on in halves[1]))
+    first, second = halves
+    rounds = Rounds(first.taken + second.taken, first.loops_s + second.loops_s, first.repeated + second.repeated)
+    off, on = (totals_ms(costs) for costs in zip(*rounds.taken, strict=True))
+    ratio = sqrt(prod(median(map(truediv, on[half], off[half])) for half in (slice(ROUNDS), slice(ROUNDS, None))))
     name = f"CPU a query with {SHARE:.0%} traced over none, {RATE:g}/s"
-    return [at_most(name, broker, baseline * ratio, "ms", baseline, LIMIT)]
+    figure = at_most(name, broker, median(off) * ratio, "ms", off, LIMIT)
+    return rounds.of([replace(figure, rounds=on)])
 
 
 async def _half(
     homes: list[Path], broker: str, endpoint: str, client: Path, console: Console, *, register: bool
-) -> list[tuple[float, float]]:
-    """Return the milliseconds per query without and with traces, for each round; the first home has none."""
+) -> Rounds[tuple[Cost, Cost]]:
+    """Return the milliseconds per query without and with traces; the first home has none."""
     tasks = (TASK,) if register else ()
     async with (
         running_at(homes[0], broker, *tasks) as off,
@@ -63,13 +66,17 @@ async def _half(
         loads = [(system, http_load(system, client)) for system in (off, on)]
         for _, load in loads:
             await load.run(load_shape(RATE, WARM_UP_S))
-        costs: list[list[Cost]] = [[], []]
-        for number in range(ROUNDS):
-            for which in (0, 1) if number % 2 else (1, 0):
-                system, load = loads[which]
-                costs[which].append(await cost_of_system(system, load, load_shape(RATE, _SECONDS), console))
-    console.log(f"none {described(costs[0])}; traced {described(costs[1])}")
-    return [(sum(without.values()), sum(traced.values())) for without, traced in zip(*costs, strict=True)]
+
+        async def take(number: int) -> tuple[Cost, Cost]:
+            order = -1 if number % 2 else 1
+            costs = [await cost_of_system(*one, load_shape(RATE, _SECONDS), console) for one in loads[::order]]
+            without, traced = costs[::order]
+            return without, traced
+
+        rounds = await take_rounds(take)
+    without, traced = (list(costs) for costs in zip(*rounds.taken, strict=True))
+    console.log(f"none {described(without)}; traced {described(traced)}")
+    return rounds
 
 
 def variables(endpoint: str) -> Mapping[str, str]:

@@ -21,6 +21,7 @@ import msgspec
 from bench.core.database import fresh_database, put_models, synthetic_profile, synthetic_variant
 from bench.core.figures import Figure, at_least, beside
 from bench.core.programs import running_module
+from bench.core.rounds import take_rounds
 from bench.core.system import SystemUnderTest
 from bench.throughput.kafka_loop import fill, loop_rate
 from broker.fetch.tail import Tail
@@ -40,7 +41,6 @@ from store.shared_connection import PLACEMENT, ChangeListener
 from zoo.samples import DATA, labelled
 
 LIMIT: Final = 0.9
-ROUNDS: Final = 5
 SECONDS: Final = 4.0
 MODEL: Final = DATA / "mnist_resnet.onnx"
 BATCHES: Final = (1, 2, 4, 8, 16, 32, 64)
@@ -77,25 +77,28 @@ async def compare(
     latency = await asyncio.to_thread(_latency, session, images)
     best = max(latency, key=lambda measured: measured.batch / measured.p50_s)
     count = round(SECONDS * best.batch / best.p50_s)
-    bare: list[float] = []
-    loop: list[float] = []
-    ours: list[float] = []
     async with (
         _worker_with_database(kafka, latency, runtime, artifact) as (pool, variant),
         Tail(kafka, "bench", [topics.STATUS]) as tail,
     ):
-        for _ in range(ROUNDS):
+
+        async def take(_number: int) -> tuple[float, float, float]:
             await fill(kafka, topics.offline_variant_topic(variant), images, count)
-            bare.append(await asyncio.to_thread(_bare_rate, session, images, best.batch))
-            loop.append(await loop_rate(kafka, session, images, best.batch, count))
+            bare = await asyncio.to_thread(_bare_rate, session, images, best.batch)
+            hops = await loop_rate(kafka, session, images, best.batch, count)
             await _place(pool, variant, (0,))
-            ours.append(await _worker_rate(tail, count))
+            rate = await _worker_rate(tail, count)
             await _place(pool, variant, ())
-    alone, hops = median(bare), median(loop)
-    return [
-        at_least(f"worker fed offline, {name}", broker, median(ours), "samples/s", alone, LIMIT),
-        beside(f"a bare program of the same hops, {name}", broker, hops, "samples/s", alone),
-    ]
+            return rate, hops, bare
+
+        rounds = await take_rounds(take)
+    ours, hops, bare = zip(*rounds.taken, strict=True)
+    return rounds.of(
+        [
+            at_least(f"worker fed offline, {name}", broker, ours, "samples/s", bare, LIMIT),
+            beside(f"a bare program of the same hops, {name}", broker, hops, "samples/s", bare),
+        ]
+    )
 
 
 def _latency(session: Session, images: Any) -> list[BatchLatency]:

@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bench.peers.bracket import LOWEST, PRECISION, RateBracket, narrowed, next_rate
+from bench.core.bracket import LOWEST, PRECISION, RateBracket, narrowed, next_rate
 
 _RATES = st.floats(2 * LOWEST, 20_000.0)
 
@@ -16,6 +16,16 @@ def test_rate_bracket_finds_the_limit(limit: float, first: float) -> None:
         bracket = narrowed(bracket, rate, held=rate <= limit)
     assert bracket.held <= limit < bracket.missed <= bracket.held * PRECISION
     assert len(tried) <= 45
+
+
+@given(limit=_RATES, change=st.floats(0.8, 1.25))
+def test_rate_bracket_near_the_limit_needs_few_rates(limit: float, change: float) -> None:
+    bracket, tried = RateBracket(), list[float]()
+    while (rate := next_rate(bracket, limit * change, near=True)) is not None:
+        tried.append(rate)
+        bracket = narrowed(bracket, rate, held=rate <= limit)
+    assert bracket.held <= limit < bracket.missed <= bracket.held * (PRECISION + 1e-6)
+    assert len(tried) <= 6
 
 
 @given(first=_RATES)

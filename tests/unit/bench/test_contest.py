@@ -1,7 +1,7 @@
 """Tests of the trials that the peer benchmark selects for each workload."""
 
 from bench.peers import ours
-from bench.peers.__main__ import Wanted
+from bench.peers.contest import Wanted
 from bench.peers.peers import PEERS
 from bench.peers.workloads import WORKLOADS
 

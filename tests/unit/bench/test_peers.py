@@ -104,6 +104,15 @@ def test_triton_configuration_has_the_settings(tmp_path: Path) -> None:
     assert json.loads(launch.environment[VARIABLE])["file"] == str(served.file)
 
 
+def test_mlserver_has_neither_metrics_nor_access_log(tmp_path: Path) -> None:
+    served = ServedFile(tmp_path / "model.onnx", SMALL.inputs[0])
+    PEERS["mlserver"].launch(tmp_path / "bin" / "python", served, ServerSettings(workers=0), 8000, tmp_path / "run")
+    settings = json.loads((tmp_path / "run" / "settings.json").read_text())
+    assert settings["metrics_endpoint"] is None
+    assert settings["debug"] is False
+    assert settings["http_port"] == 8000
+
+
 def test_server_settings_as_text() -> None:
     assert str(ServerSettings(workers=0)) == "no workers"
     assert str(ServerSettings(workers=1)) == "1 worker"

@@ -60,4 +60,4 @@ def test_trial_table_separates_broker_cpu() -> None:
     row = trial_table(kept).splitlines()[2]
     assert "| S | ours by HTTP, pinned | 2 workers | 1,234 |" in row
     assert "| 0.50, 0.50, 0.02 |" in row
-    assert "| 1,200, 95 % | abc1234 | 2026-01-02 | 1 |" in row
+    assert "| 1,200, 95 % |  | abc1234 | 2026-01-02 | 1 |" in row

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 import pytest
 from msgspec.structs import replace
 
+from bench.core.bracket import PRECISION
 from bench.load.http_load import LoadReport, LoadShape, RequestTally
 from bench.load.http_message import RawAnswer, SampledAnswer
-from bench.peers.bracket import PRECISION
 from bench.peers.trial import OVERLOAD, Contestant, Durations, Trial, measure_trial, median_trial
 from bench.peers.workloads import WORKLOADS
 
@@ -16,10 +16,14 @@ DURATIONS = Durations(closed_s=1.0, step_s=10.0, overload_s=10.0)
 
 
 class Capacity:
-    """Load on a server that answers `limit` queries a second and refuses others; at first half of them if moody."""
+    """Load on a server that answers `limit` queries a second, and others with an error.
 
-    def __init__(self, limit: float, moody: bool = False) -> None:
+    If it is moody, it answers half of them in the first load at a rate near the limit.
+    """
+
+    def __init__(self, limit: float, moody: bool = False, error: int = 503) -> None:
         self.limit = limit
+        self._error = error
         self.samples = [SampledAnswer(0, RawAnswer({}, b""))]
         self._moody = moody
         self._tried: set[float] = set()
@@ -28,12 +32,12 @@ class Capacity:
         rate = shape.rate or self.limit
         sent = round(rate * shape.seconds)
         answered = min(sent, round(self.limit * shape.seconds))
-        if self._moody and shape.rate and shape.rate not in self._tried:
+        if self._moody and shape.rate > 0.9 * self.limit and shape.rate not in self._tried:
             self._tried.add(shape.rate)
             answered //= 2
         return LoadReport(
-            sent=sent, answered=answered, in_time=answered, statuses={200: answered, 503: sent - answered}, broken=0,
-            unanswered=0, p50_ms=1.0, p90_ms=2.0, p99_ms=3.0, max_ms=4.0, elapsed_s=shape.seconds, cpu_s=0.1,
+            sent=sent, answered=answered, in_time=answered, statuses={200: answered, self._error: sent - answered},
+            broken=0, unanswered=0, p50_ms=1.0, p90_ms=2.0, p99_ms=3.0, max_ms=4.0, elapsed_s=shape.seconds, cpu_s=0.1,
             lag_p99_ms=0.0, connections=shape.connections, kinds=[RequestTally(sent, answered, answered)],
         )  # fmt: skip
 
@@ -62,6 +66,12 @@ async def test_measure_trial_overload_excludes_refused() -> None:
     assert trial.overload_in_time == 1.0
 
 
+async def test_measure_trial_counts_passed_deadlines_as_late() -> None:
+    trial = await measured(Capacity(1000.0, error=504))
+    assert trial.overload_accepted == pytest.approx(OVERLOAD * trial.goodput, rel=0.01)
+    assert trial.overload_in_time == pytest.approx(1000.0 / trial.overload_accepted, rel=0.01)
+
+
 async def test_measure_trial_raises_for_wrong_answer() -> None:
     with pytest.raises(RuntimeError, match="wrong"):
         await measured(Capacity(1000.0), check=[])
@@ -74,6 +84,6 @@ async def test_measure_trial_raises_if_no_rate_is_in_time() -> None:
 
 async def test_median_trial_lists_all_rounds() -> None:
     fast, slow, middle, slower = [await measured(Capacity(limit)) for limit in (4000.0, 1000.0, 2000.0, 500.0)]
-    assert median_trial([fast, slow, middle]) == replace(middle, rounds=[slow.goodput, middle.goodput, fast.goodput])
+    assert median_trial([fast, slow, middle]) == replace(middle, rounds=[fast.goodput, slow.goodput, middle.goodput])
     assert median_trial([fast, slow, middle, slower]).goodput == slow.goodput
     assert median_trial([fast]) == fast

@@ -16,6 +16,7 @@ SHRINKAGE: Final = 1.6
 """Divisor of the next rate while none was sustained."""
 PRECISION: Final = 1.08
 """Ratio of the bracket's ends at which the search ends."""
+_ROUNDING: Final = 1e-9
 LOWEST: Final = 1.0
 """Queries per second below which the search gives up."""
 
@@ -31,10 +32,16 @@ class RateBracket(msgspec.Struct, frozen=True):
     """True if `missed` was missed again at the end."""
 
 
-async def find_goodput(first: float, sustains: Callable[[float], Awaitable[bool]]) -> float:
-    """Return the highest rate that is sustained, beginning the search with `first`; 0 if there is none."""
+async def find_goodput(first: float, sustains: Callable[[float], Awaitable[bool]], *, near: bool = False) -> float:
+    """Return the highest rate that is sustained; 0 if there is none.
+
+    Args:
+        first: rate with which the search begins.
+        sustains: tries a rate.
+        near: the first rate is about the result, so the search begins with small steps.
+    """
     bracket = RateBracket()
-    while (rate := next_rate(bracket, first)) is not None:
+    while (rate := next_rate(bracket, first, near=near)) is not None:
         bracket = narrowed(bracket, rate, held=await sustains(rate))
     return bracket.held
 
@@ -46,15 +53,16 @@ def narrowed(bracket: RateBracket, rate: float, *, held: bool) -> RateBracket:
     return RateBracket(rate, bracket.missed) if held else RateBracket(bracket.held, rate)
 
 
-def next_rate(bracket: RateBracket, first: float) -> float | None:
+def next_rate(bracket: RateBracket, first: float, *, near: bool = False) -> float | None:
     """Return the rate to try next, beginning with `first`; None if the limit is known well enough."""
+    growth, shrinkage = (PRECISION, PRECISION) if near else (GROWTH, SHRINKAGE)
     if not bracket.held and not bracket.missed:
         return first
     if not bracket.missed:
-        return bracket.held * GROWTH
+        return bracket.held * growth
     if not bracket.held:
-        below = bracket.missed / SHRINKAGE
+        below = bracket.missed / shrinkage
         return below if below >= LOWEST else None
-    if bracket.missed / bracket.held <= PRECISION:
+    if bracket.missed / bracket.held <= PRECISION + _ROUNDING:
         return None if bracket.missed_again else bracket.missed
     return (bracket.held * bracket.missed) ** 0.5
