@@ -95,7 +95,7 @@ def instance_of() -> tuple[GenerativeInstance, Any]:
     inside: Any = SimpleNamespace(
         model=SimpleNamespace(name="a", generation_model=model), work=GenerativeWork(model, LATENCY, 0.0), _runs={},
         partitions=frozenset(), _context=context, _journal=Journal(), _region=None, _changed=asyncio.Event(),
-        _progress=asyncio.Event(), _events=asyncio.Queue(), _is_broken=False, _answers=Answers(), _online=Reader(),
+        _progress=asyncio.Event(), _tasks=asyncio.TaskGroup(), _is_broken=False, _answers=Answers(), _online=Reader(),
         _offline=Reader(), _session=SimpleNamespace(start=nothing), _width=1,
         _loop=asyncio.get_running_loop(),
     )  # fmt: skip
