@@ -28,7 +28,7 @@ from typing import Final, TypeVar, cast
 
 from broker.delivery.consumer import Consumer, Record
 from process.pauses import wait_within
-from runtimes.protocol import GenerativeSession
+from runtimes.protocol import FinishedAnswer, GenerativeSession
 from schemas.errors import DeadlineExceeded, QueryError
 from schemas.generation import AnswerPart
 from workers.context import WorkerContext
@@ -66,8 +66,8 @@ class GenerativeInstance(VariantInstance[GenerativeWork[RecordKey, QueryText], Q
         self._session = cast(GenerativeSession, loaded.session)
         self._width = footprint_of(model, context.settings).width
         self._region: int | None = None
-        self._runs: dict[int, AnswerRun] = {}
-        """Running answers, by the identity of their work."""
+        self._runs: set[AnswerRun] = set()
+        """Running answers."""
         self._changed = asyncio.Event()
         """Set when an answer may begin, or must end."""
         self._tasks = asyncio.TaskGroup()
@@ -86,7 +86,7 @@ class GenerativeInstance(VariantInstance[GenerativeWork[RecordKey, QueryText], Q
                 tasks.create_task(self._direct(), name=f"{name} direct")
                 tasks.create_task(self._answers.retry_failed(), name=f"{name} retry")
         finally:
-            for run in self._runs.values():
+            for run in self._runs:
                 run.cancel(None)
             self._context.generating.end(self, time.monotonic())
             region, self._region = self._region, None  # answers that end later must not write to it
@@ -129,7 +129,7 @@ class GenerativeInstance(VariantInstance[GenerativeWork[RecordKey, QueryText], Q
                 self._progress.set()
             for generation in expired:
                 await self._refuse(generation.query, DeadlineExceeded())
-            for run in [*self._runs.values()]:
+            for run in list(self._runs):
                 self._check(run, now_s)
             self._begin_all(now_s)
             await wait_within(self._pause_s(now_s), self._changed)
@@ -150,7 +150,7 @@ class GenerativeInstance(VariantInstance[GenerativeWork[RecordKey, QueryText], Q
                 self._progress.set()
                 continue
             is_suspect = self._is_suspect(first)
-            if any(self._is_suspect(run.work.answer) for run in self._runs.values()):
+            if any(self._is_suspect(run.work.answer) for run in self._runs):
                 return
             if is_suspect and self._journal.has_suspect:
                 return
@@ -168,7 +168,7 @@ class GenerativeInstance(VariantInstance[GenerativeWork[RecordKey, QueryText], Q
             cancel = partial(run.cancel, unwanted)
             run.parts = AnswerParts(answer.query, context.streams, context.producer, cancel, answer.number)
         answer.query.started_ns = answer.query.started_ns or time.monotonic_ns()
-        self._runs[id(begun)] = run
+        self._runs.add(run)
         self._note_running()
         context.generating.begin(self, self._width, now_s)
         run.running = self._session.start(
@@ -187,7 +187,7 @@ class GenerativeInstance(VariantInstance[GenerativeWork[RecordKey, QueryText], Q
         limit_s = max(settings.compute_limit_s, settings.compute_limit_factor * next_s * len(self._runs))
         if now_s - work.seen_s > limit_s and not self._is_broken:
             self._is_broken = True
-            self._journal.suspect([record_key(one.work.answer.query.record) for one in self._runs.values()])
+            self._journal.suspect([record_key(one.work.answer.query.record) for one in self._runs])
             self._context.replacement.ask(f"{self.model.name} has made no token for {limit_s:.3g} s")
 
     def _is_suspect(self, generation: QueryText) -> bool:
@@ -197,7 +197,7 @@ class GenerativeInstance(VariantInstance[GenerativeWork[RecordKey, QueryText], Q
         """Write the running queries to the crash journal."""
         if self._region is None:
             return
-        by_topic = sorted({record_key(run.work.answer.query.record) for run in self._runs.values()})
+        by_topic = sorted({record_key(run.work.answer.query.record) for run in self._runs})
         if by_topic:
             self._journal.begin(self._region, [key for key in by_topic if key[0] == by_topic[0][0]])
         else:
@@ -222,7 +222,7 @@ class GenerativeInstance(VariantInstance[GenerativeWork[RecordKey, QueryText], Q
         self.work.end(run.work, now_s)
         if self._is_suspect(run.work.answer):
             self._journal.has_suspect = False
-        del self._runs[id(run.work)]
+        self._runs.remove(run)
         self._note_running()
         if not self._runs:
             self._context.generating.end(self, now_s)
@@ -232,31 +232,26 @@ class GenerativeInstance(VariantInstance[GenerativeWork[RecordKey, QueryText], Q
 
     async def _answer(self, run: AnswerRun) -> None:
         """Send one answer, from its first part to the result of its query."""
-        end = await run.send_parts()
-        if not run.is_dropped and not run.work.answer.query.answered:
-            await self._finish(run, end)
-
-    async def _finish(self, run: AnswerRun, end: AnswerEnd) -> None:
-        work, answer = run.work, run.work.answer
+        end, work, answer = await run.send_parts(), run.work, run.work.answer
         query, now_s = answer.query, time.monotonic()
-        if isinstance(end, QueryError):
-            return await self._refuse(query, end)
-        if end is None:
-            return await self._refuse(query, run.cancelled_by or DeadlineExceeded())
+        if run.is_dropped or query.answered:
+            return
+        if not isinstance(end, FinishedAnswer):
+            await self._refuse(query, end or run.cancelled_by or DeadlineExceeded())
+            return
         began_ns, took_ns = int(work.began_s * 1e9), int((now_s - work.began_s) * 1e9)
         exemplar = None if self._spans is None else self._spans.generated(query, began_ns, began_ns + took_ns)
         self._metrics.count_batch(1, now_s - work.began_s, exemplar)
         self._tokens.ended(end, now_s - (work.first_s or now_s))
         if query.add(answer.number, outputs_of(end, answer.options), began_ns, took_ns):
             await self._answers.send_result(query)
-        return None
 
     async def _refuse(self, query: PendingQuery, error: QueryError) -> None:
         """Send the error of a query, and cancel the answers to its other texts."""
         if query.answered:
             return
         await self._answers.refuse(query, error)
-        for run in self._runs.values():
+        for run in self._runs:
             if run.work.answer.query is query:
                 run.cancel(error)
 
@@ -270,6 +265,6 @@ class GenerativeInstance(VariantInstance[GenerativeWork[RecordKey, QueryText], Q
 
     def _discard(self, partitions: Collection[int]) -> None:
         self.work.queue.remove([g for g in self.work.queue.waiting() if g.query.record.partition in partitions])
-        for run in self._runs.values():
+        for run in self._runs:
             if run.work.answer.query.record.partition in partitions:
                 run.cancel(None)
