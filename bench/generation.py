@@ -3,7 +3,8 @@
 The bare server is llama.cpp's own, from the package of the runtime, with the same file, threads and places. One client
 sends chats to both by OpenAI's API, each a new one as soon as the last has ended, and reads the tokens as they come.
 The two take turns in each round. All chats have the same length of prompt and answer, and prompts that differ from the
-first word on, so that no cache helps either.
+first word on, so that no cache helps either. They name the options of sampling, since the defaults differ: the bare
+server samples from the 40 likeliest tokens, ours from all, as OpenAI does, which takes 0.3 ms a token longer.
 """
 
 import asyncio
@@ -180,6 +181,8 @@ async def _chat(session: aiohttp.ClientSession, url: str, number: int) -> _Ended
         "messages": [{"role": "user", "content": f"{number}: {_PROMPT.format(number)}"}],
         "max_tokens": TOKENS,
         "temperature": 1.0,
+        "top_k": 40,
+        "top_p": 0.95,
         "seed": 1,
         "stream": True,
         "stream_options": {"include_usage": True},

@@ -5,8 +5,8 @@ Rules:
   at the next step. Its prompt is computed in pieces of `_PIECE_TOKENS`, one a step, so that the running answers go on.
 * Each answer has a share of the context of its own, reserved when the model is loaded, so that no answer can end for
   lack of memory. The engine keeps the last prompt of each share, and computes only the rest of one that begins alike.
-* Each running answer occupies a thread that waits for its next token. A cancelled answer ends with its next token: an
-  answer whose prompt is being computed ends after that.
+* Each running answer occupies a thread that waits for its next event: a piece of its prompt was computed, or a token
+  was made. A cancelled answer ends with its next event; its place is free one step later.
 * Chats may contain texts only. The engine would read images and sounds from any URL, also from files.
 * The engine opens an HTTP server on a loopback port, which cannot be turned off. It requires a random key that nobody
   gets.
@@ -164,6 +164,7 @@ def _request(text: str, options: GenerationOptions) -> dict[str, Any]:
     """Return the request of the engine, in the terms of llama.cpp's server."""
     given: dict[str, Any] = {
         "stream": True,
+        "return_progress": True,
         "timings_per_token": True,
         "max_tokens": -1 if options.max_tokens is None else options.max_tokens,
         "temperature": options.temperature,
@@ -294,7 +295,7 @@ class _Answer:
         return self._cancelled.is_set()
 
     def cancel(self) -> None:
-        """End it at its next token."""
+        """End it at its next event."""
         self._cancelled.set()
 
     def take(self, event: dict[str, Any]) -> bool:
@@ -329,8 +330,9 @@ class _Answer:
         text = (choice["delta"].get("content") if "delta" in choice else choice["text"]) or ""
         logprobs = [_logprob(one, self._with_alternatives) for one in (choice.get("logprobs") or {}).get("content", ())]
         self._logprobs += logprobs
-        # Tokens whose text may begin a stop text come without it: they are a part too, which shows progress.
-        if (text or logprobs or self._tokens > before) and not self.cancelled:
+        # Tokens whose text may begin a stop text come without it: they are a part too. So is a piece of the prompt.
+        is_progress = timings is not None and (choice["finish_reason"] is None or self._tokens > before)
+        if (text or logprobs or is_progress) and not self.cancelled:
             self._texts.append(text)
             self._on_part(AnswerPart(text=text, tokens=self._tokens - before, logprobs=logprobs))
         if choice["finish_reason"] is not None:

@@ -111,7 +111,8 @@ class GenerativeSession(Session, Protocol):
             text: prompt or chat, see `schemas.generation.INPUTS`.
             options: options of the query; its context and grammar are checked by the session.
             on_part: called in a thread of the session with each piece of the answer, in order. The text of new tokens
-                may be empty, and come with a later piece, if it may begin a stop text.
+                may be empty, and come with a later piece, if it may begin a stop text. A piece without tokens shows
+                that a part of the prompt was computed.
             on_end: called in a thread of the session, once, after the last part; None: the answer was cancelled.
         """
         ...

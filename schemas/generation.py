@@ -71,7 +71,7 @@ class AnswerPart(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     text: str
     tokens: int
-    """Number of new tokens; their text may come with a later part."""
+    """Number of new tokens, whose text may come with a later part; 0: a piece of the prompt was computed."""
     logprobs: list[TokenLogprob] = []
     index: int = 0
     """Place of its text among those of the query; each has attempts of its own."""

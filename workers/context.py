@@ -33,7 +33,7 @@ class StatusTrigger:
         self._changed = asyncio.Event()
 
     def work(self) -> None:
-        """Note that records came in."""
+        """Note that queries were read or answered."""
         self._stirred.set()
 
     def change(self) -> None:
@@ -46,9 +46,9 @@ class StatusTrigger:
         self._stirred.clear()
         self._changed.clear()
 
-    async def wait(self, interval_s: float, idle_interval_s: float, *, idle: bool) -> None:
-        """Wait until the next status is due; `idle`: the last one showed no queries."""
-        if idle:
+    async def wait(self, interval_s: float, idle_interval_s: float, *, quiet: bool) -> None:
+        """Wait until the next status is due; `quiet`: see `workers.status.is_quiet`."""
+        if quiet:
             await wait_within(idle_interval_s - interval_s, self._stirred)
         await wait_within(interval_s, self._changed)
 

@@ -59,9 +59,9 @@ class WorkerSettings(ArtifactUserSettings):
     handover_timeout_s: float = Field(default=60.0, gt=0)
     """Most seconds for which the worker keeps serving a partition while its next owner is not ready to take it."""
     status_interval_s: float = Field(default=0.1, gt=0)
-    """Seconds between two status records while there are queries; selectors learn the worker's backlog from them."""
+    """Seconds between two status records while queries come and go; selectors learn the worker's backlog from them."""
     status_idle_interval_s: float = Field(default=1.0, gt=0)
-    """Seconds between two status records while there are no queries. Each record announces when the next one is due,
+    """Seconds between two status records while nothing changes. Each record announces when the next one is due,
     and is valid for three times as long."""
     prefetch_s: float = Field(default=1.0, gt=0)
     """Seconds of predicted work that an instance prefetches; within it, deadlines decide the order."""

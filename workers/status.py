@@ -1,6 +1,7 @@
-"""Status reporter: publishes the worker's status when a state changes, and each 100 ms while there are queries.
+"""Status reporter: publishes the worker's status when a state changes, and each 100 ms while queries come and go.
 
-Without queries it publishes just often enough that the worker counts as alive.
+Otherwise it publishes just often enough that the worker counts as alive: without queries, and while the queries that it
+holds are answers being generated, which selectors count as whole until they end.
 
 It never waits for the record's acknowledgement: a late status has no value, and the next one is due soon.
 """
@@ -33,14 +34,16 @@ class StatusReporter:
         self._controllers = controllers
         self._memory_used = 0
         self._memory_at = 0.0
+        self._instances: tuple[InstanceStatus, ...] = ()
+        """Instances in the last status."""
         self._leaving = False
 
     async def run(self) -> None:
         """Publish until cancelled."""
         settings, trigger = self._context.settings, self._context.trigger
         while True:
-            idle = await self.publish()
-            await trigger.wait(settings.status_interval_s, settings.status_idle_interval_s, idle=idle)
+            quiet = await self.publish()
+            await trigger.wait(settings.status_interval_s, settings.status_idle_interval_s, quiet=quiet)
 
     def announce_leaving(self) -> None:
         """Report from now on that the worker is leaving."""
@@ -48,7 +51,7 @@ class StatusReporter:
         self._context.trigger.change()
 
     async def publish(self) -> bool:
-        """Publish the status once. Returns true if no instance holds a query."""
+        """Publish the status once. Returns true if the next one may wait for a change."""
         self._context.trigger.begin()
         now_s = time.monotonic()
         if now_s - self._memory_at >= _MEMORY_INTERVAL_S:
@@ -56,19 +59,24 @@ class StatusReporter:
         controllers = list(self._controllers())
         for controller in controllers:
             controller.update_health(now_s)
-        status = self._status(controllers)
+        instances = tuple(controller.status() for controller in controllers)
+        waiting = (batches for controller in controllers for batches in controller.waiting_batches())
+        backlogs_s = slot_backlogs_s(self._context.executor.left_s(), waiting)
+        quiet = is_quiet(instances, self._instances, backlogs_s)
+        self._instances = instances
+        status = self._status(instances, backlogs_s, quiet=quiet)
         count_states([instance.state for instance in status.instances])
         # A lost status is not reported: the next one follows.
         await self._context.producer.post(
             topics.STATUS, _encode(status), lambda _outcome: None, key=status.worker.encode()
         )
-        return _is_idle(status.instances)
+        return quiet
 
-    def _status(self, controllers: list[InstanceController]) -> WorkerStatus:
+    def _status(
+        self, instances: tuple[InstanceStatus, ...], backlogs_s: tuple[float, ...], *, quiet: bool
+    ) -> WorkerStatus:
         context, settings = self._context, self._context.settings
-        instances = tuple(controller.status() for controller in controllers)
-        waiting = (batches for controller in controllers for batches in controller.waiting_batches())
-        interval_s = settings.status_idle_interval_s if _is_idle(instances) else settings.status_interval_s
+        interval_s = settings.status_idle_interval_s if quiet else settings.status_interval_s
         return WorkerStatus(
             worker=settings.worker,
             hardware=settings.hardware.value,
@@ -77,7 +85,7 @@ class StatusReporter:
             slots=settings.slots,
             price_per_hour=settings.price,
             threads=settings.threads,
-            slot_backlogs_s=slot_backlogs_s(context.executor.left_s(), waiting),
+            slot_backlogs_s=backlogs_s,
             memory_used=self._memory_used,
             memory_total=settings.memory_bytes,
             busy_s=context.executor.busy_s + context.generating.seconds(time.monotonic()),
@@ -90,5 +98,8 @@ class StatusReporter:
         )
 
 
-def _is_idle(instances: Iterable[InstanceStatus]) -> bool:
-    return not any(instance.queued for instance in instances)
+def is_quiet(
+    instances: tuple[InstanceStatus, ...], before: tuple[InstanceStatus, ...], backlogs_s: tuple[float, ...]
+) -> bool:
+    """Return true if no instance holds a query, or no slot computes and nothing has changed since the last status."""
+    return not any(instance.queued for instance in instances) or (instances == before and not any(backlogs_s))

@@ -12,7 +12,8 @@ Rules.
   first. So connections that are never used block no other connection. If all were used within `IN_USE_S`, the new one
   is refused. The senders of one address have a share of the places.
 * Results are read only from senders that know the token. A result is acknowledged once `on_result` has returned: all
-  results read at once by one number. A keepalive is answered by the same number as before.
+  results read at once by one number. Parts alone, of which an answer has one for each token, are acknowledged
+  `PARTS_S` later, all by one number. So is a keepalive, by the same number as before.
 * If nobody waits for a part of a result, the sender learns that at once, so that it can stop the computation.
 * Invalid data closes the connection; results without an acknowledgement then come by the topic.
 
@@ -40,7 +41,7 @@ from broker.replies.protocol import (
 )
 from process.errors import listen_words
 from schemas.errors import OperatorError
-from schemas.headers import RawHeaders
+from schemas.headers import PART, RawHeaders
 
 log = logging.getLogger(__name__)
 
@@ -58,6 +59,9 @@ IN_USE_S: Final = 10.0
 """Seconds after its last result for which a sender keeps its place."""
 SILENT_S: Final = 45.0
 """Seconds without data after which a sender counts as gone; it sends three keepalives in that time."""
+
+PARTS_S: Final = 0.1
+"""Seconds for which parts wait for their acknowledgement; much less than the sender's patience."""
 
 OnResult: TypeAlias = Callable[[RawHeaders, bytes], bool | None]
 """Callback with the headers and value of a result or a part; raises nothing.
@@ -149,6 +153,7 @@ class ReceiverConnection(asyncio.Protocol):
         self.made_s = self.heard_s = self._loop.time()
         self.used_s = float("-inf")
         self._timer = self._loop.call_later(HANDSHAKE_S, self._expire)
+        self._acknowledging: asyncio.TimerHandle | None = None
 
     def abort(self) -> None:
         """Close the connection at once."""
@@ -181,18 +186,30 @@ class ReceiverConnection(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """Forget the sender."""
         self._timer.cancel()
+        if self._acknowledging is not None:
+            self._acknowledging.cancel()
         self._receiver.places.leave(self)
 
     def _take_results(self) -> None:
         on_result, before, size = self._receiver.on_result, self._results, len(self._received)
+        only_parts = True
         for headers, value in take_frames(self._received):
             self._results += 1
+            only_parts = only_parts and any(name == PART for name, _value in headers)
             if on_result(headers, value):
                 self._transport.write(pack_unwanted(self._results))
         if self._results > before:
             self.used_s = self.heard_s
-        if len(self._received) < size:
+        if len(self._received) == size:
+            return
+        if not only_parts:
             self._transport.write(pack_ack(self._results))
+        elif self._acknowledging is None:
+            self._acknowledging = self._loop.call_later(PARTS_S, self._acknowledge)
+
+    def _acknowledge(self) -> None:
+        self._acknowledging = None
+        self._transport.write(pack_ack(self._results))
 
     def _shake_hands(self) -> bool:
         """Continue the handshake; return true once it is complete."""

@@ -4,6 +4,7 @@ Rules.
 * Parts are numbered from 0 within the attempt, which has a random name: a query may be computed again after a crash.
 * Text that cannot be sent now is kept, and goes out with the next part. The text kept is bounded by the answer. It is
   encoded only when there is a connection with room. Tokens without text wait for the next text, or for the end.
+* A piece of the prompt is a part without text, over a stream only: its receiver returns it if nobody waits.
 * Over a stream nothing is retried: the result, which follows, has the whole text.
 * If the stream takes nothing for `PATIENCE_S`, the parts go to the topic from then on, else the caller would take the
   answer for dead. The numbers continue, so the receiver joins both.
@@ -73,7 +74,8 @@ class AnswerParts:
             self._texts.append(part.text)
         self._tokens += part.tokens
         self._logprobs += part.logprobs
-        if not self._texts or self._is_to_topic:
+        is_prompt = not part.tokens
+        if self._is_to_topic or not (self._texts or is_prompt):
             return
         if self._send():
             self._refused_s = None

@@ -50,6 +50,7 @@ class InstanceAnswers:
         self._consumers = consumers
         self._backlog = backlog
         self._spans = spans
+        self._trigger = context.trigger
         places = max(consumer.max_in_flight for consumer in consumers.values())
         self._outbox = Outbox(
             context.producer, self._done, self._error_message, streams=context.streams, hold=self.hold, places=places
@@ -107,6 +108,7 @@ class InstanceAnswers:
         self._backlog.remove(key)
         self._journal.clear(key)
         self._metrics.count_finished(sent)
+        self._trigger.work()
         if self._spans is not None:
             self._spans.done(record, sent)
 

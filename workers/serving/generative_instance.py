@@ -2,8 +2,8 @@
 
     event loop         _queue_up  records -> _read (`variant_instance`): identify and decode the query -> answer queue
     event loop         _direct    begin answers that may begin, end late, hung and unwanted ones
-    session's thread   on_part, on_end -> the event loop
-    event loop         _answer    parts to the reply topic; at the end encode -> outbox -> (acknowledged) -> done
+    session's thread   on_part, on_end -> _part and _ended on the event loop
+    task of an answer  _answer    parts to the reply topic; at the end encode -> outbox -> (acknowledged) -> done
 
 Rules.
 * The session has threads of its own, which make the next token of all running answers at once. They are outside the
@@ -21,10 +21,10 @@ Rules.
 import asyncio
 import math
 import time
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from contextlib import suppress
 from functools import partial
-from typing import Final, cast
+from typing import Final, TypeVar, cast
 
 from broker.delivery.consumer import Consumer, Record
 from process.pauses import wait_within
@@ -33,7 +33,7 @@ from schemas.errors import DeadlineExceeded, QueryError
 from schemas.generation import AnswerPart
 from workers.context import WorkerContext
 from workers.serving.answer_parts import AnswerParts
-from workers.serving.answer_run import AnswerEnd, AnswerEvent, AnswerRun
+from workers.serving.answer_run import AnswerEnd, AnswerRun
 from workers.serving.generative_codec import QueryText, decode_generation, outputs_of
 from workers.serving.generative_work import GenerativeWork, RunningWork
 from workers.serving.loading import footprint_of
@@ -43,6 +43,7 @@ from workers.serving.pending_query import PendingQuery
 from workers.serving.variant_instance import VariantInstance
 from workers.slots.crash_journal import RecordKey, record_key
 
+T = TypeVar("T")
 _LOOK_AGAIN_S: Final = 0.25
 """Pause before the next look at answers that may not begin, or may hang: no event tells when that changes."""
 
@@ -65,12 +66,11 @@ class GenerativeInstance(VariantInstance[GenerativeWork[RecordKey, QueryText], Q
         self._session = cast(GenerativeSession, loaded.session)
         self._width = footprint_of(model, context.settings).width
         self._region: int | None = None
-        self._runs: dict[int, AnswerRun] = {}
-        """Running answers, by the identity of their work."""
+        self._runs: set[AnswerRun] = set()
+        """Running answers."""
         self._changed = asyncio.Event()
         """Set when an answer may begin, or must end."""
-        # Bounded by the answers that run: each has at most one event that is not handled, besides its end.
-        self._events: asyncio.Queue[AnswerEvent] = asyncio.Queue()
+        self._tasks = asyncio.TaskGroup()
         self._loop = asyncio.get_running_loop()
         self._is_broken = False
         self._tokens = GenerationMetrics(model)
@@ -80,14 +80,13 @@ class GenerativeInstance(VariantInstance[GenerativeWork[RecordKey, QueryText], Q
         name = self.model.name
         self._region = self._journal.claim()
         try:
-            async with asyncio.TaskGroup() as tasks:
+            async with self._tasks as tasks:
                 tasks.create_task(self._take_in(), name=f"{name} take in")
                 tasks.create_task(self._take_in_offline(), name=f"{name} take in offline")
                 tasks.create_task(self._direct(), name=f"{name} direct")
-                tasks.create_task(self._answer(), name=f"{name} answer")
                 tasks.create_task(self._answers.retry_failed(), name=f"{name} retry")
         finally:
-            for run in self._runs.values():
+            for run in self._runs:
                 run.cancel(None)
             self._context.generating.end(self, time.monotonic())
             region, self._region = self._region, None  # answers that end later must not write to it
@@ -130,7 +129,7 @@ class GenerativeInstance(VariantInstance[GenerativeWork[RecordKey, QueryText], Q
                 self._progress.set()
             for generation in expired:
                 await self._refuse(generation.query, DeadlineExceeded())
-            for run in [*self._runs.values()]:
+            for run in list(self._runs):
                 self._check(run, now_s)
             self._begin_all(now_s)
             await wait_within(self._pause_s(now_s), self._changed)
@@ -151,7 +150,7 @@ class GenerativeInstance(VariantInstance[GenerativeWork[RecordKey, QueryText], Q
                 self._progress.set()
                 continue
             is_suspect = self._is_suspect(first)
-            if any(self._is_suspect(run.work.answer) for run in self._runs.values()):
+            if any(self._is_suspect(run.work.answer) for run in self._runs):
                 return
             if is_suspect and self._journal.has_suspect:
                 return
@@ -163,18 +162,19 @@ class GenerativeInstance(VariantInstance[GenerativeWork[RecordKey, QueryText], Q
 
     def _begin(self, begun: RunningWork[QueryText], now_s: float) -> None:
         answer, context = begun.answer, self._context
-        run = AnswerRun(begun, None)
+        run = AnswerRun(begun)
         if answer.streamed:
             unwanted = DeadlineExceeded("cancelled: nobody waits for this answer any more")
             cancel = partial(run.cancel, unwanted)
             run.parts = AnswerParts(answer.query, context.streams, context.producer, cancel, answer.number)
         answer.query.started_ns = answer.query.started_ns or time.monotonic_ns()
-        self._runs[id(begun)] = run
+        self._runs.add(run)
         self._note_running()
         context.generating.begin(self, self._width, now_s)
         run.running = self._session.start(
-            answer.text, answer.options, partial(self._part_soon, run), partial(self._end_soon, run)
+            answer.text, answer.options, partial(self._soon, self._part, run), partial(self._soon, self._ended, run)
         )
+        self._tasks.create_task(self._answer(run), name=f"{self.model.name} answer")
 
     def _check(self, run: AnswerRun, now_s: float) -> None:
         """Cancel an answer that is late; replace the worker if the answer hangs."""
@@ -187,7 +187,7 @@ class GenerativeInstance(VariantInstance[GenerativeWork[RecordKey, QueryText], Q
         limit_s = max(settings.compute_limit_s, settings.compute_limit_factor * next_s * len(self._runs))
         if now_s - work.seen_s > limit_s and not self._is_broken:
             self._is_broken = True
-            self._journal.suspect([record_key(one.work.answer.query.record) for one in self._runs.values()])
+            self._journal.suspect([record_key(one.work.answer.query.record) for one in self._runs])
             self._context.replacement.ask(f"{self.model.name} has made no token for {limit_s:.3g} s")
 
     def _is_suspect(self, generation: QueryText) -> bool:
@@ -197,7 +197,7 @@ class GenerativeInstance(VariantInstance[GenerativeWork[RecordKey, QueryText], Q
         """Write the running queries to the crash journal."""
         if self._region is None:
             return
-        by_topic = sorted({record_key(run.work.answer.query.record) for run in self._runs.values()})
+        by_topic = sorted({record_key(run.work.answer.query.record) for run in self._runs})
         if by_topic:
             self._journal.begin(self._region, [key for key in by_topic if key[0] == by_topic[0][0]])
         else:
@@ -205,74 +205,53 @@ class GenerativeInstance(VariantInstance[GenerativeWork[RecordKey, QueryText], Q
 
     # -- output --------------------------------------------------------------------------------------------------------
 
-    def _part_soon(self, run: AnswerRun, part: AnswerPart) -> None:
+    def _soon(self, call: Callable[[AnswerRun, T], None], run: AnswerRun, event: T) -> None:
+        """Have the event loop handle an event of the session's thread."""
         with suppress(RuntimeError):  # the event loop is closed
-            self._loop.call_soon_threadsafe(self._part, run, part)
-
-    def _end_soon(self, run: AnswerRun, end: AnswerEnd) -> None:
-        with suppress(RuntimeError):
-            self._loop.call_soon_threadsafe(self._ended, run, end)
+            self._loop.call_soon_threadsafe(call, run, event)
 
     def _part(self, run: AnswerRun, part: AnswerPart) -> None:
         now_s = time.monotonic()
-        if run.work.first_s is None:
+        if part.tokens and run.work.first_s is None:
             self._tokens.first(now_s - run.work.answer.query.sent_ns / 1e9)
         self.work.part(run.work, part.tokens, now_s)
-        if run.parts is None or run.is_dropped:
-            return
-        run.parts.add(part)
-        if run.parts.is_to_topic and not run.posts:
-            run.posts = True
-            self._events.put_nowait(AnswerEvent(run, ended=False))
+        run.add(part)
 
     def _ended(self, run: AnswerRun, end: AnswerEnd) -> None:
         now_s = time.monotonic()
         self.work.end(run.work, now_s)
         if self._is_suspect(run.work.answer):
             self._journal.has_suspect = False
-        del self._runs[id(run.work)]
+        self._runs.remove(run)
         self._note_running()
         if not self._runs:
             self._context.generating.end(self, now_s)
         self._changed.set()
         self._progress.set()
-        if run.parts is not None and not run.is_dropped and isinstance(end, FinishedAnswer):
-            run.parts.end()
-        self._events.put_nowait(AnswerEvent(run, ended=True, end=end))
+        run.finish(end)
 
-    async def _answer(self) -> None:
-        while True:
-            event = await self._events.get()
-            run, query = event.run, event.run.work.answer.query
-            run.posts = False
-            if run.is_dropped or query.answered:
-                continue
-            if run.parts is not None and run.parts.is_to_topic:
-                await run.parts.post(last=event.ended)
-            if event.ended:
-                await self._finish(run, event.end)
-
-    async def _finish(self, run: AnswerRun, end: AnswerEnd) -> None:
-        work, answer = run.work, run.work.answer
+    async def _answer(self, run: AnswerRun) -> None:
+        """Send one answer, from its first part to the result of its query."""
+        end, work, answer = await run.send_parts(), run.work, run.work.answer
         query, now_s = answer.query, time.monotonic()
-        if isinstance(end, QueryError):
-            return await self._refuse(query, end)
-        if end is None:
-            return await self._refuse(query, run.cancelled_by or DeadlineExceeded())
+        if run.is_dropped or query.answered:
+            return
+        if not isinstance(end, FinishedAnswer):
+            await self._refuse(query, end or run.cancelled_by or DeadlineExceeded())
+            return
         began_ns, took_ns = int(work.began_s * 1e9), int((now_s - work.began_s) * 1e9)
         exemplar = None if self._spans is None else self._spans.generated(query, began_ns, began_ns + took_ns)
         self._metrics.count_batch(1, now_s - work.began_s, exemplar)
         self._tokens.ended(end, now_s - (work.first_s or now_s))
         if query.add(answer.number, outputs_of(end, answer.options), began_ns, took_ns):
             await self._answers.send_result(query)
-        return None
 
     async def _refuse(self, query: PendingQuery, error: QueryError) -> None:
         """Send the error of a query, and cancel the answers to its other texts."""
         if query.answered:
             return
         await self._answers.refuse(query, error)
-        for run in self._runs.values():
+        for run in self._runs:
             if run.work.answer.query is query:
                 run.cancel(error)
 
@@ -286,6 +265,6 @@ class GenerativeInstance(VariantInstance[GenerativeWork[RecordKey, QueryText], Q
 
     def _discard(self, partitions: Collection[int]) -> None:
         self.work.queue.remove([g for g in self.work.queue.waiting() if g.query.record.partition in partitions])
-        for run in self._runs.values():
+        for run in self._runs:
             if run.work.answer.query.record.partition in partitions:
                 run.cancel(None)

@@ -43,7 +43,7 @@ class RunningWork(Generic[A]):
     first_s: float | None = None
     """Time of its first token."""
     seen_s: float = field(default=0.0)
-    """Time of its last token, or of its beginning."""
+    """Time of its last piece of the prompt or token, or of its beginning."""
 
     def pace(self, now_s: float) -> AnswerPace:
         """Return its pace at present."""
@@ -98,10 +98,10 @@ class GenerativeWork(MeasuredWork[K], Generic[K, A]):
         return begun
 
     def part(self, running: RunningWork[A], tokens: int, now_s: float) -> None:
-        """Count tokens that an answer grew by."""
+        """Count tokens that an answer grew by; 0: a piece of its prompt was computed."""
         running.tokens += tokens
         running.seen_s = now_s
-        if running.first_s is None:
+        if tokens and running.first_s is None:
             running.first_s = now_s
 
     def end(self, running: RunningWork[A], now_s: float) -> None:

@@ -14,7 +14,7 @@ import pytest
 
 from runtimes.catalog import find_runtime, is_generative
 from runtimes.llama_cpp import LlamaCppRuntime, LlamaCppSession
-from runtimes.protocol import FinishedAnswer, GenerativeSession, LoadOptions
+from runtimes.protocol import FinishedAnswer, GenerativeSession, LoadOptions, RunningAnswer
 from schemas.errors import InvalidRequest, ModelFailed, QueryError
 from schemas.generation import AnswerPart, GenerationOptions
 from schemas.hardware import Hardware
@@ -121,6 +121,20 @@ def test_cancel_ends_answer_and_frees_place(tmp_path: Path) -> None:
     running.cancel()
     assert ends.get(timeout=PATIENCE_S) is None
     assert session.running == 0
+    assert isinstance(whole(session, "b", max_tokens=1), FinishedAnswer)
+
+
+def test_cancel_ends_answer_during_its_prompt(tmp_path: Path) -> None:
+    session, parts = loaded(tmp_path, layers=60, sequences=1, context=CONTEXT), list[AnswerPart]()
+    started, ends = SimpleQueue[RunningAnswer](), SimpleQueue[End]()
+
+    def cancel(part: AnswerPart) -> None:
+        parts.append(part)
+        started.get(timeout=PATIENCE_S).cancel()
+
+    started.put(session.start("a" * (CONTEXT - 2), GenerationOptions(max_tokens=1), cancel, ends.put))
+    assert ends.get(timeout=PATIENCE_S) is None
+    assert [(part.text, part.tokens) for part in parts] == [("", 0)]
     assert isinstance(whole(session, "b", max_tokens=1), FinishedAnswer)
 
 

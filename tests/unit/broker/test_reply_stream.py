@@ -9,9 +9,10 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from broker.kafka.settings import ReplyStreamSettings
 from broker.replies.address import StreamAddress
-from broker.replies.receiver import ReceiverConnection, ReplyStreamReceiver
+from broker.replies.protocol import pack_ack
+from broker.replies.receiver import PARTS_S, ReceiverConnection, ReplyStreamReceiver
 from broker.replies.sender_connection import LOOK_S, MAX_BYTES, SenderConnection
-from schemas.headers import RawHeaders
+from schemas.headers import PART, RawHeaders
 from tests.unit.broker.quick_loop import QuickLoop
 
 MOSTLY = [True] * 7 + [False]
@@ -68,7 +69,7 @@ class StreamMachine(RuleBasedStateMachine):
         self.knows_token = knows_token
 
     def _on_result(self, headers: RawHeaders, value: bytes) -> bool:
-        assert headers == [("infaas-id", value[:8])]
+        assert headers[0] == ("infaas-id", value[:8])
         self.arrived.append(int(value[:8]))
         return self.parts.get(self.arrived[-1]) is False
 
@@ -99,7 +100,8 @@ class StreamMachine(RuleBasedStateMachine):
     def send_part(self, wanted: bool) -> None:
         number = self.sent
         value = b"%08d" % number
-        if self.sender.send_part([("infaas-id", value)], value, lambda: self._on_unwanted(number)):
+        headers: RawHeaders = [("infaas-id", value), (PART, b"a 0")]
+        if self.sender.send_part(headers, value, lambda: self._on_unwanted(number)):
             self.sent += 1
             self.parts[number] = wanted
 
@@ -176,3 +178,20 @@ class StreamMachine(RuleBasedStateMachine):
 
 TestStreamMachine = StreamMachine.TestCase
 TestStreamMachine.settings = profile(max_examples=100, stateful_step_count=30, deadline=None)
+
+
+def test_parts_are_acknowledged_together_and_results_at_once() -> None:
+    machine = StreamMachine()
+    machine.connect(knows_token=True, shaken=True)
+    for _ in range(3):
+        machine.send_part(wanted=True)
+        machine.deliver(1.0, back=False)
+    assert not machine.back.under_way
+    machine.loop.pass_time(PARTS_S)
+    assert machine.back.under_way == pack_ack(3)
+    machine.pass_to_and_fro(1)
+    machine.send_part(wanted=True)
+    machine.send(1, 8)
+    machine.deliver(1.0, back=False)
+    assert machine.back.under_way == pack_ack(5)
+    machine.teardown()

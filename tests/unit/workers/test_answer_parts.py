@@ -85,6 +85,20 @@ def test_parts_carry_tokens_without_text_in_next_part() -> None:
     assert numbers(streams.sent) == [0, 1, 2]
 
 
+async def test_parts_show_progress_of_prompt_only_over_stream() -> None:
+    streams, topic, clock = Streams(), Topic(), Clock()
+    parts, progress = parts_of(streams, topic, clock), AnswerPart(text="", tokens=0)
+    streams.is_open = True
+    for part in (progress, progress, word("a")):
+        parts.add(part)
+    assert [(part.text, part.tokens) for _name, part in streams.sent] == [("", 0), ("", 0), ("a", 1)]
+    assert numbers(streams.sent) == [0, 1, 2]
+    without_stream = parts_of(streams, topic, clock, stream="")
+    without_stream.add(progress)
+    await without_stream.post()
+    assert not topic.posted
+
+
 def test_parts_are_not_encoded_without_connection() -> None:
     streams, encoded = Streams(), 0
     parts = parts_of(streams, Topic(), Clock())

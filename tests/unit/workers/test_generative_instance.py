@@ -93,9 +93,9 @@ def instance_of() -> tuple[GenerativeInstance, Any]:
         replacement=SimpleNamespace(ask=nothing),
     )
     inside: Any = SimpleNamespace(
-        model=SimpleNamespace(name="a", generation_model=model), work=GenerativeWork(model, LATENCY, 0.0), _runs={},
+        model=SimpleNamespace(name="a", generation_model=model), work=GenerativeWork(model, LATENCY, 0.0), _runs=set(),
         partitions=frozenset(), _context=context, _journal=Journal(), _region=None, _changed=asyncio.Event(),
-        _progress=asyncio.Event(), _events=asyncio.Queue(), _is_broken=False, _answers=Answers(), _online=Reader(),
+        _progress=asyncio.Event(), _tasks=asyncio.TaskGroup(), _is_broken=False, _answers=Answers(), _online=Reader(),
         _offline=Reader(), _session=SimpleNamespace(start=nothing), _width=1,
         _loop=asyncio.get_running_loop(),
     )  # fmt: skip
@@ -129,7 +129,7 @@ async def test_answer_that_ends_after_serving_leaves_journal_alone() -> None:
     serving = asyncio.ensure_future(instance.serve())
     instance.work.queue.add(text_of(time.monotonic() + 60.0))
     await started.wait()
-    (run,) = inside._runs.values()
+    (run,) = inside._runs
     serving.cancel()
     await asyncio.wait({serving})
     assert not inside._journal.is_claimed
@@ -141,6 +141,7 @@ async def test_answer_that_ends_after_serving_leaves_journal_alone() -> None:
 async def test_check_allows_for_text_that_is_withheld(stop: list[str], hangs: bool) -> None:
     _instance, inside = instance_of()
     work = RunningWork(text_of(60.0, stop=stop), 0.0, 1, tokens=1, seen_s=0.0)
-    run = inside._runs[0] = AnswerRun(work, None)
+    run = AnswerRun(work)
+    inside._runs.add(run)
     inside._check(run, 1.5)
     assert bool(inside._journal.suspected) is hangs
