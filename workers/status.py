@@ -19,7 +19,7 @@ from workers.serving.metrics import count_states
 from workers.slots.batch_queue import slot_backlogs_s
 
 _encode = msgspec.json.Encoder().encode
-_MEMORY_INTERVAL_S: Final = 1.0
+_MEASURE_INTERVAL_S: Final = 1.0
 
 
 class StatusReporter:
@@ -32,7 +32,7 @@ class StatusReporter:
         self._epoch = epoch
         self._controllers = controllers
         self._memory_used = 0
-        self._memory_at = 0.0
+        self._measured_at = 0.0
         self._leaving = False
 
     async def run(self) -> None:
@@ -51,12 +51,14 @@ class StatusReporter:
         """Publish the status once. Returns true if no instance holds a query."""
         self._context.trigger.begin()
         now_s = time.monotonic()
-        if now_s - self._memory_at >= _MEMORY_INTERVAL_S:
-            self._memory_at, self._memory_used = now_s, self._context.memory.used
+        answer_times: dict[str, dict[int, int]] = {}
+        if self._leaving or now_s - self._measured_at >= _MEASURE_INTERVAL_S:
+            self._measured_at, self._memory_used = now_s, self._context.memory.used
+            answer_times = self._context.answers.take_times()
         controllers = list(self._controllers())
         for controller in controllers:
             controller.update_health(now_s)
-        status = self._status(controllers)
+        status = self._status(controllers, answer_times)
         count_states([instance.state for instance in status.instances])
         # A lost status is not reported: the next one follows.
         await self._context.producer.post(
@@ -64,7 +66,7 @@ class StatusReporter:
         )
         return _is_idle(status.instances)
 
-    def _status(self, controllers: list[InstanceController]) -> WorkerStatus:
+    def _status(self, controllers: list[InstanceController], answer_times: dict[str, dict[int, int]]) -> WorkerStatus:
         context, settings = self._context, self._context.settings
         instances = tuple(controller.status() for controller in controllers)
         waiting = (batches for controller in controllers for batches in controller.waiting_batches())
@@ -83,6 +85,7 @@ class StatusReporter:
             busy_s=context.executor.busy_s + context.generating.seconds(time.monotonic()),
             instances=instances,
             answers=context.answers.take(),
+            answer_times=answer_times,
             leaving=self._leaving,
             interval_ms=1e3 * interval_s,
             cpus=context.executor.cpu.cpus,

@@ -40,6 +40,15 @@ def test_load_meter_counts_refusals_of_gateways() -> None:
     assert (count.queries, count.inputs, count.refused) == (6, 12, 5)
 
 
+def test_load_meter_sums_maximum_costs_of_queries_that_state_one() -> None:
+    meter = LoadMeter("selector-0")
+    meter.forwarded(a_query(batch=4, max_cost=2.0), VARIANT, upgraded=False)
+    meter.refused(msgspec.structs.replace(a_query(max_cost=1.5), rejected_upstream=1), overloaded=True)
+    meter.forwarded(a_query(), VARIANT, upgraded=False)
+    (count,) = meter.report(5.0).classes
+    assert (count.queries, count.capped, count.max_costs) == (4, 3, 0.5 + 2 * 1.5)
+
+
 def test_load_meter_rounds_needs_to_a_class() -> None:
     meter = LoadMeter("s")
     for accuracy, ms in ((0.57, 100), (0.57009, 90.6)):
