@@ -11,6 +11,8 @@ from schemas.query import Needs, Query
 
 REPORT_INTERVAL_S: Final = 1.0
 """Seconds between two reports of a selector."""
+_MOST_COST: Final = 1e6
+"""A larger maximum cost counts as none: JSON has no infinity, which the sum would become."""
 
 
 class _Count:
@@ -89,7 +91,7 @@ class LoadMeter:
         count.queries += asked
         count.inputs += asked * query.batch
         count.refused += query.rejected_upstream
-        if (max_cost := query.needs.max_cost) is not None:
+        if (max_cost := query.needs.max_cost) is not None and max_cost <= _MOST_COST:
             count.capped += asked
             count.max_costs += asked * max_cost / query.batch
         return count
