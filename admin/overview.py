@@ -67,8 +67,8 @@ class TaskOverview(msgspec.Struct, frozen=True, kw_only=True):
     late: int
     failed: int
     p50_s: float | None
-    """Median of the seconds from the client's send to the result of online queries, at most 9 % off; null: there was no
-    result. The last five seconds may be missing."""
+    """Median of the seconds from the client's send to the result of online queries, at most 4.5 % off; null: there was
+    no result. The last five seconds may be missing."""
     p99_s: float | None
     """Seconds that 99 % of them did not exceed."""
     wanted_accuracy: float | None

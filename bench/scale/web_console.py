@@ -132,7 +132,7 @@ async def _record(pool: Pool, *, whole: bool = False) -> None:
     ]  # fmt: skip
     times = [
         AnswerTimesSample(
-            at=now, task=f"task-{number:03d}", buckets=list(range(12, 24)), counts=[1 + (now.second + number) % 50] * 12
+            at=now, task=f"task-{number:03d}", buckets=list(range(24, 48)), counts=[1 + (now.second + number) % 50] * 24
         )
         for number in range(_TASKS if now.second % 5 == 0 else 0)
     ]

@@ -12,7 +12,8 @@ from rich.table import Table
 from admin.overview import Overview, OverviewRequest, TaskOverview, WorkerOverview, overview
 from infaas.cli.admin_client import asking, call
 from infaas.cli.connect import DEFAULT_HOME, Home, Json
-from infaas.cli.output import date_time, ms, out, plain, show, show_json, table, usd
+from infaas.cli.output import date_time, ms, out, plain, show, show_json, table
+from schemas.hardware import usd
 from schemas.rows.cluster import DecisionRow
 
 _EVERY_S: Final = 1.0

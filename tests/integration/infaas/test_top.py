@@ -38,7 +38,7 @@ async def test_top_adds_up_the_last_seconds(registered: Shell, store_pool: Pool)
         a_load(now, max_costs=0.02, queries=60, capped=10, answered=45, failed=2),
     ]
     await write_samples(store_pool, loads)
-    times = AnswerTimesSample(at=now, task=TASK, buckets=[12, 20], counts=[80, 10])
+    times = AnswerTimesSample(at=now, task=TASK, buckets=[24, 40], counts=[80, 10])
     await write_samples(store_pool, [times])
     served = InstanceSample(
         at=now, variant=VARIANT, worker="cpu-0", state=InstanceState.ACTIVE, queued=0, batch_size=1.0, batch_s=0.001,
@@ -60,7 +60,7 @@ async def test_top_adds_up_the_last_seconds(registered: Shell, store_pool: Pool)
     assert task["offline_per_s"] == 0.0
     assert task["attainment"] == 1 - 17 / 100
     assert (task["wanted_accuracy"], task["wanted_cost"]) == (0.5, 0.002), "of the queries that state one"
-    assert (task["p50_s"], task["p99_s"]) == (quantile_s({12: 1}, 1.0), quantile_s({20: 1}, 1.0))
+    assert (task["p50_s"], task["p99_s"]) == (quantile_s({24: 1}, 1.0), quantile_s({40: 1}, 1.0))
     assert [one["variant"] for one in task["variants"]] == [VARIANT]
     assert task["given_accuracy"] == task["variants"][0]["accuracy"]
     [worker] = found["workers"]
@@ -70,7 +70,7 @@ async def test_top_adds_up_the_last_seconds(registered: Shell, store_pool: Pool)
     shown = (await asyncio.to_thread(registered, "top", "--seconds=3600")).stdout
     assert all(
         word in shown
-        for word in (TASK, "7,010", f"{VARIANT} 100%", "25.0%", "75.0%", "7.34 ms", "29.3 ms", "cpu-0", "load")
+        for word in (TASK, "7,010", f"{VARIANT} 100%", "25.0%", "75.0%", "7.66 ms", "30.6 ms", "cpu-0", "load")
     )
 
 

@@ -29,13 +29,13 @@ def a_load(task: str = "digits") -> TaskAnswers:
 
 def test_summarize_tasks_weighs_accuracy_and_cost_by_answers() -> None:
     variants = [some_answers("a.b.cpu", 60, 0.9, 0.002), some_answers("c.d.cpu", 30, 0.6, 0.001)]
-    times = [TaskAnswerTimes(task="digits", buckets=[20, 12], counts=[2, 98])]
+    times = [TaskAnswerTimes(task="digits", buckets=[40, 24], counts=[2, 98])]
     [one] = summarize_tasks([a_load()], variants, 60, [TaskLag(task="digits", lag=5, lag_s=1.5)], times)
     assert (one.queries_per_s, one.offline_per_s, one.attainment) == (2.0, 1.0, 0.8)
     assert one.given_accuracy == pytest.approx(0.8)
     assert one.given_cost == pytest.approx(cost_per_1000((60 * 0.002 + 30 * 0.001) / 90, list_price("cpu", 1)))
     assert one.wanted_cost == 0.002
-    assert (one.p50_s, one.p99_s) == (pytest.approx(0.00734, rel=0.01), pytest.approx(0.02934, rel=0.01))
+    assert (one.p50_s, one.p99_s) == (pytest.approx(0.00766, rel=0.01), pytest.approx(0.03064, rel=0.01))
     assert (one.waiting, one.waiting_s) == (5, 1.5)
     assert [round(variant.share, 2) for variant in one.variants] == [0.67, 0.33]
 

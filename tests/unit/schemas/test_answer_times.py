@@ -13,9 +13,9 @@ TIMES = st.lists(st.floats(min_value=0.001, max_value=5e3), min_size=1, max_size
 
 
 @given(TIMES, st.sampled_from((0.5, 0.9, 0.99, 1.0)))
-def test_quantile_is_within_nine_percent(times_s: list[float], share: float) -> None:
+def test_quantile_is_within_its_resolution(times_s: list[float], share: float) -> None:
     exact = next(s for place, s in enumerate(sorted(times_s), 1) if place >= share * len(times_s))
-    assert quantile_s(Counter(map(time_bucket, times_s)), share) == pytest.approx(exact, rel=0.0906)
+    assert quantile_s(Counter(map(time_bucket, times_s)), share) == pytest.approx(exact, rel=0.0451)
 
 
 @given(TIMES, TIMES)
@@ -26,7 +26,7 @@ def test_buckets_of_several_workers_add_up(one: list[float], other: list[float])
 
 @pytest.mark.parametrize(
     ("seconds", "bucket"),
-    [(-3.0, 0), (0.0, 0), (0.0009, 0), (0.001, 1), (0.0012, 2), (0.002, 5), (1e300, 92), (inf, 92), (nan, 92)],
+    [(-3.0, 0), (0.0, 0), (0.0009, 0), (0.001, 1), (0.0012, 3), (0.002, 9), (1e300, 184), (inf, 184), (nan, 184)],
 )
 def test_time_bucket_limits_extreme_values(seconds: float, bucket: int) -> None:
     assert time_bucket(seconds) == bucket
