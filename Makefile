@@ -26,7 +26,7 @@ CHANGED := { git diff --name-only --diff-filter=d --merge-base $(BASE) 2>/dev/nu
 .PHONY: help setup demo up down check check-style check-types check-unit test test-unit test-integration test-system \
 	test-torch lint scan-secrets audit bench bench-runtimes bench-scale bench-peers bench-variants bench-profiles \
 	bench-zoo bench-systems bench-selectors bench-search bench-ablation bench-calibration neighbours chaos chaos-jobs \
-	chaos-batches fuzz screenshots docs docs-site images lock clean
+	chaos-batches fuzz screenshots docs docs-site docs-links images lock clean
 .DELETE_ON_ERROR:
 
 help: ## list the verbs
@@ -162,6 +162,9 @@ docs: $(VENV)/dev.stamp ## write the JSON Schema, AsyncAPI and OpenAPI documents
 docs-site: $(VENV)/dev.stamp ## build the manual as a site into build/site; SERVE=8000 serves it on this machine
 	$(BIN)/sphinx-build --conf-dir docs/site --builder html --nitpicky --fail-on-warning --keep-going --quiet --doctree-dir build/doctrees docs build/site
 	$(if $(SERVE),$(BIN)/python -m http.server --bind 127.0.0.1 --directory build/site $(SERVE))
+
+docs-links: $(VENV)/dev.stamp ## follow the manual's links to other sites; says NOT DONE where no site answers
+	$(BIN)/python -m tools.check_links
 
 images: ## build the container images without an engine, and start what they hold (root, buildah, mmdebstrap)
 	docker/images.sh

@@ -5,7 +5,7 @@ nothing.
 """
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Annotated, Final
 
 import msgspec
@@ -13,16 +13,19 @@ import msgspec
 from admin.api import RequestContext, endpoint, param
 from admin.system import cluster_problems, lag_alarms
 from schemas.access import Role
+from schemas.answer_times import quantile_s
 from schemas.hardware import cost_per_1000, list_price
 from schemas.rows.cluster import ClusterRows, DecisionRow, WorkerRow
 from schemas.rows.samples import WorkerSample
 from schemas.status import SERVING
 from store.samples import (
     TaskAnswers,
+    TaskAnswerTimes,
     TaskLag,
     VariantAnswers,
     latest_worker_samples,
     list_decisions,
+    task_answer_times,
     task_lags,
     task_loads,
     variant_loads,
@@ -63,13 +66,20 @@ class TaskOverview(msgspec.Struct, frozen=True, kw_only=True):
     refused: int
     late: int
     failed: int
+    p50_s: float | None
+    """Median of the seconds from the client's send to the result of online queries, at most 4.5 % off; null: there was
+    no result. The last five seconds may be missing."""
+    p99_s: float | None
+    """Seconds that 99 % of them did not exceed."""
     wanted_accuracy: float | None
-    """Mean accuracy that queries required; null: there was no query."""
+    """Mean accuracy required by the queries that required one; null: there was none."""
     given_accuracy: float | None
     """Mean accuracy of the variants that answered; null: none did."""
     given_cost: float | None
     """Mean cost of the variants that answered, in USD per 1000 queries of one input, at list prices and their best
     batch sizes; null: none answered."""
+    wanted_cost: float | None
+    """Mean maximum cost of the queries that stated one, in the same unit; null: there was none."""
     waiting: int = 0
     """Queries that wait in the topics of the task and of its variants."""
     waiting_s: float | None = None
@@ -88,6 +98,8 @@ class WorkerOverview(msgspec.Struct, frozen=True, kw_only=True):
     slots: int
     busy: float | None
     """Share of the slots' time spent computing, 0..1; null: no sample."""
+    cpu_busy: float | None
+    """Share of the CPU time of its machine, or of its cgroup, in use by all processes, 0..1; null: no sample."""
     memory_used: int | None
     memory_total: int
     loaded: list[str]
@@ -114,29 +126,41 @@ async def overview(context: RequestContext, request: OverviewRequest) -> Overvie
     pool = context.pool
     _, alarms = await lag_alarms(pool)
     tasks, variants = await task_loads(pool, request.seconds), await variant_loads(pool, request.seconds)
+    times, lags = await task_answer_times(pool, request.seconds), await task_lags(pool)
     cluster, samples = await read_cluster(pool), await latest_worker_samples(pool, _SAMPLED_S)
     return Overview(
         seconds=request.seconds,
         problems=[*alarms, *cluster_problems(cluster)],
         paused=cluster.control.paused,
-        tasks=summarize_tasks(tasks, variants, request.seconds, await task_lags(pool)),
+        tasks=summarize_tasks(tasks, variants, request.seconds, lags, times),
         workers=summarize_workers(cluster, samples),
         decisions=await list_decisions(pool, _DECISIONS),
     )
 
 
 def summarize_tasks(
-    loads: Iterable[TaskAnswers], variants: Iterable[VariantAnswers], seconds: float, lags: Iterable[TaskLag] = ()
+    loads: Iterable[TaskAnswers],
+    variants: Iterable[VariantAnswers],
+    seconds: float,
+    lags: Iterable[TaskLag] = (),
+    times: Iterable[TaskAnswerTimes] = (),
 ) -> list[TaskOverview]:
     """Return the tasks with load or answers, by name. Pure."""
     by_task = defaultdict[str, list[VariantAnswers]](list)
     for variant in variants:
         by_task[variant.task].append(variant)
     waiting = {lag.task: lag for lag in lags}
-    return [_task(load, by_task[load.task], seconds, waiting.get(load.task)) for load in loads]
+    took = {one.task: dict(zip(one.buckets, one.counts, strict=True)) for one in times}
+    return [_task(load, by_task[load.task], seconds, waiting.get(load.task), took.get(load.task, {})) for load in loads]
 
 
-def _task(load: TaskAnswers, variants: Sequence[VariantAnswers], seconds: float, lag: TaskLag | None) -> TaskOverview:
+def _task(
+    load: TaskAnswers,
+    variants: Sequence[VariantAnswers],
+    seconds: float,
+    lag: TaskLag | None,
+    took: Mapping[int, int],
+) -> TaskOverview:
     ended, answered = load.refused + load.answered, sum(variant.answered for variant in variants)
     given = sum(variant.answered * variant.accuracy for variant in variants)
     return TaskOverview(
@@ -147,9 +171,12 @@ def _task(load: TaskAnswers, variants: Sequence[VariantAnswers], seconds: float,
         refused=load.refused,
         late=load.late,
         failed=load.failed,
+        p50_s=quantile_s(took, 0.5),
+        p99_s=quantile_s(took, 0.99),
         wanted_accuracy=load.wanted_accuracy,
         given_accuracy=given / answered if answered else None,
         given_cost=sum(one.answered * _cost(one) for one in variants) / answered if answered else None,
+        wanted_cost=load.wanted_cost,
         waiting=lag.lag if lag else 0,
         waiting_s=lag and lag.lag_s,
         variants=[
@@ -180,6 +207,7 @@ def _worker(worker: WorkerRow, sample: WorkerSample | None, loaded: Iterable[str
         state=worker.state,
         slots=worker.slots,
         busy=sample and sample.utilisation,
+        cpu_busy=sample.cpu_busy if sample and sample.cpus else None,
         memory_used=sample and sample.memory_used,
         memory_total=worker.memory_bytes,
         loaded=sorted(loaded),

@@ -184,6 +184,7 @@ class Autoscaler:
             status = _AS_STATUS.decode(value)
             self._statuses.on_status(status)
             self._load_window.on_answers(status.answers)
+            self._recorder.answer_times.add(status.answer_times)
         elif topic == topics.SHADOWS:
             self._shadows.take(record, self._catalog.current)
         elif topic == topics.LOAD:

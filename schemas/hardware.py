@@ -7,6 +7,7 @@ of an Intel CPU; it is priced at half of an m5.2xlarge. A worker's price setting
 
 import math
 from collections.abc import Sequence
+from decimal import Decimal
 from enum import StrEnum
 from typing import Final, NamedTuple, Self
 
@@ -87,3 +88,9 @@ def after_batch(free: Sequence[float], seconds: float, width: int, now: float = 
     width = min(width, len(free))
     ends = max(free[width - 1], now) + seconds
     return sorted([*free[width:], *[ends] * width])
+
+
+def usd(amount: float) -> str:
+    """Format an amount with two significant digits and a unit that keeps it short: `1.2 USD`, `13 µUSD`, `38 nUSD`."""
+    unit, size = ("nUSD", 1e-9) if abs(amount) < 1e-6 else ("µUSD", 1e-6) if abs(amount) < 1e-3 else ("USD", 1.0)
+    return f"{Decimal(f'{amount / size:.2g}'):f} {unit if amount else 'USD'}"

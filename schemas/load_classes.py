@@ -62,6 +62,10 @@ class ClassCount(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """Queries that were refused as `overloaded` on arrival."""
     upgraded: int = 0
     """Queries that were sent to a more accurate variant than the one they are charged for."""
+    capped: int = 0
+    """Queries with a maximum cost."""
+    max_costs: float = 0.0
+    """Sum of these maximum costs, each in USD per 1000 inputs."""
 
 
 class ClassAnswers(msgspec.Struct, frozen=True, gc=False, array_like=True):

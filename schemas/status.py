@@ -108,6 +108,9 @@ class WorkerStatus(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
     instances: tuple[InstanceStatus, ...] = ()
     answers: tuple[ClassAnswers, ...] = ()
     """Queries answered since the previous status, by load class."""
+    answer_times: dict[str, dict[int, int]] = {}
+    """Histogram of the times from the client's send to the result of online queries, by task and `time_bucket`: once a
+    second, of the answers since then. Errors do not count."""
     slot_backlogs_s: tuple[float, ...] = ()
     """Predicted seconds until each slot is free of online work, soonest first. Empty: all slots are free."""
     busy_s: float = 0.0

@@ -13,7 +13,16 @@ from typing import Final, TypeAlias
 import msgspec
 
 from schemas.rows.cluster import DecisionRow
-from schemas.rows.samples import InstanceSample, LagMinute, LagReading, LagSample, LoadSample, TopicAlarm, WorkerSample
+from schemas.rows.samples import (
+    AnswerTimesSample,
+    InstanceSample,
+    LagMinute,
+    LagReading,
+    LagSample,
+    LoadSample,
+    TopicAlarm,
+    WorkerSample,
+)
 from schemas.status import SERVING
 from schemas.topics import TASKS, VARIANTS
 from store.pool import DatabaseSession, load_queries
@@ -22,10 +31,11 @@ _SQL: Final = load_queries("samples")
 _TABLES: Final[Mapping[type[msgspec.Struct], str]] = {
     LagMinute: "lag_minutes",
     LoadSample: "load_samples",
+    AnswerTimesSample: "answer_times",
     InstanceSample: "instance_samples",
     WorkerSample: "worker_samples",
 }
-Sample: TypeAlias = LagMinute | LoadSample | InstanceSample | WorkerSample
+Sample: TypeAlias = LagMinute | LoadSample | AnswerTimesSample | InstanceSample | WorkerSample
 
 
 async def present_s(session: DatabaseSession) -> float:
@@ -125,7 +135,17 @@ class TaskAnswers(msgspec.Struct, frozen=True, kw_only=True):
     late: int
     failed: int
     wanted_accuracy: float | None
-    """Mean accuracy that the queries required; None: there was no query."""
+    """Mean accuracy required by the queries that required one; None: there was none."""
+    wanted_cost: float | None
+    """Mean maximum cost of the queries that stated one, in USD per 1000 inputs; None: there was none."""
+
+
+class TaskAnswerTimes(msgspec.Struct, frozen=True, kw_only=True):
+    """Histogram of the answer times of a task's online queries in a time range; see `schemas.answer_times`."""
+
+    task: str
+    buckets: list[int]
+    counts: list[int]
 
 
 class VariantAnswers(msgspec.Struct, frozen=True, kw_only=True):
@@ -145,6 +165,11 @@ class VariantAnswers(msgspec.Struct, frozen=True, kw_only=True):
 async def task_loads(session: DatabaseSession, seconds: float) -> list[TaskAnswers]:
     """Return the load of each task in the last seconds, by name."""
     return await session.fetch(TaskAnswers, _SQL["task_loads"], seconds)
+
+
+async def task_answer_times(session: DatabaseSession, seconds: float) -> list[TaskAnswerTimes]:
+    """Return the answer times of each task in the last seconds, at least ten: there is a sample every five."""
+    return await session.fetch(TaskAnswerTimes, _SQL["task_answer_times"], max(seconds, 10.0))
 
 
 async def variant_loads(session: DatabaseSession, seconds: float) -> list[VariantAnswers]:

@@ -1,7 +1,7 @@
 """Takes the screenshots of the console in `docs/console`: `make screenshots`.
 
-Starts a system with the zoo, sends queries of several needs for two minutes, keeps jobs, writes a dead letter, pins a
-variant, and photographs each page in Debian's Chromium. Takes ten minutes.
+Starts a system with the zoo, sends queries of several needs to all tasks, keeps jobs, writes a dead letter, does some
+acts of an administrator, and photographs each page in Debian's Chromium under this load. Takes ten minutes.
 """
 
 import asyncio
@@ -11,6 +11,7 @@ import sys
 import tempfile
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager, suppress
+from itertools import count
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -38,8 +39,21 @@ _COLOURS: Final = 96
 """Number of colours of a screenshot: pages have few, and the files shrink to a third."""
 _VARIANTS: Final = 4
 _WIDTH: Final = 1200
-_MOST_HEIGHT: Final = 1500
-_TASKS: Final = ("sentiment-text", "mnist-image", "digits")
+_MOST_HEIGHT: Final = 2200
+_TASKS: Final = ("sentiment-text", "mnist-image", "digits", "mnist", "sentiment")
+_CLIENTS: Final = 3
+"""Clients of each task that ask one query after another."""
+_JOBS: Final = 400
+
+
+_ACTS: Final[tuple[tuple[str, str, dict[str, int]], ...]] = (
+    ("POST", "pause", {}),
+    ("POST", "resume", {}),
+    ("PUT", "pins/hardware/cpu", {"minimum": 1, "maximum": 2}),
+    ("PUT", "pins/task/digits", {"minimum": 1, "maximum": 2}),
+    ("DELETE", "pins/hardware/cpu", {}),
+)
+"""Acts of an administrator: method, path and fields."""
 
 
 class Shot(NamedTuple):
@@ -72,10 +86,13 @@ async def _main() -> None:
             letter = await _furnish(home, gateway)
             with suppress(TimeoutError):  # pages with more variants say more
                 await _until_variants(gateway, "mnist-image")
-            async with asyncio.timeout(_LOAD_S + 60), asyncio.TaskGroup() as tasks:
-                for task in _TASKS:
-                    tasks.create_task(_load(gateway, task), name=task)
-            await _photograph(chromium, gateway, letter)
+            async with asyncio.TaskGroup() as tasks:
+                load = [tasks.create_task(_load(gateway, task), name=task) for task in _TASKS for _ in range(_CLIENTS)]
+                load.append(tasks.create_task(_offline_load(gateway), name="jobs"))
+                await asyncio.sleep(_LOAD_S)
+                await _photograph(chromium, gateway, letter)
+                for one in load:
+                    one.cancel()
 
 
 @asynccontextmanager
@@ -118,15 +135,12 @@ async def _until_variants(gateway: str, task: str) -> None:
 
 
 async def _furnish(home: Path, gateway: str) -> str:
-    """Keep jobs, pin a variant, and write a dead letter; return its id."""
-    image = (DATA / "seven.png").read_bytes()
+    """Keep jobs, do acts of an administrator, and write a dead letter; return its id."""
     async with aiohttp.ClientSession() as http:
-        for _ in range(12):
-            url = f"{gateway}/v2/models/mnist-image/jobs"
-            async with http.post(url, data=image, headers={"Content-Type": "image/png"}) as answer:
+        await _keep_jobs(http, gateway, 12)
+        for method, path, fields in _ACTS:
+            async with http.request(method, f"{gateway}/v1/scale/{path}", json=fields) as answer:
                 answer.raise_for_status()
-        async with http.put(f"{gateway}/v1/scale/pins/task/digits", json={"minimum": 1, "maximum": 2}) as answer:
-            answer.raise_for_status()
         state = read_state(home)
         assert state is not None, "the system runs"
         async with Producer(find_kafka(home), "screenshots") as producer:
@@ -138,23 +152,40 @@ async def _furnish(home: Path, gateway: str) -> str:
     return str(letters[-1]["letter"])
 
 
+async def _keep_jobs(http: aiohttp.ClientSession, gateway: str, number: int) -> None:
+    """Keep jobs for images, and half as many for texts."""
+    image = (DATA / "seven.png").read_bytes()
+    for place in range(number):
+        task, data, form = ("sentiment-text", b"a wonderful film", "text/plain") if place % 3 == 2 else (
+            "mnist-image", image, "image/png")  # fmt: skip
+        async with http.post(f"{gateway}/v2/models/{task}/jobs", data=data, headers={"Content-Type": form}) as answer:
+            answer.raise_for_status()
+
+
+async def _offline_load(gateway: str) -> None:
+    """Keep three jobs a second until cancelled."""
+    async with aiohttp.ClientSession() as http:
+        while True:
+            await _keep_jobs(http, gateway, 3)
+            await asyncio.sleep(1.0)
+
+
 async def _load(gateway: str, task: str) -> None:
-    """Send queries of several needs, more and more of them."""
+    """Send queries of several needs until cancelled, more and more of them."""
     inputs, _ = labelled(task)
-    rows, until = len(next(iter(inputs.values()))), asyncio.get_running_loop().time() + _LOAD_S
+    rows, began = len(next(iter(inputs.values()))), asyncio.get_running_loop().time()
     needs: tuple[QueryOptions, ...] = (
-        QueryOptions(latency_ms=100.0, min_accuracy=0.7),
-        QueryOptions(latency_ms=30.0),
+        QueryOptions(latency_ms=150.0, min_accuracy=0.7),
         QueryOptions(latency_ms=500.0, min_accuracy=0.9),
+        QueryOptions(latency_ms=250.0, max_cost=2e-6),
     )
     async with InfaasClient(gateway=gateway) as client:
-        number = 0
-        while (left_s := until - asyncio.get_running_loop().time()) > 0:
+        for number in count():
             row = {name: values[number % rows : number % rows + 1] for name, values in inputs.items()}
             with suppress(QueryError):
                 await client.infer(task, row, **needs[number % 7 % 3])
-            number += 1
-            await asyncio.sleep(0.01 + 0.05 * left_s / _LOAD_S)
+            left = max(1.0 - (asyncio.get_running_loop().time() - began) / _LOAD_S, 0.0)
+            await asyncio.sleep(0.02 + 0.1 * left)
 
 
 async def _photograph(chromium: str, gateway: str, letter: str) -> None:
@@ -165,6 +196,9 @@ async def _photograph(chromium: str, gateway: str, letter: str) -> None:
             page = await browser.new_page(
                 viewport={"width": _WIDTH, "height": 800}, color_scheme="dark" if shot.dark else "light"
             )
+            if shot.name == "jobs":
+                async with aiohttp.ClientSession() as http:
+                    await _keep_jobs(http, gateway, _JOBS)
             await page.goto(gateway + shot.path.format(letter=letter))
             if shot.name == "task":
                 await _ask(page)

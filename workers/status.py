@@ -20,7 +20,7 @@ from workers.serving.metrics import count_states
 from workers.slots.batch_queue import slot_backlogs_s
 
 _encode = msgspec.json.Encoder().encode
-_MEMORY_INTERVAL_S: Final = 1.0
+_MEASURE_INTERVAL_S: Final = 1.0
 
 
 class StatusReporter:
@@ -33,7 +33,7 @@ class StatusReporter:
         self._epoch = epoch
         self._controllers = controllers
         self._memory_used = 0
-        self._memory_at = 0.0
+        self._measured_at = 0.0
         self._instances: tuple[InstanceStatus, ...] = ()
         """Instances in the last status."""
         self._leaving = False
@@ -54,8 +54,10 @@ class StatusReporter:
         """Publish the status once. Returns true if the next one may wait for a change."""
         self._context.trigger.begin()
         now_s = time.monotonic()
-        if now_s - self._memory_at >= _MEMORY_INTERVAL_S:
-            self._memory_at, self._memory_used = now_s, self._context.memory.used
+        answer_times: dict[str, dict[int, int]] = {}
+        if self._leaving or now_s - self._measured_at >= _MEASURE_INTERVAL_S:
+            self._measured_at, self._memory_used = now_s, self._context.memory.used
+            answer_times = self._context.answers.take_times()
         controllers = list(self._controllers())
         for controller in controllers:
             controller.update_health(now_s)
@@ -64,7 +66,7 @@ class StatusReporter:
         backlogs_s = slot_backlogs_s(self._context.executor.left_s(), waiting)
         quiet = is_quiet(instances, self._instances, backlogs_s)
         self._instances = instances
-        status = self._status(instances, backlogs_s, quiet=quiet)
+        status = self._status(instances, backlogs_s, answer_times, quiet=quiet)
         count_states([instance.state for instance in status.instances])
         # A lost status is not reported: the next one follows.
         await self._context.producer.post(
@@ -73,7 +75,12 @@ class StatusReporter:
         return quiet
 
     def _status(
-        self, instances: tuple[InstanceStatus, ...], backlogs_s: tuple[float, ...], *, quiet: bool
+        self,
+        instances: tuple[InstanceStatus, ...],
+        backlogs_s: tuple[float, ...],
+        answer_times: dict[str, dict[int, int]],
+        *,
+        quiet: bool,
     ) -> WorkerStatus:
         context, settings = self._context, self._context.settings
         interval_s = settings.status_idle_interval_s if quiet else settings.status_interval_s
@@ -91,6 +98,7 @@ class StatusReporter:
             busy_s=context.executor.busy_s + context.generating.seconds(time.monotonic()),
             instances=instances,
             answers=context.answers.take(),
+            answer_times=answer_times,
             leaving=self._leaving,
             interval_ms=1e3 * interval_s,
             cpus=context.executor.cpu.cpus,

@@ -82,6 +82,8 @@ def worker_samples(at: datetime, workers: Iterable[WorkerStatus], loads: Iterabl
             utilisation=busy[worker.worker],
             memory_used=worker.memory_used,
             memory_total=worker.memory_total,
+            cpus=worker.cpus,
+            cpu_busy=worker.cpu_busy,
         )
         for worker in workers
         if worker.worker in busy

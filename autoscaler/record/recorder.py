@@ -2,9 +2,9 @@
 
 * Lag of selectors on all topics of tasks, and of workers on all topics of variants, online and offline, in records and
   seconds, with health: one row that holds the changes.
-* Arrivals and completions by load class, as counted by selectors and workers, and the work of instances. A reading is
-  written completely or not at all. After a failure the next one includes the missed counts; no count is lost or
-  invented.
+* Arrivals and completions by load class, as counted by selectors and workers, answer times by task, and the work of
+  instances. A reading is written completely or not at all. After a failure the next one includes the missed counts; no
+  count is lost or invented.
 * Unknown is not zero. A failed reading is logged at the begin and the end of the outage, counted, shown as
   `infaas_autoscaler_blind`, and written as a row with the reason; scaling is held.
 * Records deleted before they were finished are counted as lost, logged and stored; they are neither finished nor
@@ -25,6 +25,7 @@ from prometheus_client import Counter, Gauge
 from autoscaler.observe.load_window import HISTORY_S, LoadWindow
 from autoscaler.observe.snapshot_builder import TopicBacklog
 from autoscaler.observe.status_cache import WorkerStatusCache
+from autoscaler.record.answer_times import AnswerTimesSampler
 from autoscaler.record.group_health import GroupGauges
 from autoscaler.record.instance_samples import InstanceSampler, worker_samples
 from autoscaler.record.lag_delta import MINUTE, LagDeltaEncoder, LossCounter, accounted_in, minute_of
@@ -35,7 +36,7 @@ from process.outages import FailureLog
 from schemas import topics
 from schemas.catalog import Catalog
 from schemas.load_classes import ClassAnswers, ClassCount, LoadClass
-from schemas.rows.samples import InstanceSample, LagReading, LoadSample
+from schemas.rows.samples import AnswerTimesSample, InstanceSample, LagReading, LoadSample
 from store import samples
 from store.audit import prune_acts
 from store.errors import StoreUnavailable
@@ -69,7 +70,9 @@ class Recorder:
         self._gauges = GroupGauges(())
         self._losses = LossCounter((), {})
         self._sampler = InstanceSampler()
+        self.answer_times = AnswerTimesSampler()
         self._load: list[LoadSample] = []
+        self._times: list[AnswerTimesSample] = []
         self._instances: list[InstanceSample] = []
         self._lost: dict[str, int] = {}
         """Not written yet. A later failure must come before new counts are added to these."""
@@ -115,14 +118,15 @@ class Recorder:
         self._statuses.mark_waiting(queued, served)
         row, minute = encoder.encode(at, reading, healths)
         self._load += _load_samples(at, self._load_window.take_arrivals(), self._load_window.take_answers())
+        self._times += self.answer_times.samples(at)
         self._instances += self._sampler.samples(at, workers)
         async with self._pool.transaction() as session:
             await samples.write_reading(session, row)
             await samples.add_losses(session, at, self._lost)
             on_workers = worker_samples(at, workers, self._load_window.worker_loads())
-            for rows in ([minute] if minute else [], self._load, self._instances, on_workers):
+            for rows in ([minute] if minute else [], self._load, self._times, self._instances, on_workers):
                 await samples.write_samples(session, rows)
-        self._load, self._instances, self._lost = [], [], {}
+        self._load, self._times, self._instances, self._lost = [], [], [], {}
         self.reading = reading
 
     def _count_losses(self, reading: LagObservation) -> None:
@@ -205,6 +209,8 @@ def _load_sample(at: datetime, arrived: ClassCount, answered: ClassAnswers) -> L
         inputs=arrived.inputs,
         refused=arrived.refused,
         upgraded=arrived.upgraded,
+        capped=arrived.capped,
+        max_costs=arrived.max_costs,
         answered=answered.queries,
         late=answered.late,
         failed=answered.failed,

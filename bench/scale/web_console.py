@@ -27,7 +27,7 @@ from broker.kafka.settings import KafkaSettings
 from process.sockets import LOOPBACK, free_port
 from schemas.latency import BatchLatency
 from schemas.rows.catalog import Task, TensorSpec
-from schemas.rows.samples import InstanceSample, LagReading, LoadSample
+from schemas.rows.samples import AnswerTimesSample, InstanceSample, LagReading, LoadSample, WorkerSample
 from schemas.status import InstanceState
 from store.pool import Pool, open_pool
 from store.samples import group_partition_ids, maintain_partitions, write_reading, write_samples
@@ -104,12 +104,13 @@ async def _fill(pool: Pool) -> None:
 
 
 async def _record(pool: Pool, *, whole: bool = False) -> None:
-    """Write the samples of one second: every task has load, and every instance has answered."""
+    """Write the samples of one second: every task has load, every instance has answered, every worker computes."""
     now = datetime.now(UTC)
     load = [
         LoadSample(
             at=now, task=f"task-{number:03d}", target=None, min_accuracy=0.8, latency_ms=20.0, offline=False,
-            queries=100 + now.second, inputs=100, refused=1, upgraded=0, answered=99, late=1, failed=0,
+            queries=100 + now.second, inputs=100, refused=1, upgraded=0, capped=50, max_costs=0.05 + now.second,
+            answered=99, late=1, failed=0,
         )
         for number in range(_TASKS)
     ]  # fmt: skip
@@ -121,8 +122,22 @@ async def _record(pool: Pool, *, whole: bool = False) -> None:
         )
         for number in range(_VARIANTS)
     ]  # fmt: skip
-    await write_samples(pool, load)
-    await write_samples(pool, instances)
+    workers = [
+        WorkerSample(
+            at=now, worker=f"cpu-{1 + number}", hardware="cpu", slots=4, utilisation=(number + now.second) % 60 / 60,
+            memory_used=(number + now.second) << 24, memory_total=16 << 30, cpus=8.0,
+            cpu_busy=(number * now.second) % 60 / 60,
+        )
+        for number in range(_WORKERS)
+    ]  # fmt: skip
+    times = [
+        AnswerTimesSample(
+            at=now, task=f"task-{number:03d}", buckets=list(range(24, 48)), counts=[1 + (now.second + number) % 50] * 24
+        )
+        for number in range(_TASKS if now.second % 5 == 0 else 0)
+    ]
+    for rows in (load, instances, workers, times):
+        await write_samples(pool, rows)
     topics = [f"infaas.variants.model-{number:04d}.onnx-fp32.cpu" for number in range(_VARIANTS)]
     ids = await group_partition_ids(pool, [("group", topic, part) for topic in topics for part in range(_PARTITIONS)])
     some = ids if whole else ids[:400]

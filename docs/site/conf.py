@@ -32,6 +32,9 @@ llms_txt_summary = "Model-less inference serving on Apache Kafka: a client names
 _MARKDOWN_LITERAL: Final = re.compile(r"(?<!`)`([^`\n]+)`(?!`)")
 _COLON: Final = "\0"
 suppress_warnings = ["misc.highlighting_failure"]  # Pygments does not know CSV
+linkcheck_ignore = [r"http://(localhost|127\.0\.0\.1)\b"]
+linkcheck_timeout = 10
+linkcheck_retries = 2
 nitpicky = True
 nitpick_ignore_regex = [("py:.*", ".*")]  # types of other libraries
 

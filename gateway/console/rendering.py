@@ -19,6 +19,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from gateway.console.page import Page
 from gateway.console.visit import Visit
 from gateway.http.authorization import CONSOLE
+from schemas.hardware import usd
 
 _HERE: Final = Path(__file__).parent
 _TYPES: Final = {".js": "text/javascript", ".css": "text/css", ".txt": "text/plain", ".svg": "image/svg+xml"}
@@ -126,6 +127,10 @@ def _number(form: str, factor: float = 1.0) -> Callable[[float | None], str]:
     return lambda value: "-" if value is None else format(value * factor, form)
 
 
+def _amount(usd_amount: float | None) -> str:
+    return "-" if usd_amount is None else usd(usd_amount)
+
+
 def _when(at: datetime | None) -> str:
     return "-" if at is None else f"{at.astimezone(UTC):%Y-%m-%d %H:%M:%S}"
 
@@ -145,7 +150,7 @@ FILTERS: Final = {
     "ratio": _number(".3f"),
     "ms": _number(",.1f", 1e3),
     "mib": _number(",.0f", 1 / (1 << 20)),
-    "usd": _number(".3g"),
+    "usd": _amount,
     "when": _when,
     "json": _json,
     "packed": _packed,

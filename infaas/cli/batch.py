@@ -20,9 +20,10 @@ from infaas.cli.batch_flags import BatchFlags
 from infaas.cli.batch_topics import TopicsCommand, batch_topics, look_up, topics_of
 from infaas.cli.connect import DEFAULT_HOME, Home, Json, find_kafka
 from infaas.cli.options import RequestOptions, with_options
-from infaas.cli.output import EXIT_PARTIAL, duration, err, facts, show, show_json, usd
+from infaas.cli.output import EXIT_PARTIAL, duration, err, facts, show, show_json
 from infaas.client.client import InfaasClient
 from schemas.errors import OperatorError
+from schemas.hardware import usd
 
 _INTERRUPTED: Final = 130
 

@@ -9,7 +9,8 @@ from rich.progress import Progress as Bars
 from infaas.batch.asker import Trouble
 from infaas.batch.sink import Progress
 from infaas.batch.topic_job import TopicLag
-from infaas.cli.output import err, usd
+from infaas.cli.output import err
+from schemas.hardware import usd
 
 
 class BatchBar:

@@ -21,11 +21,12 @@ from infaas.batch.topic_job import TopicBatchJob, TopicOutput
 from infaas.cli.batch_bar import TopicBar
 from infaas.cli.batch_flags import BatchFlags
 from infaas.cli.connect import find_database, find_kafka
-from infaas.cli.output import EXIT_PARTIAL, duration, err, show_json, usd
+from infaas.cli.output import EXIT_PARTIAL, duration, err, show_json
 from infaas.client.client import InfaasClient
 from process.outages import quiet_outages
 from process.security.access import includes, users_by_name
 from schemas.errors import OperatorError, UnknownTask
+from schemas.hardware import usd
 from schemas.rows.catalog import Task, TensorSpec
 from schemas.tensors import fixed_size
 from schemas.topics import batch_group, is_topic, may_reply_to

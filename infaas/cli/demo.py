@@ -10,7 +10,7 @@ import typer
 from rich.table import Table
 
 from infaas.cli.connect import Home, Json
-from infaas.cli.output import err, show, show_json, table, usd
+from infaas.cli.output import err, show, show_json, table
 from infaas.cli.register import HERE, register_with_progress
 from infaas.cli.system import KafkaFlag, announce, fetching_jars
 from infaas.cli.text_stream import print_stream
@@ -23,6 +23,7 @@ from infaas.up.system import RunningSystem, running_system
 from process.backoff import Backoff
 from process.pauses import retry_until_reachable
 from schemas.errors import QueryError
+from schemas.hardware import usd
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

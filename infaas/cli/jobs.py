@@ -11,9 +11,10 @@ from admin import jobs
 from infaas.cli.admin_client import call
 from infaas.cli.connect import DEFAULT_HOME, Home, Json
 from infaas.cli.options import RequestOptions, prints, with_options
-from infaas.cli.output import CommandGroup, day_time, err, facts, show, show_json, table, usd
+from infaas.cli.output import CommandGroup, day_time, err, facts, show, show_json, table
 from schemas import headers as h
 from schemas.errors import InvalidRequest, NotFound, OperatorError
+from schemas.hardware import usd
 from schemas.jobs import ENDED, Job, JobResult, JobState
 from schemas.result import parse_result
 from schemas.signature import JSON

@@ -11,9 +11,9 @@ from admin.catalog import CatalogRequest
 from infaas.cli.admin_client import call
 from infaas.cli.connect import DEFAULT_HOME, Home, Json
 from infaas.cli.options import RequestOptions, prints, with_options
-from infaas.cli.output import MEASURE_AGAIN, ms, show, show_json, table, usd
+from infaas.cli.output import MEASURE_AGAIN, ms, show, show_json, table
 from schemas.errors import OperatorError
-from schemas.hardware import cost_per_1000, list_price
+from schemas.hardware import cost_per_1000, list_price, usd
 from schemas.latency import BatchLatency, LatencyModel, LengthLatency, interpolation_error
 from schemas.rows.catalog import ACCURACY, Task, TensorSpec, VariantState
 from schemas.rows.cluster import CorrectionRow

@@ -8,7 +8,6 @@ import re
 import sys
 from collections.abc import Iterable, Sequence
 from datetime import datetime
-from decimal import Decimal
 from typing import Any, Final
 
 import msgspec
@@ -136,12 +135,6 @@ def plain(value: object) -> str:
 def show(content: RenderableType) -> None:
     """Print a table or text for people."""
     out.print(content)
-
-
-def usd(amount: float) -> str:
-    """Format an amount with two significant digits and a unit that keeps it short: `1.2 USD`, `13 µUSD`, `38 nUSD`."""
-    unit, size = ("nUSD", 1e-9) if abs(amount) < 1e-6 else ("µUSD", 1e-6) if abs(amount) < 1e-3 else ("USD", 1.0)
-    return f"{Decimal(f'{amount / size:.2g}'):f} {unit if amount else 'USD'}"
 
 
 def ms(seconds: float | None) -> str:

@@ -25,13 +25,14 @@ from infaas.cli.connect import (
     named_gateway,
 )
 from infaas.cli.options import RequestOptions, with_options
-from infaas.cli.output import facts, show, show_json, table, usd
+from infaas.cli.output import facts, show, show_json, table
 from infaas.cli.processing import plain_inputs
 from infaas.cli.text_stream import print_stream, prompt_of
 from infaas.client.client import Answer, InfaasClient, QueryOptions, SystemOptions
 from infaas.up.optional_zoo import zoo_example
 from registry.labelled_files import NotPlainArrays, read_npz
 from schemas.errors import InvalidRequest, OperatorError, QueryError, UnknownTask
+from schemas.hardware import usd
 from schemas.oip import decode_request
 from schemas.query import Mode
 from schemas.query_names import Parameter

@@ -6,11 +6,11 @@ from collections.abc import Sequence
 import msgspec
 import typer
 
-from infaas.cli.output import usd
 from infaas.client.answer import Answer, TextPart
 from infaas.client.client import InfaasClient, QueryOptions, SystemOptions
 from infaas.client.generation import Prompt
 from schemas.errors import InvalidRequest
+from schemas.hardware import usd
 
 _RESTARTED = "[the answer restarts: a crash made another computation necessary]"
 _ROLES = ("user", "assistant")

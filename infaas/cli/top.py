@@ -12,7 +12,8 @@ from rich.table import Table
 from admin.overview import Overview, OverviewRequest, TaskOverview, WorkerOverview, overview
 from infaas.cli.admin_client import asking, call
 from infaas.cli.connect import DEFAULT_HOME, Home, Json
-from infaas.cli.output import date_time, out, plain, show, show_json, table, usd
+from infaas.cli.output import date_time, ms, out, plain, show, show_json, table
+from schemas.hardware import usd
 from schemas.rows.cluster import DecisionRow
 
 _EVERY_S: Final = 1.0
@@ -60,6 +61,8 @@ def _tasks(found: Overview) -> Table:
         "refused>",
         "late>",
         "failed>",
+        "p50>",
+        "p99>",
         "accuracy>",
         "cost/1000>",
         "answered by",
@@ -73,8 +76,10 @@ def _tasks(found: Overview) -> Table:
             f"{one.refused:,}",
             f"{one.late:,}",
             f"{one.failed:,}",
+            ms(one.p50_s),
+            ms(one.p99_s),
             _accuracies(one),
-            "-" if one.given_cost is None else usd(one.given_cost),
+            _costs(one),
             _answering(one),
         )
         for one in found.tasks
@@ -89,6 +94,12 @@ def _accuracies(task: TaskOverview) -> str:
     return f"{given} of {task.wanted_accuracy:.3f}" if task.wanted_accuracy else given
 
 
+def _costs(task: TaskOverview) -> str:
+    """Return the cost that was given, and the largest one that was allowed."""
+    given = "-" if task.given_cost is None else usd(task.given_cost)
+    return given if task.wanted_cost is None else f"{given} of {usd(task.wanted_cost)}"
+
+
 def _answering(task: TaskOverview) -> str:
     shown = [f"{one.variant} {one.share:.0%}" for one in task.variants[:_SHOWN]]
     more = len(task.variants) - len(shown)
@@ -96,13 +107,14 @@ def _answering(task: TaskOverview) -> str:
 
 
 def _workers(workers: list[WorkerOverview]) -> Table:
-    columns = ("worker", "state", "slots>", "busy>", "MiB>", "of MiB>", "serves")
+    columns = ("worker", "state", "slots>", "busy>", "CPU>", "MiB>", "of MiB>", "serves")
     rows = [
         (
             one.worker,
             one.state,
             one.slots,
             _percent(one.busy),
+            _percent(one.cpu_busy),
             "-" if one.memory_used is None else f"{one.memory_used >> 20:,}",
             f"{one.memory_total >> 20:,}",
             ", ".join(one.loaded) or "-",

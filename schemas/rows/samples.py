@@ -112,10 +112,24 @@ class LoadSample(msgspec.Struct, frozen=True, kw_only=True):
     refused: int
     """Queries that selectors refused."""
     upgraded: int
+    capped: int
+    """Queries with a maximum cost."""
+    max_costs: float
+    """Sum of these maximum costs, each in USD per 1000 inputs."""
     answered: int
     """Queries that workers answered, including errors; they may have arrived earlier."""
     late: int
     failed: int
+
+
+class AnswerTimesSample(msgspec.Struct, frozen=True, kw_only=True):
+    """Histogram of the answer times of a task's online queries since the last sample; see `schemas.answer_times`."""
+
+    at: datetime
+    task: str
+    buckets: list[int]
+    counts: list[int]
+    """Number of answers in each of the buckets."""
 
 
 class InstanceSample(msgspec.Struct, frozen=True, kw_only=True):
@@ -147,3 +161,7 @@ class WorkerSample(msgspec.Struct, frozen=True, kw_only=True):
     """Share of the slots' time spent computing in the last seconds."""
     memory_used: int
     memory_total: int
+    cpus: float
+    """CPUs that it may use; 0: unknown."""
+    cpu_busy: float
+    """Share of these CPUs' time in use by all processes, 0..1."""

@@ -11,15 +11,18 @@ from schemas.query import Needs, Query
 
 REPORT_INTERVAL_S: Final = 1.0
 """Seconds between two reports of a selector."""
+_MOST_COST: Final = 1e6
+"""A larger maximum cost counts as none: JSON has no infinity, which the sum would become."""
 
 
 class _Count:
     """Load of one load class since the last report."""
 
-    __slots__ = ("inputs", "queries", "refused", "upgraded")
+    __slots__ = ("capped", "inputs", "max_costs", "queries", "refused", "upgraded")
 
     def __init__(self) -> None:
-        self.queries = self.inputs = self.refused = self.upgraded = 0
+        self.queries = self.inputs = self.refused = self.upgraded = self.capped = 0
+        self.max_costs = 0.0
 
 
 class _Recent(NamedTuple):
@@ -65,6 +68,8 @@ class LoadMeter:
                 inputs=count.inputs,
                 refused=count.refused,
                 upgraded=count.upgraded,
+                capped=count.capped,
+                max_costs=count.max_costs,
             )
             for load_class, count in self._classes.take()
         )
@@ -86,6 +91,9 @@ class LoadMeter:
         count.queries += asked
         count.inputs += asked * query.batch
         count.refused += query.rejected_upstream
+        if (max_cost := query.needs.max_cost) is not None and max_cost <= _MOST_COST:
+            count.capped += asked
+            count.max_costs += asked * max_cost / query.batch
         return count
 
     def _look_up(self, query: Query, latency_ms: float, tenant_class: str | None) -> _Recent:

@@ -93,6 +93,8 @@ WITH pins AS (
     DELETE FROM load_samples WHERE task = $1::text OR target = ANY ($2::text[] || $3::text[])
 ), load_by_minute AS (
     DELETE FROM load_minutes WHERE task = $1::text OR target = ANY ($2::text[] || $3::text[])
+), times AS (
+    DELETE FROM answer_times WHERE task = $1::text
 ), seen AS (
     DELETE FROM instance_samples WHERE variant = ANY ($3::text[])
 ), seen_by_minute AS (

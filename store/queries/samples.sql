@@ -59,9 +59,18 @@ GROUP BY t.task
 SELECT task, coalesce(sum(queries) FILTER (WHERE NOT offline), 0)::bigint AS queries,
     coalesce(sum(queries) FILTER (WHERE offline), 0)::bigint AS offline_queries, sum(refused)::bigint AS refused,
     sum(answered)::bigint AS answered, sum(late)::bigint AS late, sum(failed)::bigint AS failed,
-    (sum(min_accuracy * queries) / nullif(sum(queries), 0))::float8 AS wanted_accuracy
+    (sum(min_accuracy * queries) / nullif(sum(queries) FILTER (WHERE min_accuracy > 0), 0))::float8 AS wanted_accuracy,
+    (sum(max_costs) / nullif(sum(capped), 0))::float8 AS wanted_cost
 FROM load_samples WHERE at > clock_timestamp() - make_interval(secs => $1)
 GROUP BY task ORDER BY task
+
+-- name: task_answer_times
+-- Histogram of the answer times of each task in the last seconds.
+SELECT task, array_agg(bucket) AS buckets, array_agg(count) AS counts FROM (
+    SELECT task, bucket, sum(count)::bigint AS count
+    FROM answer_times, unnest(buckets, counts) AS counted (bucket, count)
+    WHERE at > clock_timestamp() - make_interval(secs => $1) GROUP BY task, bucket
+) AS summed GROUP BY task
 
 -- name: variant_loads
 -- Queries answered by each variant in the last seconds, with what its cost follows from: hardware, threads, and seconds
@@ -153,7 +162,7 @@ SELECT max(at) FROM lag_readings WHERE error = ''
 
 -- name: latest_worker_samples
 -- Last sample of each worker in the last seconds.
-SELECT DISTINCT ON (worker) at, worker, hardware, slots, utilisation, memory_used, memory_total
+SELECT DISTINCT ON (worker) at, worker, hardware, slots, utilisation, memory_used, memory_total, cpus, cpu_busy
 FROM worker_samples WHERE at > clock_timestamp() - make_interval(secs => $1)
 ORDER BY worker, at DESC
 

@@ -70,7 +70,8 @@ class InstanceAnswers:
 
     async def send_result(self, query: PendingQuery, *, in_thread: bool = False) -> None:
         """Send the result of a query whose parts are all computed; a large one is encoded in a thread."""
-        late = time.monotonic() > query.deadline_s
+        now_s = time.monotonic()
+        late = now_s > query.deadline_s
         encode = partial(encode_result, query, self._variant, self._worker, late=late)
         try:
             message = await asyncio.to_thread(encode) if in_thread else encode()
@@ -81,7 +82,7 @@ class InstanceAnswers:
         try:
             if self._spans is not None:
                 self._spans.answering(query, message)
-            self._metrics.count_result(query, late=late)
+            self._metrics.count_result(query, now_s, late=late)
             await self._outbox.send(query.record, message)
         except Exception as error:  # noqa: BLE001 - as above
             self._dead_letter(query.record, error)

@@ -98,6 +98,7 @@ def read_request(query: PendingQuery, model: ServableModel, offset_ms: float) ->
     )
     query.claimed = parsed.batch
     query.sent_ns = int(parsed.sent_ms * 1e6)
+    query.task_queue_ms = _milliseconds(query.fields.get(h.TASK_QUEUE_NS)) or 0.0
     query.class_key = class_key(parsed.needs, _latency_ms(query, parsed.deadline_ms, offset_ms))
     json_length = _json_length(fields)
     plain = json_length is None and is_plain(fields.get(h.CONTENT_TYPE, ""), model.inputs)
@@ -144,7 +145,7 @@ def _latency_ms(query: PendingQuery, deadline_ms: float | None, offset_ms: float
         return None
     sent_ns = query.fields.get(h.SENT_NS, "")
     sent_ms = int(sent_ns) / 1e6 - offset_ms if h.is_count(sent_ns) else query.sent_ns / 1e6
-    return deadline_ms - sent_ms + (_milliseconds(query.fields.get(h.TASK_QUEUE_NS)) or 0.0)
+    return deadline_ms - sent_ms + query.task_queue_ms
 
 
 def _json_length(fields: Mapping[str, str]) -> int | None:
@@ -257,7 +258,7 @@ def _parameters(query: PendingQuery, variant: str, worker: str) -> dict[str, obj
         "accuracy": _number(fields.get(h.ACCURACY)),
         "cost": _number(fields.get(h.COST)),
         "predicted_ms": _milliseconds(fields.get(h.PREDICTED_NS)),
-        "queue_ms": (_milliseconds(fields.get(h.TASK_QUEUE_NS)) or 0.0) + query.queue_ns / 1e6,
+        "queue_ms": query.task_queue_ms + query.queue_ns / 1e6,
         "compute_ms": query.compute_ns / 1e6,
         "explanation": fields.get(h.EXPLANATION),
     }

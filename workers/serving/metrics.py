@@ -8,6 +8,7 @@ from prometheus_client import Counter, Gauge, Histogram
 
 from broker.delivery.outbox import Message
 from runtimes.protocol import FinishedAnswer
+from schemas.answer_times import time_bucket
 from schemas.headers import REASON, as_text
 from schemas.load_classes import ClassAnswers, ClassKey, CountsByClass
 from schemas.result import OK
@@ -53,16 +54,23 @@ class _ClassCount:
 
 
 class AnswerMeter:
-    """Answers of all instances of one worker, by load class."""
+    """Answers of all instances of one worker, by load class, and the times of online results, by task."""
 
     def __init__(self) -> None:
         self._classes = CountsByClass(_ClassCount)
+        self._times: dict[str, dict[int, int]] = {}
 
-    def computed(self, task: str, key: ClassKey, *, late: bool) -> None:
-        """Count a query that was answered with a result."""
+    def computed(self, task: str, key: ClassKey, seconds: float, *, late: bool) -> None:
+        """Count a query that was answered with a result, `seconds` after its client sent it."""
         count = self._classes.of(task, key)
         count.queries += 1
         count.late += late
+        if not key[3]:  # offline queries wait for idle workers
+            times = self._times.get(task)
+            if times is None:
+                times = self._times[task] = {}
+            bucket = time_bucket(seconds)
+            times[bucket] = times.get(bucket, 0) + 1
 
     def failed(self, task: str, key: ClassKey, unfounded: int) -> None:
         """Count a query answered with an error; `unfounded`: inputs claimed by its header and absent from its value."""
@@ -74,6 +82,11 @@ class AnswerMeter:
     def take(self) -> tuple[ClassAnswers, ...]:
         """Return the answers since the last call."""
         return tuple(ClassAnswers(found, c.queries, c.late, c.failed, c.unfounded) for found, c in self._classes.take())
+
+    def take_times(self) -> dict[str, dict[int, int]]:
+        """Return the histogram of answer times of each task since the last call."""
+        times, self._times = self._times, {}
+        return times
 
 
 class InstanceMetrics:
@@ -102,13 +115,14 @@ class InstanceMetrics:
         self._size.observe(inputs)
         self._compute.observe(seconds, exemplar)
 
-    def count_result(self, query: PendingQuery, *, late: bool) -> None:
-        """Count a computed query."""
+    def count_result(self, query: PendingQuery, now_s: float, *, late: bool) -> None:
+        """Count a computed query, whose result is sent at `now_s` of the monotonic clock."""
         self.inputs += query.batch
         self.late += late
         self._late.inc(late)
         self._queue.observe(query.queue_ns / 1e9, None if query.span is None else query.span.exemplar)
-        self._answers.computed(self._task, query.class_key, late=late)
+        answer_s = now_s - query.sent_ns / 1e9 + query.task_queue_ms / 1e3
+        self._answers.computed(self._task, query.class_key, answer_s, late=late)
 
     def count_error(self, key: ClassKey, unfounded: int, *, expired: bool) -> None:
         """Count a query answered with an error; `unfounded`: inputs claimed by its header and absent from its value."""

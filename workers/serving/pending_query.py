@@ -74,6 +74,8 @@ class PendingQuery:
     model_version: str = ""
     sent_ns: int = 0
     """Time at which the selector sent it, in ns of this process's monotonic clock."""
+    task_queue_ms: float = 0.0
+    """Milliseconds from the client's send to the selector's."""
     deadline_s: float = NO_DEADLINE
     """Deadline in seconds of the monotonic clock."""
     class_key: ClassKey = COARSEST

@@ -828,6 +828,9 @@ CREATE TABLE load_samples (
     inputs bigint NOT NULL CHECK (inputs >= 0),
     refused bigint NOT NULL CHECK (refused >= 0),
     upgraded bigint NOT NULL CHECK (upgraded >= 0),
+    -- Queries with a maximum cost, and the sum of these costs, each in USD per 1000 inputs.
+    capped bigint NOT NULL CHECK (capped >= 0),
+    max_costs double precision NOT NULL CHECK (max_costs >= 0),
     answered bigint NOT NULL DEFAULT 0 CHECK (answered >= 0),
     late bigint NOT NULL DEFAULT 0 CHECK (late >= 0),
     failed bigint NOT NULL DEFAULT 0 CHECK (failed >= 0)
@@ -840,6 +843,16 @@ CREATE TABLE load_minutes (
 ) PARTITION BY RANGE (at);
 
 CREATE INDEX ON load_minutes (at);
+
+-- Histogram of the answer times of a task's online queries: one row every five seconds with answers.
+CREATE TABLE answer_times (
+    at timestamptz NOT NULL,
+    task text NOT NULL,
+    buckets smallint[] NOT NULL,
+    counts bigint[] NOT NULL
+) PARTITION BY RANGE (at);
+
+CREATE INDEX ON answer_times (at);
 
 -- State and work of instances; an unchanged idle instance has one row per minute.
 CREATE TABLE instance_samples (
@@ -870,7 +883,9 @@ CREATE TABLE worker_samples (
     slots integer NOT NULL,
     utilisation real NOT NULL,
     memory_used bigint NOT NULL,
-    memory_total bigint NOT NULL
+    memory_total bigint NOT NULL,
+    cpus real NOT NULL,
+    cpu_busy real NOT NULL
 ) PARTITION BY RANGE (at);
 
 CREATE INDEX ON worker_samples (at);
@@ -937,7 +952,7 @@ DECLARE
 BEGIN
     FOR parent IN
         SELECT name, '10 minutes'::interval AS span, fine AS kept
-        FROM unnest(ARRAY['lag_readings', 'load_samples', 'instance_samples', 'worker_samples']) AS name
+        FROM unnest(ARRAY['lag_readings', 'load_samples', 'answer_times', 'instance_samples', 'worker_samples']) AS name
         UNION ALL
         SELECT name, '1 day', coarse
         FROM unnest(ARRAY['lag_minutes', 'load_minutes', 'instance_minutes', 'worker_minutes']) AS name
@@ -966,7 +981,7 @@ END $$;
 CREATE FUNCTION roll_up(minute timestamptz) RETURNS void LANGUAGE sql AS $$
     INSERT INTO load_minutes
     SELECT minute, task, target, min_accuracy, latency_ms, offline,
-        sum(queries), sum(inputs), sum(refused), sum(upgraded), sum(answered), sum(late), sum(failed)
+        sum(queries), sum(inputs), sum(refused), sum(upgraded), sum(capped), sum(max_costs), sum(answered), sum(late), sum(failed)
     FROM load_samples WHERE at >= minute AND at < minute + interval '1 minute'
         AND NOT EXISTS (SELECT FROM load_minutes WHERE at = minute)
     GROUP BY task, target, min_accuracy, latency_ms, offline;
@@ -981,7 +996,8 @@ CREATE FUNCTION roll_up(minute timestamptz) RETURNS void LANGUAGE sql AS $$
     GROUP BY variant, worker;
 
     INSERT INTO worker_minutes
-    SELECT minute, worker, (array_agg(hardware))[1], max(slots), avg(utilisation), max(memory_used), max(memory_total)
+    SELECT minute, worker, (array_agg(hardware))[1], max(slots), avg(utilisation), max(memory_used), max(memory_total), max(cpus),
+        avg(cpu_busy)
     FROM worker_samples WHERE at >= minute AND at < minute + interval '1 minute'
         AND NOT EXISTS (SELECT FROM worker_minutes WHERE at = minute)
     GROUP BY worker;

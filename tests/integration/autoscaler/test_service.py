@@ -94,6 +94,7 @@ async def test_recorder_records_lag_and_load(kafka: KafkaSettings, store_pool: P
     topic, queue = topics.task_topic(task), topics.variant_topic(variant)
     async with Producer(kafka, "test") as producer, LagReader(kafka) as reader:
         recorder = Recorder(SETTINGS, reader, store_pool, statuses, window)
+        recorder.answer_times.add({task: {12: 7}})
         await until(lambda: all_known(recorder, catalog, store_pool))
         started = datetime.now(UTC)
         for i in range(10):
@@ -126,6 +127,8 @@ async def test_recorder_records_lag_and_load(kafka: KafkaSettings, store_pool: P
         0.5: (11, 22, 6, 1, 0),
         0.0: (0, 0, 4, 0, 4),
     }
+    times = await samples.task_answer_times(store_pool, 60)
+    assert times == [samples.TaskAnswerTimes(task=task, buckets=[12], counts=[7])]
     assert list(statuses.demand_age_s()) == []
 
 

@@ -63,7 +63,15 @@ def _keda_query(trigger: int) -> str:
 
 def _busy(at: datetime, worker: str, hardware: str, utilisation: float) -> WorkerSample:
     return WorkerSample(
-        at=at, worker=worker, hardware=hardware, slots=1, utilisation=utilisation, memory_used=1, memory_total=2
+        at=at,
+        worker=worker,
+        hardware=hardware,
+        slots=1,
+        utilisation=utilisation,
+        cpus=4.0,
+        cpu_busy=0.5,
+        memory_used=1,
+        memory_total=2,
     )
 
 

@@ -6,7 +6,16 @@ from math import nan
 import pytest
 
 from schemas.rows.cluster import DecisionKind, DecisionRow
-from schemas.rows.samples import GroupHealth, InstanceSample, LagMinute, LagReading, LagSample, LoadSample, WorkerSample
+from schemas.rows.samples import (
+    AnswerTimesSample,
+    GroupHealth,
+    InstanceSample,
+    LagMinute,
+    LagReading,
+    LagSample,
+    LoadSample,
+    WorkerSample,
+)
 from schemas.status import InstanceState
 from store import samples
 from store.leader import Leadership
@@ -82,7 +91,7 @@ async def test_lag_sample_distinguishes_unknown_from_zero(store_pool: Pool, ids:
 def a_load(at: datetime, inputs: int = 3, target: str | None = None) -> LoadSample:
     return LoadSample(
         at=at, task="digits", target=target, min_accuracy=0.5, latency_ms=None, offline=False, queries=2, inputs=inputs,
-        refused=1, upgraded=0, answered=inputs, late=1, failed=0,
+        refused=1, upgraded=0, capped=1, max_costs=0.5, answered=inputs, late=1, failed=0,
     )  # fmt: skip
 
 
@@ -95,8 +104,9 @@ def an_instance_sample(at: datetime, inputs: int, batch_size: float) -> Instance
 
 def a_worker_sample(at: datetime, utilisation: float) -> WorkerSample:
     return WorkerSample(
-        at=at, worker="cpu-0", hardware="cpu", slots=2, utilisation=utilisation, memory_used=5, memory_total=9
-    )
+        at=at, worker="cpu-0", hardware="cpu", slots=2, utilisation=utilisation, memory_used=5, memory_total=9,
+        cpus=2.0, cpu_busy=utilisation,
+    )  # fmt: skip
 
 
 @pytest.mark.usefixtures("ids")
@@ -120,13 +130,14 @@ async def test_roll_up_sums_each_minute_once(store_pool: Pool) -> None:
     for _ in range(2):
         await samples.roll_up(store_pool, minute)
     load = (
-        "SELECT array_agg((target, queries, inputs, refused, answered, late)::text ORDER BY inputs) FROM load_minutes"
+        "SELECT array_agg((target, queries, inputs, refused, capped, max_costs, answered, late)::text ORDER BY inputs) "
+        "FROM load_minutes"
     )
-    assert await store_pool.fetch_value(list[str], load) == ["(mlp,2,1,1,1,1)", "(,4,8,2,8,2)"]
+    assert await store_pool.fetch_value(list[str], load) == ["(mlp,2,1,1,1,0.5,1,1)", "(,4,8,2,2,1,8,2)"]
     instance = "SELECT array_agg((state, inputs, late, batch_size)::text) FROM instance_minutes"
     assert await store_pool.fetch_value(list[str], instance) == ["(overloaded,40,2,2)"]
-    worker = "SELECT array_agg((worker, utilisation)::text) FROM worker_minutes"
-    assert await store_pool.fetch_value(list[str], worker) == ["(cpu-0,0.5)"]
+    worker = "SELECT array_agg((worker, utilisation, cpus, cpu_busy)::text) FROM worker_minutes"
+    assert await store_pool.fetch_value(list[str], worker) == ["(cpu-0,0.5,2,0.5)"]
 
 
 async def test_lag_minutes_are_read_by_partition(store_pool: Pool, ids: list[int]) -> None:
@@ -143,6 +154,17 @@ async def test_lag_minutes_are_read_by_partition(store_pool: Pool, ids: list[int
     await samples.write_samples(store_pool, [minute])
     row = "SELECT (topic, partition, arrived, completed, lag_max, lag_mean, lag_s_max)::text FROM lag_by_minute"
     assert await store_pool.fetch_value(str, row) == "(infaas.tasks.digits,1,7,5,4,1.5,0.5)"
+
+
+async def test_task_answer_times_add_up_samples_in_range(store_pool: Pool) -> None:
+    now = datetime.now(UTC)
+    await samples.maintain_partitions(store_pool, now, HOUR_S, DAY_S)
+    for age_s, task, buckets in ((70, "digits", [1]), (7, "digits", [12, 20]), (1, "digits", [12]), (1, "text", [30])):
+        row = AnswerTimesSample(at=now - seconds(age_s), task=task, buckets=buckets, counts=[5 for _ in buckets])
+        await samples.write_samples(store_pool, [row])
+    found = {one.task: dict(zip(one.buckets, one.counts, strict=True))
+             for one in await samples.task_answer_times(store_pool, 5)}  # fmt: skip
+    assert found == {"digits": {12: 10, 20: 5}, "text": {30: 5}}
 
 
 @pytest.mark.usefixtures("ids")

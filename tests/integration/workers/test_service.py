@@ -26,6 +26,7 @@ from runtimes.onnx import OnnxSession
 from runtimes.protocol import Tensors
 from schemas import headers as h
 from schemas import topics
+from schemas.answer_times import quantile_s
 from schemas.load_classes import ClassAnswers
 from schemas.oip import decode_response, encode_request
 from schemas.result import error_message
@@ -285,11 +286,12 @@ async def test_status_counts_answers(site: Site, producer: Producer) -> None:
     await site.register()
     value, headers = site.value(0, 3)
     past = (h.DEADLINE_MS, str(int(time.time() * 1000) - 10).encode())
-    answers = list[ClassAnswers]()
+    answers, times = list[ClassAnswers](), Counter[int]()
 
     def all_are_answered(status: WorkerStatus) -> bool:
         answers.extend(status.answers)
-        return sum(answer.queries for answer in answers) == 4
+        times.update(status.answer_times.get(site.task, {}))
+        return sum(answer.queries for answer in answers) == 4 and times.total() == 2
 
     async with Tail(site.kafka, "test-status", [topics.STATUS]) as tail, site.worker("cpu-counts"):
         await site.place("cpu-counts")
@@ -304,6 +306,7 @@ async def test_status_counts_answers(site: Site, producer: Producer) -> None:
     assert sum(answer.late for answer in answers if answer.load_class.latency_ms is not None) == 1
     assert sum(answer.failed for answer in answers if answer.load_class.latency_ms is not None) == 1
     assert sum(answer.unfounded for answer in answers) == 4997
+    assert 0 < (quantile_s(times, 1.0) or 0.0) < 60
     instance = status.instances[0]
     assert (instance.inputs, instance.late, instance.expired) == (6, 1, 1)
     assert 0 < status.busy_s < 5
@@ -751,10 +754,10 @@ async def test_internal_error_fails_only_its_query(
 ) -> None:
     counted = InstanceMetrics.count_result
 
-    def defective(self: InstanceMetrics, query: PendingQuery, *, late: bool) -> None:
+    def defective(self: InstanceMetrics, query: PendingQuery, now_s: float, *, late: bool) -> None:
         if query.batch == 3:
             raise ValueError("a defect")
-        counted(self, query, late=late)
+        counted(self, query, now_s, late=late)
 
     monkeypatch.setattr(InstanceMetrics, "count_result", defective)
     await site.register()

@@ -1,10 +1,17 @@
 """Tests of the overview: the load of tasks, with what answered it and what waits."""
 
+from datetime import UTC, datetime
+
 import pytest
 
-from admin.overview import summarize_tasks
+from admin.overview import summarize_tasks, summarize_workers
 from schemas.hardware import cost_per_1000, list_price
-from store.samples import TaskAnswers, TaskLag, VariantAnswers
+from schemas.rows.cluster import ClusterRows, ScaleControl
+from schemas.rows.samples import WorkerSample
+from store.samples import TaskAnswers, TaskAnswerTimes, TaskLag, VariantAnswers
+from tests.example_rows import a_worker
+
+AT = datetime(2026, 1, 1, tzinfo=UTC)
 
 
 def some_answers(variant: str, answered: int, accuracy: float, input_s: float) -> VariantAnswers:
@@ -15,16 +22,20 @@ def some_answers(variant: str, answered: int, accuracy: float, input_s: float) -
 
 def a_load(task: str = "digits") -> TaskAnswers:
     return TaskAnswers(
-        task=task, queries=120, offline_queries=60, refused=10, answered=90, late=3, failed=7, wanted_accuracy=0.8
-    )
+        task=task, queries=120, offline_queries=60, refused=10, answered=90, late=3, failed=7, wanted_accuracy=0.8,
+        wanted_cost=0.002,
+    )  # fmt: skip
 
 
 def test_summarize_tasks_weighs_accuracy_and_cost_by_answers() -> None:
     variants = [some_answers("a.b.cpu", 60, 0.9, 0.002), some_answers("c.d.cpu", 30, 0.6, 0.001)]
-    [one] = summarize_tasks([a_load()], variants, 60, [TaskLag(task="digits", lag=5, lag_s=1.5)])
+    times = [TaskAnswerTimes(task="digits", buckets=[40, 24], counts=[2, 98])]
+    [one] = summarize_tasks([a_load()], variants, 60, [TaskLag(task="digits", lag=5, lag_s=1.5)], times)
     assert (one.queries_per_s, one.offline_per_s, one.attainment) == (2.0, 1.0, 0.8)
     assert one.given_accuracy == pytest.approx(0.8)
     assert one.given_cost == pytest.approx(cost_per_1000((60 * 0.002 + 30 * 0.001) / 90, list_price("cpu", 1)))
+    assert one.wanted_cost == 0.002
+    assert (one.p50_s, one.p99_s) == (pytest.approx(0.00766, rel=0.01), pytest.approx(0.03064, rel=0.01))
     assert (one.waiting, one.waiting_s) == (5, 1.5)
     assert [round(variant.share, 2) for variant in one.variants] == [0.67, 0.33]
 
@@ -32,3 +43,19 @@ def test_summarize_tasks_weighs_accuracy_and_cost_by_answers() -> None:
 def test_summarize_tasks_tells_unknown_from_zero() -> None:
     [one] = summarize_tasks([a_load()], [], 60)
     assert (one.given_accuracy, one.given_cost, one.waiting, one.waiting_s) == (None, None, 0, None)
+    assert (one.p50_s, one.p99_s) == (None, None)
+
+
+def test_summarize_workers_tells_unknown_cpu_from_idle() -> None:
+    names = ("idle", "unknown", "silent")
+    control = ScaleControl(paused=False, changed_by="", changed_at=AT)
+    rows = ClusterRows(control=control, wanted=[], workers=[*map(a_worker, names)], instances=[], pins=[])
+    samples = [_a_sample("idle", cpus=2.0), _a_sample("unknown", cpus=0.0)]
+    assert [one.cpu_busy for one in summarize_workers(rows, samples)] == [0.0, None, None]
+
+
+def _a_sample(worker: str, cpus: float) -> WorkerSample:
+    return WorkerSample(
+        at=AT, worker=worker, hardware="cpu", slots=2, utilisation=0.0, memory_used=1,
+        memory_total=2, cpus=cpus, cpu_busy=0.0,
+    )  # fmt: skip

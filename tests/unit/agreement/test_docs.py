@@ -58,6 +58,25 @@ def links_of(document: str) -> set[str]:
     return {target.partition("#")[0] for target in targets if not re.match(r"#|[a-z]+:", target)}
 
 
+def anchors_of(document: str) -> set[str]:
+    """Return the anchors of a Markdown document's headings, as GitHub and the site make them."""
+    prose = re.sub(r"^```.*?^```", "", document, flags=re.DOTALL | re.MULTILINE)
+    headings = re.findall(r"^#+ (.+)$", re.sub(r"\[([^\]]+)\]\([^)]*\)", r"\1", prose), re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", heading.lower()).strip().replace(" ", "-") for heading in headings}
+
+
+def missing_anchors(document: Path) -> set[str]:
+    """Return the links of a document to anchors that their Markdown document lacks."""
+    prose = re.sub(r"^```.*?^```", "", document.read_text(), flags=re.DOTALL | re.MULTILINE)
+    targets = re.findall(r"\]\(([^)\s:]*)#([^)\s]+)\)", re.sub(r"`[^`\n]*`", "code", prose))
+    pages = {name: document.parent / name if name else document for name, _ in targets}
+    return {
+        f"{name}#{anchor}"
+        for name, anchor in targets
+        if pages[name].suffix == ".md" and anchor not in anchors_of(pages[name].read_text())
+    }
+
+
 WORDS = words_of(CODE)
 TERMS = terms_of((ROOT / "docs/glossary.md").read_text())
 VARIABLES = {name for settings in SETTINGS for name, _ in settings_variables(settings)} | set(
@@ -78,6 +97,19 @@ def test_links_of_returns_files_only() -> None:
     assert links_of(text) == {"x.md", "d/", "../o"}
 
 
+def test_anchors_of_returns_slugs_of_headings() -> None:
+    text = "# The console\n## p50, `p99` [and](x.md) so on: 2\n```\n# a comment\n```\ntext"
+    assert anchors_of(text) == {"the-console", "p50-p99-and-so-on-2"}
+
+
+def test_missing_anchors_finds_links_to_no_heading(tmp_path: Path) -> None:
+    (tmp_path / "other.md").write_text("## Here\n")
+    (tmp_path / "page.md").write_text(
+        "# Own\n[a](#own) [b](#gone) [c](other.md#here) [d](other.md#there) [e](http://x#y)"
+    )
+    assert missing_anchors(tmp_path / "page.md") == {"#gone", "other.md#there"}
+
+
 def test_documents_have_terms_and_links() -> None:
     assert len(TERMS) > 60
     assert len(PACKAGES) > 10
@@ -96,6 +128,11 @@ def test_glossary_defines_each_term_once() -> None:
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
 def test_document_links_to_existing_files(document: Path) -> None:
     assert {link for link in links_of(document.read_text()) if not (document.parent / link).exists()} == set()
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_document_links_to_existing_anchors(document: Path) -> None:
+    assert missing_anchors(document) == set()
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))

@@ -1,5 +1,7 @@
 """Tests of `LoadMeter`: queries are counted by load class, in bounded memory."""
 
+from math import inf
+
 import msgspec
 import pytest
 from hypothesis import given
@@ -38,6 +40,17 @@ def test_load_meter_counts_refusals_of_gateways() -> None:
     meter.forwarded(msgspec.structs.replace(a_query(batch=2), rejected_upstream=5), VARIANT, upgraded=False)
     (count,) = meter.report(5.0).classes
     assert (count.queries, count.inputs, count.refused) == (6, 12, 5)
+
+
+def test_load_meter_sums_maximum_costs_of_queries_that_state_one() -> None:
+    meter = LoadMeter("selector-0")
+    meter.forwarded(a_query(batch=4, max_cost=2.0), VARIANT, upgraded=False)
+    meter.refused(msgspec.structs.replace(a_query(max_cost=1.5), rejected_upstream=1), overloaded=True)
+    meter.forwarded(a_query(), VARIANT, upgraded=False)
+    for absurd in (1e308, 1e308, inf):
+        meter.forwarded(a_query(max_cost=absurd), VARIANT, upgraded=False)
+    (count,) = meter.report(5.0).classes
+    assert (count.queries, count.capped, count.max_costs) == (7, 3, 0.5 + 2 * 1.5)
 
 
 def test_load_meter_rounds_needs_to_a_class() -> None:

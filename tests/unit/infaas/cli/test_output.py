@@ -9,8 +9,9 @@ from rich.console import Console
 
 from infaas.cli import output
 from infaas.cli.jobs import show_jobs
-from infaas.cli.output import ProgressBar, report, show, table, usd
+from infaas.cli.output import ProgressBar, report, show, table
 from schemas.errors import OperatorError
+from schemas.hardware import usd
 from schemas.jobs import Job, JobError, JobState
 from schemas.query import Mode
 
