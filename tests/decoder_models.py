@@ -52,10 +52,12 @@ def decoder_weights(
 
 
 def greedy_tokens(weights: Weights, prompt: Sequence[int], count: int) -> list[int]:
-    """Return the likeliest tokens after a prompt, by numpy, without a cache: each computes the whole text."""
+    """Return the likeliest tokens after a prompt but for the end, by numpy without a cache: each computes the whole."""
     tokens = list(prompt)
     for _ in range(count):
-        tokens.append(int(_logits(weights, tokens).argmax()))
+        logits = _logits(weights, tokens)
+        logits[END] = -np.inf
+        tokens.append(int(logits.argmax()))
     return tokens[len(prompt) :]
 
 
