@@ -24,12 +24,10 @@ from runtimes.torch.program import TorchRuntime
 from schemas.errors import OperatorError
 from schemas.hardware import Hardware
 
-_ONNX: Final = OnnxRuntime(
-    "onnx", {Hardware.CPU: "CPUExecutionProvider", Hardware.CUDA: "CUDAExecutionProvider"}, concurrent=True
-)
-_GENERATIVE: Final[tuple[Runtime, ...]] = (LlamaCppRuntime(), OnnxDecoderRuntime(_ONNX))
+_PROVIDERS: Final[dict[str, str]] = {Hardware.CPU: "CPUExecutionProvider", Hardware.CUDA: "CUDAExecutionProvider"}
+_GENERATIVE: Final[tuple[Runtime, ...]] = (LlamaCppRuntime(), OnnxDecoderRuntime(_PROVIDERS))
 _SINGLE: Final[tuple[Runtime, ...]] = (
-    _ONNX,
+    OnnxRuntime("onnx", _PROVIDERS, concurrent=True),
     OnnxRuntime("onnx-tensorrt", {Hardware.CUDA: "TensorrtExecutionProvider"}, concurrent=False),
     OpenVinoRuntime(),
     TorchRuntime("torch-eager", compiled=False),

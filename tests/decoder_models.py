@@ -100,11 +100,12 @@ def write_decoder(folder: Path, weights: Weights | None = None, *, positions: bo
     settings = {"model_type": "gpt2", "n_positions": CONTEXT, "eos_token_id": END} | config
     (folder / "config.json").write_text(json.dumps(settings))
     (folder / "tokenizer_config.json").write_text(json.dumps({"eos_token": SPECIAL[0], "chat_template": TEMPLATE}))
-    _tokenizer().save(str(folder / "tokenizer.json"))
+    byte_tokenizer().save(str(folder / "tokenizer.json"))
     return folder
 
 
-def _tokenizer() -> Any:
+def byte_tokenizer() -> Any:
+    """Return a tokenizer whose tokens are bytes, and the special ones."""
     model: Any = tokenizers.models.BPE(vocab={byte_text(byte): byte for byte in range(256)}, merges=[])
     tokenizer = tokenizers.Tokenizer(model)
     tokenizer.pre_tokenizer = tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)

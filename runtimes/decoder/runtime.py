@@ -18,10 +18,11 @@ class OnnxDecoderRuntime:
     name = "onnx-decoder"
     concurrent = False
     """One thread makes all answers of a session."""
-    hardware: tuple[str, ...] = (Hardware.CPU, Hardware.CUDA)
 
-    def __init__(self, onnx: OnnxRuntime) -> None:
-        self._onnx = onnx
+    def __init__(self, providers: dict[str, str]) -> None:
+        """Compute with these execution providers of onnxruntime, by hardware type."""
+        self._onnx = OnnxRuntime(self.name, providers, concurrent=self.concurrent)
+        self.hardware = self._onnx.hardware
 
     def availability(self, hardware: str) -> Availability:
         """Return an availability that is true if onnxruntime can compute there, and `tokenizers` is installed."""

@@ -60,8 +60,8 @@ class Sampler:
 
 def likeliest(logits: Logits, count: int) -> NDArray[np.intp]:
     """Return the tokens with the `count` largest logits, the largest first."""
-    count = min(count, len(logits))
-    found = np.argpartition(logits, len(logits) - count)[len(logits) - count :]
+    others = len(logits) - min(count, len(logits))
+    found = np.argpartition(logits, min(others, len(logits) - 1))[others:]
     return found[np.argsort(-logits[found], kind="stable")]
 
 

@@ -212,8 +212,8 @@ class DecoderSession:
             answer = self._waiting.popleft()
             try:
                 self._begin(answer)
-            except QueryError as error:
-                answer.error = error
+            except Exception as error:  # noqa: BLE001 - a tokenizer and a template raise any error
+                answer.error = error if isinstance(error, QueryError) else _failed(error)
                 self._end(answer)
 
     def _begin(self, answer: DecodedAnswer) -> None:

@@ -13,8 +13,9 @@ from runtimes.answer_progress import AnswerEnd
 from runtimes.catalog import find_runtime, is_generative
 from runtimes.protocol import FinishedAnswer, GenerativeSession
 from schemas.errors import InvalidRequest
-from schemas.generation import AnswerPart, GenerationOptions
+from schemas.generation import TEXT_INPUT, AnswerPart, GenerationOptions
 from schemas.hardware import Hardware
+from schemas.tensors import bytes_array
 from tests.gguf_models import CONTEXT, counted
 from tests.integration.runtimes.engines import Load, answers_of, ends_of, load_decoder, load_llama_cpp
 from tests.waiting import PATIENCE_S
@@ -58,6 +59,15 @@ def test_model_that_counts_answers_alike_with_any_seed(load: Load, tmp_path: Pat
     for seed, prompt in enumerate(("prompt 7", "z", "~")):
         (answer,) = answers_of(session, prompt, max_tokens=120, seed=seed)
         assert (answer.text, answer.finish_reason) == (counted(prompt, 120), "length")
+
+
+def test_infer_makes_whole_likeliest_answers(load: Load, tmp_path: Path) -> None:
+    session = load(tmp_path, counts=True)
+    chat = '[{"role": "user", "content": "hello"}]'
+    outputs = session.infer({TEXT_INPUT: bytes_array(["a", "prompt x", chat])})
+    assert outputs["text_output"].tolist()[:2] == [counted(text, 48).encode() for text in ("a", "x")]
+    assert outputs["completion_tokens"].tolist()[:2] == [48, 48]
+    assert outputs["mean_logprob"].tolist()[:2] == pytest.approx([0, 0], abs=0.01)
 
 
 def test_parts_are_the_answer(load: Load, tmp_path: Path) -> None:
