@@ -1,6 +1,6 @@
 """Imports a decoder of Hugging Face's exporter: a copy of its graph, with its tokenizer and settings as metadata.
 
-The files are those that Hugging Face's libraries read: `tokenizer.json`; the ends of an answer in
+These files of Hugging Face's libraries are read: `tokenizer.json`; the ends of an answer in
 `generation_config.json`, else in `config.json`; the template of chats in `chat_template.jinja`, else in
 `tokenizer_config.json`, which also names the special tokens.
 """

@@ -5,7 +5,7 @@ from typing import Any
 
 from runtimes.answer_progress import AnswerProgress, OnPart
 from runtimes.decoder.answer_text import AnswerText
-from runtimes.decoder.sampling import Logits, Sampler, likeliest, log_shares
+from runtimes.decoder.sampling import Logits, TokenSampler, likeliest, log_shares
 from schemas.generation import FinishReason, GenerationOptions, TokenLogprob
 
 
@@ -30,7 +30,7 @@ class DecodedAnswer(AnswerProgress):
         self._tokenizer = tokenizer
         self._ends = frozenset() if options.ignore_eos else frozenset(ends)
         self._most = min(options.max_tokens or context_tokens, context_tokens - len(prompt))
-        self._sampler = Sampler(options, prompt, ends)
+        self._sampler = TokenSampler(options, prompt, ends)
         stops = [options.stop] if isinstance(options.stop, str) else options.stop
         self._answer_text = AnswerText(tokenizer, prompt, stops)
 

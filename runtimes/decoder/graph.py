@@ -6,12 +6,13 @@ next, and pass through numpy only if an answer joins or leaves. On a CPU nothing
 """
 
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from runtimes.decoder.layout import LOGITS, read_layout
+from runtimes.decoder.sampling import Logits
 from runtimes.processing.steps import IDS, MASK, POSITIONS
 
 KeyArrays = list[NDArray[Any]]
@@ -23,6 +24,18 @@ _TOLERANCE: Final = 0.05
 """Share of the range of logits by which they may differ; scales of dynamic INT8 depend on the tokens beside."""
 
 
+class BoundKeys(NamedTuple):
+    """Keys or values on the device: those of one input of the graph, at the beginning of some memory."""
+
+    memory: Any
+    shape: tuple[int, ...]
+
+    def numpy(self) -> NDArray[Any]:
+        """Return them as an array, on a CPU without a copy."""
+        count = int(np.prod(self.shape))
+        return self.memory.numpy().reshape(-1)[:count].reshape(self.shape)
+
+
 class DecoderGraph:
     """Graph of a decoder; one thread at a time may compute with it."""
 
@@ -30,67 +43,71 @@ class DecoderGraph:
         """Take a session of onnxruntime. Raises `InvalidRequest` if its graph is not a decoder's."""
         self._session: Any = session
         self._device = device
-        self._inputs = {node.name: node for node in session.get_inputs()}
-        shapes = {name: node.shape for name, node in self._inputs.items()}
+        inputs = {node.name: node for node in session.get_inputs()}
+        shapes = {name: node.shape for name, node in inputs.items()}
         self._layout = read_layout(shapes, [node.name for node in session.get_outputs()])
+        self._dtypes = [_DTYPES[inputs[name].type] for name in self._layout.past]
 
     @property
     def has_positions(self) -> bool:
         """True if rows may be padded, since the places of tokens are an input."""
         return self._layout.has_positions
 
-    def nothing(self) -> KeyArrays:
-        """Return the keys and values of one answer without tokens."""
-        return self._zeros(1, 0)
+    def zeros(self, rows: int, tokens: int) -> KeyArrays:
+        """Return keys and values of this size."""
+        shapes = [(rows, heads, tokens, size) for heads, size in self._layout.shapes]
+        return [np.zeros(shape, dtype) for shape, dtype in zip(shapes, self._dtypes, strict=True)]
 
-    def bind(self, arrays: KeyArrays) -> list[Any]:
+    def bind(self, arrays: KeyArrays) -> list[BoundKeys]:
         """Return keys and values on the device."""
         import onnxruntime
 
-        return [
-            onnxruntime.OrtValue.ortvalue_from_numpy(np.ascontiguousarray(array), self._device, 0) for array in arrays
-        ]
+        on_device = onnxruntime.OrtValue.ortvalue_from_numpy
+        return [BoundKeys(on_device(np.ascontiguousarray(one), self._device, 0), one.shape) for one in arrays]
 
-    def compute(self, tokens: Sequence[Sequence[int]], past: list[Any], pads: Sequence[int]) -> tuple[Any, list[Any]]:
+    def compute(
+        self,
+        tokens: Sequence[Sequence[int]],
+        past: list[BoundKeys],
+        pads: Sequence[int],
+        target: list[BoundKeys] | None = None,
+    ) -> tuple[Logits, list[BoundKeys]]:
         """Compute the next tokens of some answers.
 
         Args:
             tokens: as many for each answer.
-            past: bound keys and values of their earlier tokens.
+            past: keys and values of their earlier tokens.
             pads: padding in these, for each answer.
+            target: memory for the new keys and values; None: new memory.
 
         Returns:
-            The logits behind the last token of each answer, [answers, vocabulary], and the new keys and values, bound.
+            The logits behind the last token of each answer, [answers, vocabulary], and the new keys and values.
         """
-        ids, before = np.array(tokens, np.int64), past[0].shape()[2]
+        ids, before = np.array(tokens, np.int64), past[0].shape[2]
         places = np.arange(before + ids.shape[1]) - np.array(pads)[:, None]
         binding = self._session.io_binding()
         binding.bind_cpu_input(IDS, ids)
         binding.bind_cpu_input(MASK, (places >= 0).astype(np.int64))
         if self._layout.has_positions:
             binding.bind_cpu_input(POSITIONS, np.ascontiguousarray(places[:, before:]))
-        for name, value in zip(self._layout.past, past, strict=True):
-            binding.bind_ortvalue_input(name, value)
+        for name, keys, dtype in zip(self._layout.past, past, self._dtypes, strict=True):
+            binding.bind_input(name, self._device, 0, dtype, keys.shape, keys.memory.data_ptr())
         binding.bind_output(LOGITS, _CPU)
-        for name in self._layout.present:
-            binding.bind_output(name, self._device, 0)
+        shapes = [(len(ids), heads, places.shape[1], size) for heads, size in self._layout.shapes]
+        memory = [None] * len(shapes) if target is None else [keys.memory for keys in target]
+        for name, keys, dtype, shape in zip(self._layout.present, memory, self._dtypes, shapes, strict=True):
+            if keys is None:
+                binding.bind_output(name, self._device, 0)
+            else:
+                binding.bind_output(name, self._device, 0, dtype, shape, keys.data_ptr())
         self._session.run_with_iobinding(binding)
         logits, *present = binding.get_outputs()
-        return logits.numpy()[:, -1].astype(np.float32, copy=False), present
-
-    def reserve(self, answers: int, tokens: int) -> None:
-        """Allocate the memory of this many answers with this many tokens, by computing the last two tokens.
-
-        onnxruntime keeps the memory, so that no answer fails later because others have grown.
-        """
-        before = self.bind([array + 1 for array in self._zeros(answers, tokens - 2)])  # zeros take no memory yet
-        past = before
-        for _ in range(2):
-            _, past = self.compute([[0]] * answers, past, [0] * answers)
+        found = [BoundKeys(keys or new, shape) for keys, new, shape in zip(memory, present, shapes, strict=True)]
+        return logits.numpy()[:, -1].astype(np.float32, copy=False), found
 
     def computes_pieces(self) -> bool:
         """Return true if a prompt in pieces gives the logits of the whole prompt: some graphs mask only whole ones."""
-        past = self.bind(self.nothing())
+        past = self.bind(self.zeros(1, 0))
         whole, _ = self.compute([_TRIED_TOKENS], past, [0])
         try:
             half = len(_TRIED_TOKENS) // 2
@@ -104,15 +121,25 @@ class DecoderGraph:
         """Free the graph."""
         self._session = None
 
-    def _zeros(self, rows: int, tokens: int) -> KeyArrays:
-        kinds = [_DTYPES[self._inputs[name].type] for name in self._layout.past]
-        shapes = [(rows, heads, tokens, size) for heads, size in self._layout.shapes]
-        return [np.zeros(shape, kind) for shape, kind in zip(shapes, kinds, strict=True)]
+
+class KeyMemory:
+    """Memory for the keys and values of a batch, allocated once: a step reads one half of it, and writes the other."""
+
+    def __init__(self, graph: DecoderGraph, answers: int, tokens: int) -> None:
+        """Allocate the memory of this many answers with this many tokens, and compute a step of that size."""
+        rows = [array + 1 for array in graph.zeros(answers, tokens - 1)]  # zeros take no memory yet
+        self._halves = [graph.bind([array + 1 for array in graph.zeros(answers, tokens)]) for _ in range(2)]
+        graph.compute([[0]] * answers, graph.bind(rows), [0] * answers, self._halves[0])
+
+    def other(self, past: list[BoundKeys]) -> list[BoundKeys]:
+        """Return the half to write if `past` is read."""
+        first, second = self._halves
+        return second if past[0].memory is first[0].memory else first
 
 
-def rows_of(past: list[Any], pads: Sequence[int]) -> list[KeyArrays]:
+def rows_of(past: list[BoundKeys], pads: Sequence[int]) -> list[KeyArrays]:
     """Return the keys and values of each answer, without padding."""
-    arrays = [value.numpy() for value in past]
+    arrays = [keys.numpy() for keys in past]
     return [[array[row : row + 1, :, pad:] for array in arrays] for row, pad in enumerate(pads)]
 
 

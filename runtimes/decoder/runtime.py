@@ -45,5 +45,4 @@ class OnnxDecoderRuntime:
         context = min(options.context_tokens, settings.context_tokens or options.context_tokens)
         reader = PromptReader(settings, context)
         graph = DecoderGraph(session, "cpu" if hardware == Hardware.CPU else "cuda")
-        graph.reserve(options.max_batch if graph.has_positions else 1, context)
         return DecoderSession(graph, reader, settings.ends, context_tokens=context, answers=options.max_batch)

@@ -17,7 +17,7 @@ Logits = NDArray[np.float32]
 _SEEDS: Final = 1 << 64
 
 
-class Sampler:
+class TokenSampler:
     """Sampler of one answer."""
 
     def __init__(self, options: GenerationOptions, prompt: Iterable[int], ends: Sequence[int]) -> None:

@@ -14,7 +14,7 @@ Rules:
 from collections import deque
 from collections.abc import Sequence
 from threading import Condition, Thread
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from runtimes.answer_outputs import answer_outputs
 from runtimes.answer_progress import OnEnd, OnPart, likeliest_answers
 from runtimes.decoder.answer import DecodedAnswer
-from runtimes.decoder.graph import DecoderGraph, KeyArrays, first_tokens, joined, rows_of
+from runtimes.decoder.graph import BoundKeys, DecoderGraph, KeyArrays, KeyMemory, first_tokens, joined, rows_of
 from runtimes.decoder.prompts import PromptReader
 from runtimes.protocol import Tensors
 from schemas.errors import InvalidRequest, ModelFailed, QueryError
@@ -38,7 +38,7 @@ _NO_GRAMMAR: Final = (
 class _Begun:
     """Answer whose prompt is being computed."""
 
-    def __init__(self, answer: DecodedAnswer, past: list[Any], done: int) -> None:
+    def __init__(self, answer: DecodedAnswer, past: list[BoundKeys], done: int) -> None:
         self.answer = answer
         self.past = past
         self.done = done
@@ -48,15 +48,18 @@ class _Begun:
 class _Batch:
     """Running answers that share a run of the graph."""
 
-    def __init__(self) -> None:
+    def __init__(self, memory: KeyMemory | None) -> None:
+        """Compute in `memory`, or in new memory for each step."""
         self.answers: list[DecodedAnswer] = []
-        self._past: list[Any] = []
+        self._memory = memory
+        self._past: list[BoundKeys] = []
         self._pads: list[int] = []
 
     def step(self, graph: DecoderGraph) -> None:
         """Make the next token of each answer."""
         last = [answer.tokens_so_far[-1:] for answer in self.answers]
-        logits, self._past = graph.compute(last, self._past, self._pads)
+        target = self._memory and self._memory.other(self._past)
+        logits, self._past = graph.compute(last, self._past, self._pads, target)
         for answer, row in zip(self.answers, logits, strict=True):
             answer.take(row)
 
@@ -127,6 +130,7 @@ class DecoderSession:
         self._ends = ends
         self._context_tokens = context_tokens
         self._places = answers
+        self._memory = KeyMemory(graph, answers, context_tokens) if graph.has_positions else None
         self._piece_tokens = _PIECE_TOKENS if graph.computes_pieces() else context_tokens
         self._changed = Condition()
         self._waiting: deque[DecodedAnswer] = deque()
@@ -221,7 +225,7 @@ class DecoderSession:
             raise InvalidRequest(_NO_GRAMMAR)
         prompt = self._reader.tokens(answer.text, chat=answer.options.chat)
         answer.begin(prompt, self._reader.tokenizer, self._ends, self._context_tokens)
-        past = self._kept.longest_beginning(prompt) or self._graph.nothing()
+        past = self._kept.longest_beginning(prompt) or self._graph.zeros(1, 0)
         self._begun.append(_Begun(answer, self._graph.bind(past), past[0].shape[2]))
         self._kept.limit(self._places - self._occupied)
 
@@ -248,11 +252,11 @@ class DecoderSession:
 
     def _batch_for_one(self) -> _Batch:
         if not self._batches or not self._graph.has_positions:
-            self._batches.append(_Batch())
+            self._batches.append(_Batch(self._memory))
         return self._batches[-1]
 
     def _step(self, batch: _Batch) -> None:
-        """Make the next token of the answers of a batch, after those that were cancelled have left it."""
+        """Make the next token of the answers of a batch, after cancelled ones have left it."""
         try:
             self._remove_ended(batch)
             if batch.answers:

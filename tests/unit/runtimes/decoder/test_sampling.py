@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from runtimes.decoder.sampling import Sampler, likeliest, log_shares
+from runtimes.decoder.sampling import TokenSampler, likeliest, log_shares
 from schemas.generation import GenerationOptions
 
 LOGITS = np.log(np.array([0.05, 0.4, 0.1, 0.3, 0.15], np.float32))
@@ -13,7 +13,7 @@ DRAWS = 400
 
 
 def drawn(prompt: tuple[int, ...] = (), ends: tuple[int, ...] = (), **options: Any) -> list[int]:
-    sampler = Sampler(GenerationOptions(seed=1, **options), prompt, ends)
+    sampler = TokenSampler(GenerationOptions(seed=1, **options), prompt, ends)
     return [sampler.choose(LOGITS) for _ in range(DRAWS)]
 
 
@@ -24,12 +24,12 @@ def test_sampler_draws_by_shares() -> None:
 
 @pytest.mark.parametrize("seed", [-1, 0, 7, (1 << 64) - 1])
 def test_sampler_repeats_tokens_of_seed(seed: int) -> None:
-    first, second = (Sampler(GenerationOptions(seed=seed), (), ()) for _ in range(2))
+    first, second = (TokenSampler(GenerationOptions(seed=seed), (), ()) for _ in range(2))
     assert [first.choose(LOGITS) for _ in range(50)] == [second.choose(LOGITS) for _ in range(50)]
 
 
 def test_sampler_without_seed_draws_several_tokens() -> None:
-    sampler = Sampler(GenerationOptions(), (), ())
+    sampler = TokenSampler(GenerationOptions(), (), ())
     assert len({sampler.choose(LOGITS) for _ in range(DRAWS)}) > 1
 
 
@@ -58,9 +58,9 @@ def test_sampler_without_end_draws_other_tokens() -> None:
 
 def test_penalties_count_tokens_of_prompt_and_answer() -> None:
     greedy = GenerationOptions(temperature=0, presence_penalty=3)
-    sampler = Sampler(greedy, (1,), ())
+    sampler = TokenSampler(greedy, (1,), ())
     assert [sampler.choose(LOGITS) for _ in range(5)] == [3, 4, 2, 0, 1]
-    sampler = Sampler(GenerationOptions(temperature=0, frequency_penalty=0.2), (1,), ())
+    sampler = TokenSampler(GenerationOptions(temperature=0, frequency_penalty=0.2), (1,), ())
     assert [sampler.choose(LOGITS) for _ in range(4)] == [1, 3, 1, 3]
 
 
