@@ -88,15 +88,17 @@ def _layers(weights: Weights) -> int:
     return sum(name.startswith("query.") for name in weights)
 
 
-def write_decoder(folder: Path, weights: Weights | None = None, *, positions: bool = True, **config: Any) -> Path:
+def write_decoder(
+    folder: Path, weights: Weights | None = None, *, positions: bool = True, masks: bool = True, **config: Any
+) -> Path:
     """Write a folder with a model whose tokens are single bytes, with a chat template; return the folder.
 
     Without `positions`, the graph has no input `position_ids`, and counts the places from the length of the cache.
+    Without `masks`, it ignores `attention_mask` but for its length.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    onnx.save(
-        decoder_graph(decoder_weights() if weights is None else weights, positions=positions), folder / "model.onnx"
-    )
+    weights = decoder_weights() if weights is None else weights
+    onnx.save(decoder_graph(weights, positions=positions, masks=masks), folder / "model.onnx")
     settings = {"model_type": "gpt2", "n_positions": CONTEXT, "eos_token_id": END} | config
     (folder / "config.json").write_text(json.dumps(settings))
     (folder / "tokenizer_config.json").write_text(json.dumps({"eos_token": SPECIAL[0], "chat_template": TEMPLATE}))
@@ -132,7 +134,7 @@ class _Graph:
         return name
 
 
-def decoder_graph(weights: Weights, *, positions: bool = True) -> Any:
+def decoder_graph(weights: Weights, *, positions: bool = True, masks: bool = True) -> Any:
     """Return the graph of a model, with inputs and outputs as Hugging Face's exporter names them."""
     graph = _Graph(weights)
     zero, one = graph.constant([0]), graph.constant([1])
@@ -143,7 +145,8 @@ def decoder_graph(weights: Weights, *, positions: bool = True) -> Any:
     x = graph.add("Add", x, graph.add("Gather", "places", "position_ids" if positions else places))
     later = graph.add("Less", graph.add("Unsqueeze", places, one), graph.add("Unsqueeze", all_places, zero))
     real = graph.add("Greater", graph.add("Unsqueeze", "attention_mask", graph.constant([1, 2])), zero)
-    seen = graph.add("And", graph.add("Not", later), real)
+    seen = graph.add("Not", later)
+    seen = graph.add("And", seen, real) if masks else seen
     bias = graph.add("Where", seen, graph.constant(np.float32(0)), graph.constant(np.float32(_HIDDEN)))
     for layer in range(_layers(weights)):
         x = _add_layer(graph, x, bias, layer, weights["tokens"].shape[1])

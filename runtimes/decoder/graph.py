@@ -19,7 +19,8 @@ KeyArrays = list[NDArray[Any]]
 """Keys and values of earlier tokens, [rows, heads, tokens, size], in the order of the graph's inputs."""
 _CPU: Final = "cpu"
 _DTYPES: Final[dict[str, Any]] = {"tensor(float16)": np.float16, "tensor(float)": np.float32}
-_TRIED_TOKENS: Final = (1, 2, 3, 4)
+_TRIED: Final = (1, 2, 3, 4, 5, 6)
+"""Tokens on which ways to compute are compared."""
 _TOLERANCE: Final = 0.05
 """Share of the range of logits by which they may differ; scales of dynamic INT8 depend on the tokens beside."""
 
@@ -47,11 +48,6 @@ class DecoderGraph:
         shapes = {name: node.shape for name, node in inputs.items()}
         self._layout = read_layout(shapes, [node.name for node in session.get_outputs()])
         self._dtypes = [_DTYPES[inputs[name].type] for name in self._layout.past]
-
-    @property
-    def has_positions(self) -> bool:
-        """True if rows may be padded, since the places of tokens are an input."""
-        return self._layout.has_positions
 
     def zeros(self, rows: int, tokens: int) -> KeyArrays:
         """Return keys and values of this size."""
@@ -108,18 +104,34 @@ class DecoderGraph:
     def computes_pieces(self) -> bool:
         """Return true if a prompt in pieces gives the logits of the whole prompt: some graphs mask only whole ones."""
         past = self.bind(self.zeros(1, 0))
-        whole, _ = self.compute([_TRIED_TOKENS], past, [0])
+        whole, _ = self.compute([_TRIED], past, [0])
         try:
-            half = len(_TRIED_TOKENS) // 2
-            _, past = self.compute([_TRIED_TOKENS[:half]], past, [0])
-            pieced, _ = self.compute([_TRIED_TOKENS[half:]], past, [0])
+            half = len(_TRIED) // 2
+            _, past = self.compute([_TRIED[:half]], past, [0])
+            pieced, _ = self.compute([_TRIED[half:]], past, [0])
         except Exception:  # noqa: BLE001 - onnxruntime raises any error for sizes that a graph does not take
             return False
-        return bool(np.abs(whole - pieced).max() <= _TOLERANCE * np.ptp(whole))
+        return _agree(whole, pieced)
+
+    def computes_padded(self) -> bool:
+        """Return true if answers of different lengths may share a run: some graphs count places, or pad at the end."""
+        if not self._layout.has_positions:
+            return False
+        _, past = self.compute([_TRIED], self.bind(self.zeros(1, 0)), [0])
+        (longer,) = rows_of(past, [0])
+        rows = [longer, first_tokens(longer, 1)]
+        alone = [self.compute([_TRIED[:1]], self.bind(row), [0])[0] for row in rows]
+        arrays, pads = joined(rows)
+        together, _ = self.compute([_TRIED[:1]] * 2, self.bind(arrays), pads)
+        return _agree(np.concatenate(alone), together)
 
     def close(self) -> None:
         """Free the graph."""
         self._session = None
+
+
+def _agree(one: Logits, other: Logits) -> bool:
+    return bool(np.abs(one - other).max() <= _TOLERANCE * np.ptp(one))
 
 
 class KeyMemory:

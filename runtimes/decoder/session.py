@@ -4,8 +4,8 @@ Rules:
 * One thread computes. Each step makes the next token of all running answers in one run of the graph. An answer joins
   after its prompt, and leaves after its last token, between two steps.
 * A prompt is computed in pieces of `_PIECE_TOKENS`, one a step, so that the running answers go on.
-* If the places of tokens are no input of the graph, answers of different lengths cannot share a run: each has a run of
-  its own in each step.
+* If the graph computes no padded rows, answers of different lengths cannot share a run: each has a run of its own in
+  each step.
 * The keys and values of an answer that has ended are kept while its place in the batch is free. A prompt that begins
   alike, such as the next message of a chat, is computed from there on.
 * A cancelled answer ends between two steps.
@@ -130,7 +130,8 @@ class DecoderSession:
         self._ends = ends
         self._context_tokens = context_tokens
         self._places = answers
-        self._memory = KeyMemory(graph, answers, context_tokens) if graph.has_positions else None
+        self._memory = KeyMemory(graph, answers, context_tokens) if graph.computes_padded() else None
+        """Memory of the one batch; None: each answer is a batch of its own."""
         self._piece_tokens = _PIECE_TOKENS if graph.computes_pieces() else context_tokens
         self._changed = Condition()
         self._waiting: deque[DecodedAnswer] = deque()
@@ -251,7 +252,7 @@ class DecoderSession:
             self._batch_for_one().join(self._graph, begun)
 
     def _batch_for_one(self) -> _Batch:
-        if not self._batches or not self._graph.has_positions:
+        if not self._batches or self._memory is None:
             self._batches.append(_Batch(self._memory))
         return self._batches[-1]
 

@@ -46,11 +46,11 @@ def expected(weights: Any, *prompts: str) -> list[list[int]]:
     return [greedy_tokens(weights, list(prompt.encode()), COUNT) for prompt in prompts]
 
 
-@pytest.mark.parametrize("positions", [True, False], ids=["padded", "one-by-one"])
-def test_greedy_tokens_are_those_of_numpy(tmp_path: Path, *, positions: bool) -> None:
+@pytest.mark.parametrize("graph", [{}, {"positions": False}, {"masks": False}], ids=["padded", "counts", "unmasked"])
+def test_greedy_tokens_are_those_of_numpy(tmp_path: Path, graph: dict[str, bool]) -> None:
     """Six answers in four places join and leave the batch, and each has the tokens that it has alone."""
     weights = decoder_weights()
-    session = load_folder(write_decoder(tmp_path / "model", weights, positions=positions))
+    session = load_folder(write_decoder(tmp_path / "model", weights, **graph))
     wanted = expected(weights, *PROMPTS)
     assert [tokens_of(session, prompt)[0] for prompt in PROMPTS] == wanted
     assert tokens_of(session, *PROMPTS) == wanted
