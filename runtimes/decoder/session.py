@@ -65,27 +65,28 @@ class _Batch:
 
     def join(self, graph: DecoderGraph, begun: _Begun) -> None:
         """Add an answer whose prompt is computed."""
-        rows = rows_of(self._past, self._pads) if self.answers else []
-        self.answers.append(begun.answer)
-        if rows:
-            self._arrange(graph, [*rows, *rows_of(begun.past, [0])])
+        if self.answers:
+            self._arrange(graph, [*rows_of(self._past, self._pads), *rows_of(begun.past, [0])])
         else:
             self._past, self._pads = begun.past, [0]
+        self.answers.append(begun.answer)
 
     def remove_ended(self, graph: DecoderGraph) -> list[tuple[DecodedAnswer, KeyArrays]]:
         """Remove the answers that have ended or were cancelled; return them with their keys and values."""
-        if not any(map(_has_ended, self.answers)):
+        ended = set(filter(_has_ended, self.answers))  # decided once, since any thread may cancel one
+        if not ended:
             return []
         rows = list(zip(self.answers, rows_of(self._past, self._pads), strict=True))
-        kept = [(answer, row) for answer, row in rows if not _has_ended(answer)]
-        self.answers = [answer for answer, _ in kept]
+        removed = [(answer, [array.copy() for array in row]) for answer, row in rows if answer in ended]
+        kept = [(answer, row) for answer, row in rows if answer not in ended]
         if kept:
             self._arrange(graph, [row for _, row in kept])
-        return [(answer, [array.copy() for array in row]) for answer, row in rows if _has_ended(answer)]
+        self.answers = [answer for answer, _ in kept]
+        return removed
 
     def _arrange(self, graph: DecoderGraph, rows: Sequence[KeyArrays]) -> None:
-        arrays, self._pads = joined(rows)
-        self._past = graph.bind(arrays)
+        arrays, pads = joined(rows)
+        self._past, self._pads = graph.bind(arrays), pads
 
 
 def _has_ended(answer: DecodedAnswer) -> bool:
@@ -234,7 +235,7 @@ class DecoderSession:
         """Compute the next piece of the oldest prompt; the last piece gives the first token of the answer."""
         if not self._begun:
             return
-        begun = self._begun[0]
+        begun, joins = self._begun[0], False
         answer = begun.answer
         piece = answer.tokens_so_far[begun.done : begun.done + self._piece_tokens]
         try:
@@ -243,13 +244,14 @@ class DecoderSession:
             if begun.done < answer.prompt_tokens:
                 return
             answer.take(logits[0])
+            if not _has_ended(answer):
+                self._batch_for_one().join(self._graph, begun)
+                joins = True
         except Exception as error:  # noqa: BLE001 - onnxruntime raises any error; only this answer must fail
             answer.error = _failed(error)
         self._begun.popleft()
-        if _has_ended(answer):
+        if not joins:
             self._end(answer)
-        else:
-            self._batch_for_one().join(self._graph, begun)
 
     def _batch_for_one(self) -> _Batch:
         if not self._batches or self._memory is None:
