@@ -92,7 +92,7 @@ _ANY: Final = (Hardware.CPU, Hardware.CUDA)
 _CUDA: Final = (Hardware.CUDA,)
 _INTEL: Final = (Hardware.CPU, Hardware.INTEL_GPU, Hardware.INTEL_NPU)
 _NEURON_BATCHES: Final = (1, 2, 4, 8, 16, 32, 64)
-WIDE_RUNTIMES: Final = ("onnx", "openvino", "llama.cpp")
+WIDE_RUNTIMES: Final = ("onnx", "onnx-decoder", "openvino", "llama.cpp")
 """Runtimes whose sessions have their own threads; torch has one thread pool for the process, and compiles for its
 size."""
 PRODUCTS: Final = ("MatMul", "Gemm")
@@ -191,6 +191,14 @@ RECIPES: Final[dict[str, tuple[Recipe, ...]]] = {
         Recipe(
             label="llamacpp-q4-0", runtime="llama.cpp", precision="q4-0", generator=GeneratorKind.GGUF_Q4_0,
             hardware=_ANY, condition=_missing("gguf", "'infaas[generative]'"),
+        ),
+    ),
+    SourceFormat.ONNX_DECODER: (
+        Recipe(label="onnx-fp32", runtime="onnx-decoder", precision="fp32", hardware=_ANY),
+        *(
+            msgspec.structs.replace(recipe, runtime="onnx-decoder")
+            for recipe in _of_onnx(None)
+            if recipe.label in ("onnx-fp16", "onnx-int8dyn")
         ),
     ),
 }  # fmt: skip

@@ -86,7 +86,7 @@ async def register(
     """
     request.check()
     form, precision = await _recognise(request.file)
-    if form is SourceFormat.GGUF:
+    if form.is_generative:
         request = replace(request, max_batch=request.sequences)
     sha256 = await asyncio.to_thread(model_sha256, request.file, form)
     options = await asyncio.to_thread(made_with, request)
@@ -206,7 +206,7 @@ class _Pipeline:
         async with self._brought.removed_on_failure(self._request.file.name):
             variant = replace(planned.row, artifact=await self._store_source(model))
             # Answers of a language model may differ in a batch: other sums round otherwise, and one token decides all.
-            alone = None if model.architecture.source_format == SourceFormat.GGUF else self._file("single")
+            alone = None if SourceFormat(model.architecture.source_format).is_generative else self._file("single")
             measurement, outputs = await self._measure(planned, variant, alone)
             single = await asyncio.to_thread(load_arrays, alone) if alone else Arrays()
             others = await self._reference_outputs(model)

@@ -12,6 +12,7 @@ from runtimes.composite import (
     ChainSession,
     CompositeRuntime,
 )
+from runtimes.decoder.runtime import OnnxDecoderRuntime
 from runtimes.llama_cpp import LlamaCppRuntime
 from runtimes.onnx import OnnxRuntime
 from runtimes.openvino import OpenVinoRuntime
@@ -23,10 +24,10 @@ from runtimes.torch.program import TorchRuntime
 from schemas.errors import OperatorError
 from schemas.hardware import Hardware
 
+_PROVIDERS: Final[dict[str, str]] = {Hardware.CPU: "CPUExecutionProvider", Hardware.CUDA: "CUDAExecutionProvider"}
+_GENERATIVE: Final[tuple[Runtime, ...]] = (LlamaCppRuntime(), OnnxDecoderRuntime(_PROVIDERS))
 _SINGLE: Final[tuple[Runtime, ...]] = (
-    OnnxRuntime(
-        "onnx", {Hardware.CPU: "CPUExecutionProvider", Hardware.CUDA: "CUDAExecutionProvider"}, concurrent=True
-    ),
+    OnnxRuntime("onnx", _PROVIDERS, concurrent=True),
     OnnxRuntime("onnx-tensorrt", {Hardware.CUDA: "TensorrtExecutionProvider"}, concurrent=False),
     OpenVinoRuntime(),
     TorchRuntime("torch-eager", compiled=False),
@@ -35,7 +36,7 @@ _SINGLE: Final[tuple[Runtime, ...]] = (
     TensorRtRuntime(),
     TorchNeuronRuntime("torch-neuron", "torch_neuron", "Inf1"),
     TorchNeuronRuntime("torch-neuronx", "torch_neuronx", "Inf2"),
-    LlamaCppRuntime(),
+    *_GENERATIVE,
 )
 _CASCADE: Final = CompositeRuntime(CASCADE, CascadeDocument, CascadeSession, _SINGLE)
 _CHAIN: Final = CompositeRuntime(CHAIN, ChainDocument, ChainSession, (*_SINGLE, _CASCADE))
@@ -51,6 +52,7 @@ _PACKAGES: Final = {
     "torch-neuron": "torch_neuron",
     "torch-neuronx": "torch_neuronx",
     "llama.cpp": "xllamacpp",
+    "onnx-decoder": "onnxruntime",
 }
 
 
@@ -71,7 +73,7 @@ def is_concurrent(name: str) -> bool:
 
 def is_generative(name: str) -> bool:
     """Return true if the sessions of a runtime are generative."""
-    return name == LlamaCppRuntime.name
+    return any(runtime.name == name for runtime in _GENERATIVE)
 
 
 def import_package(name: str) -> None:

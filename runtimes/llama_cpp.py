@@ -7,7 +7,6 @@ Rules:
   lack of memory. The engine keeps the last prompt of each share, and computes only the rest of one that begins alike.
 * Each running answer occupies a thread that waits for its next event: a piece of its prompt was computed, or a token
   was made. A cancelled answer ends with its next event; its place is free one step later.
-* Chats may contain texts only. The engine would read images and sounds from any URL, also from files.
 * The engine opens an HTTP server on a loopback port, which cannot be turned off. It requires a random key that nobody
   gets.
 
@@ -16,11 +15,9 @@ llama.cpp's own processes and threads are in the process of the worker: a crash 
 
 import importlib
 import secrets
-from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from statistics import fmean
-from threading import Event, Lock
+from threading import Lock
 from typing import Any, Final
 
 import msgspec
@@ -28,11 +25,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from runtimes.answer_outputs import answer_outputs
+from runtimes.answer_progress import AnswerEnd, AnswerProgress, OnEnd, OnPart, likeliest_answers, prompt_too_long
+from runtimes.chat import decode_chat
 from runtimes.device import missing_device, missing_package, runtime_availability
 from runtimes.gguf_header import read_gguf_header
-from runtimes.protocol import Availability, FinishedAnswer, LoadOptions, Tensors
+from runtimes.protocol import Availability, LoadOptions, Tensors
 from schemas.errors import InvalidRequest, ModelFailed, QueryError
-from schemas.generation import TEXT_INPUT, AnswerPart, FinishReason, GenerationOptions, TokenLogprob
+from schemas.generation import TEXT_INPUT, GenerationOptions, TokenLogprob
 from schemas.hardware import Hardware
 
 _PACKAGE: Final = "xllamacpp"
@@ -41,15 +40,10 @@ _PIECE_TOKENS: Final = 64
 _CONTEXT_STEP: Final = 256
 """Tokens of which llama.cpp makes the context of an answer a multiple."""
 _ALL_LAYERS: Final = 1000
-_INFER_TOKENS: Final = 48
-"""Most tokens of an answer that `infer` makes."""
 _PENALISED_TOKENS: Final = 8192
 """Last tokens that the penalties count."""
 _CONTEXT_ERROR: Final = "exceed_context_size_error"
 _GPU_WHEELS: Final = "https://xorbitsai.github.io/xllamacpp/whl/cu128"
-
-OnPart = Callable[[AnswerPart], None]
-OnEnd = Callable[[FinishedAnswer | QueryError | None], None]
 
 
 class LlamaCppRuntime:
@@ -116,48 +110,6 @@ def _parameters(artifact: Path, hardware: str, options: LoadOptions) -> Any:
     given.endpoint_slots = given.ui = False
     given.n_threads_http = 1
     return given
-
-
-class _ChatText(msgspec.Struct, frozen=True):
-    text: str
-    type: str = "text"
-
-
-class ChatMessage(msgspec.Struct, frozen=True):
-    """Message of a chat, as in OpenAI's API, with texts only."""
-
-    role: str
-    content: str | list[_ChatText]
-
-
-_chat: Final = msgspec.json.Decoder(list[ChatMessage])
-
-
-def decode_chat(text: str | bytes) -> list[ChatMessage]:
-    """Return the messages of a chat.
-
-    Raises:
-        InvalidRequest: it is not a JSON list of messages with texts.
-    """
-    try:
-        messages = _chat.decode(text)
-    except msgspec.DecodeError as error:
-        raise InvalidRequest(f"a chat must be a JSON list of messages with role and content: {error}") from error
-    if not messages:
-        raise InvalidRequest("a chat must have at least one message")
-    for message in messages:
-        for part in message.content if isinstance(message.content, list) else ():
-            if part.type != "text":
-                raise InvalidRequest(f"a chat may contain texts only, not {part.type[:40]!r}")
-    return messages
-
-
-def is_chat(text: bytes) -> bool:
-    """Return true if a text of labelled data is a chat."""
-    try:
-        return bool(decode_chat(text))
-    except InvalidRequest:
-        return False
 
 
 def _request(text: str, options: GenerationOptions) -> dict[str, Any]:
@@ -230,8 +182,7 @@ class LlamaCppSession:
         Raises:
             QueryError: an answer failed.
         """
-        ends = [self._whole(text) for text in inputs[TEXT_INPUT].reshape(-1).tolist()]
-        return answer_outputs([end.result() for end in ends])
+        return answer_outputs(likeliest_answers(self, inputs[TEXT_INPUT].reshape(-1).tolist()))
 
     def close(self) -> None:
         """Cancel the running answers, and free the memory."""
@@ -242,22 +193,9 @@ class LlamaCppSession:
         self._threads.shutdown()
         self._server = None
 
-    def _whole(self, text: bytes) -> "Future[FinishedAnswer]":
-        found: Future[FinishedAnswer] = Future()
-
-        def end(answer: FinishedAnswer | QueryError | None) -> None:
-            if isinstance(answer, FinishedAnswer):
-                found.set_result(answer)
-            else:
-                found.set_exception(answer or ModelFailed("the answer was cancelled"))
-
-        options = GenerationOptions(chat=is_chat(text), max_tokens=_INFER_TOKENS, temperature=0.0, logprobs=0)
-        self.start(text.decode(errors="replace"), options, lambda _part: None, end)
-        return found
-
     def _run(self, answer: "_Answer", text: str, options: GenerationOptions, on_end: OnEnd) -> None:
         """Make one answer in a thread of its own."""
-        end: FinishedAnswer | QueryError | None
+        end: AnswerEnd
         try:
             request = _request(text, options)
             if not answer.cancelled:
@@ -275,68 +213,33 @@ class LlamaCppSession:
         on_end(end)
 
 
-class _Answer:
+class _Answer(AnswerProgress):
     """Answer that is being made, from the events of the engine."""
 
     def __init__(self, on_part: OnPart, options: GenerationOptions) -> None:
-        self._on_part = on_part
+        super().__init__(on_part)
         self._with_alternatives = bool(options.logprobs)
-        self._cancelled = Event()
-        self._texts: list[str] = []
-        self._logprobs: list[TokenLogprob] = []
-        self._tokens = 0
-        self._prompt_tokens = 0
-        self._finish_reason: FinishReason | None = None
-        self._error: QueryError | None = None
-
-    @property
-    def cancelled(self) -> bool:
-        """True if it was cancelled."""
-        return self._cancelled.is_set()
-
-    def cancel(self) -> None:
-        """End it at its next event."""
-        self._cancelled.set()
 
     def take(self, event: dict[str, Any]) -> bool:
         """Take an event of the engine. Returns true to end the answer."""
         if "error" in event:
-            self._error = _as_error(event["error"])
+            self.error = _as_error(event["error"])
             return True
         if "timings" in event:
-            self._prompt_tokens = event["timings"]["cache_n"] + event["timings"]["prompt_n"]
+            self.prompt_tokens = event["timings"]["cache_n"] + event["timings"]["prompt_n"]
         for choice in event["choices"]:
             self._take_choice(choice, event.get("timings"))
         return self.cancelled
 
-    def end(self) -> FinishedAnswer | QueryError | None:
-        """Return the end of the answer."""
-        if self.cancelled:
-            return None
-        if self._error is not None or self._finish_reason is None:
-            return self._error or ModelFailed("llama.cpp ended the answer without a reason")
-        return FinishedAnswer(
-            text="".join(self._texts),
-            finish_reason=self._finish_reason,
-            prompt_tokens=self._prompt_tokens,
-            completion_tokens=self._tokens,
-            mean_logprob=fmean(one.logprob for one in self._logprobs) if self._logprobs else None,
-            logprobs=self._logprobs,
-        )
-
     def _take_choice(self, choice: dict[str, Any], timings: dict[str, Any] | None) -> None:
-        before = self._tokens
-        self._tokens = timings["predicted_n"] if timings else before
+        made = timings["predicted_n"] - self.tokens if timings else 0
         text = (choice["delta"].get("content") if "delta" in choice else choice["text"]) or ""
         logprobs = [_logprob(one, self._with_alternatives) for one in (choice.get("logprobs") or {}).get("content", ())]
-        self._logprobs += logprobs
         # Tokens whose text may begin a stop text come without it: they are a part too. So is a piece of the prompt.
-        is_progress = timings is not None and (choice["finish_reason"] is None or self._tokens > before)
-        if (text or logprobs or is_progress) and not self.cancelled:
-            self._texts.append(text)
-            self._on_part(AnswerPart(text=text, tokens=self._tokens - before, logprobs=logprobs))
+        if text or logprobs or made or (timings is not None and choice["finish_reason"] is None):
+            self.grow(text, made, logprobs)
         if choice["finish_reason"] is not None:
-            self._finish_reason = "length" if choice["finish_reason"] == "length" else "stop"
+            self.finish_reason = "length" if choice["finish_reason"] == "length" else "stop"
 
 
 def _logprob(entry: dict[str, Any], with_alternatives: bool) -> TokenLogprob:
@@ -348,10 +251,7 @@ def _logprob(entry: dict[str, Any], with_alternatives: bool) -> TokenLogprob:
 
 def _as_error(error: dict[str, Any]) -> QueryError:
     if error.get("type") == _CONTEXT_ERROR:
-        found, most = error["n_prompt_tokens"], error["n_ctx"]
-        return InvalidRequest(
-            f"the prompt has {found} tokens, but this model takes at most {most} of prompt and answer: shorten it"
-        )
+        return prompt_too_long(error["n_prompt_tokens"], error["n_ctx"])
     message = str(error.get("message", "no details given"))
     if error.get("code") == 400:
         return InvalidRequest(f"the model does not accept this request: {message}")

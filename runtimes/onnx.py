@@ -54,7 +54,12 @@ class OnnxRuntime:
         return runtime_availability(self.name, hardware, self.hardware, lambda: self._missing_provider(hardware))
 
     def load(self, artifact: Path, hardware: str, options: LoadOptions) -> Session:
-        """Load an ONNX file, i.e. read and optimise its graph; blocks.
+        """Load an ONNX file; blocks. Raises as `open` does."""
+        session = self.open(artifact, hardware, options)
+        return OnnxSession(session) if hardware == Hardware.CPU else BoundOnnxSession(session, "cuda")
+
+    def open(self, artifact: Path, hardware: str, options: LoadOptions) -> Any:
+        """Return onnxruntime's own session of a file, i.e. read and optimise its graph; blocks.
 
         Raises:
             OperatorError: the runtime is not available for `hardware`, or its provider did not start.
@@ -79,7 +84,7 @@ class OnnxRuntime:
             session = onnxruntime.InferenceSession(model, chosen, providers=providers)
         if session.get_providers()[0] != wanted:
             raise OperatorError(f"onnxruntime could not start {wanted}; its own log says which library is missing")
-        return OnnxSession(session) if wanted == _CPU else BoundOnnxSession(session, "cuda")
+        return session
 
     def _missing_provider(self, hardware: str) -> str:
         provider, extra = self._providers[hardware], "cpu" if hardware == Hardware.CPU else "gpu"

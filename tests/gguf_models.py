@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 CONTEXT = 512
 """Tokens for which the model claims to be trained."""
 _LAYERS, _WIDTH, _HEADS, _INNER = 2, 64, 2, 128
-_SPECIAL = ("<|end|>", "<|user|>", "<|assistant|>")
+SPECIAL = ("<|end|>", "<|user|>", "<|assistant|>")
 TEMPLATE = (
     "{% for message in messages %}{{ '<|' + message['role'] + '|>' + message['content'] }}{% endfor %}"
     "{% if add_generation_prompt %}{{ '<|assistant|>' }}{% endif %}"
@@ -44,13 +44,13 @@ def write_gguf(file: Path, seed: int = 0, *, layers: int = _LAYERS, counts: bool
     writer.add_layer_norm_rms_eps(1e-5)
     writer.add_rope_dimension_count(_WIDTH // _HEADS)
     writer.add_file_type(gguf.LlamaFileType.MOSTLY_F16)
-    tokens = [*map(_byte_text, range(256)), *_SPECIAL]
+    tokens = [*map(byte_text, range(256)), *SPECIAL]
     writer.add_vocab_size(len(tokens))
     writer.add_tokenizer_model("gpt2")
     writer.add_tokenizer_pre("default")
     writer.add_token_list(tokens)
-    writer.add_token_types([gguf.TokenType.NORMAL] * 256 + [gguf.TokenType.CONTROL] * len(_SPECIAL))
-    writer.add_token_merges([f"{_byte_text(32)} {_byte_text(32)}"])
+    writer.add_token_types([gguf.TokenType.NORMAL] * 256 + [gguf.TokenType.CONTROL] * len(SPECIAL))
+    writer.add_token_merges([f"{byte_text(32)} {byte_text(32)}"])
     writer.add_eos_token_id(256)
     writer.add_bos_token_id(256)
     writer.add_add_bos_token(False)
@@ -84,17 +84,24 @@ def _counting(name: str, data: NDArray[np.float16]) -> NDArray[np.float16]:
     """Return the tensor of a model that counts, from a random one: layers add nothing to the embedding of a token."""
     if name.endswith(("attn_output.weight", "ffn_down.weight")):
         return np.zeros_like(data)
-    signs = np.random.default_rng(1).choice(np.array([-1, 1], np.float16), (len(data), _WIDTH))
     if name == "token_embd.weight":
-        return signs
-    if name != "output.weight":
-        return data
-    output = np.zeros_like(data)
+        return counting_embedding(*data.shape)
+    return counting_output(*data.shape) if name == "output.weight" else data
+
+
+def counting_embedding(tokens: int, width: int) -> NDArray[np.float16]:
+    """Return the embedding of tokens of a model that counts."""
+    return np.random.default_rng(1).choice(np.array([-1, 1], np.float16), (tokens, width))
+
+
+def counting_output(tokens: int, width: int) -> NDArray[np.float16]:
+    """Return the last matrix of a model that counts: a row for each token."""
+    output, signs = np.zeros((tokens, width), np.float16), counting_embedding(tokens, width)
     output[_FIRST : _LAST + 1] = np.roll(signs[_FIRST : _LAST + 1], 1, axis=0)
     return output
 
 
-def _byte_text(byte: int) -> str:
+def byte_text(byte: int) -> str:
     """Return the character by which GPT-2's vocabulary writes a byte."""
     printable = [*range(33, 127), *range(161, 173), *range(174, 256)]
     if byte in printable:

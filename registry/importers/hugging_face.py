@@ -8,12 +8,13 @@ from mmap import ACCESS_READ, mmap
 from pathlib import Path
 from typing import Any, Final
 
-import msgspec
 from msgspec.structs import replace
 
+from registry.importers.decoder import import_decoder, read_config
 from registry.importers.hugging_face_weights import ENCODER_ONLY, SAFE_SUFFIX, export_weights
 from registry.importers.imported import GRAPH_SUFFIX, ImportedModel, labels_file, name_of, pack_openvino
 from registry.importers.sentence_encoder import SentenceEncoder, read_modules
+from registry.pipeline.source_format import SourceFormat, source_format
 from registry.quality import COSINE, MACRO_F1, REGRESSION
 from runtimes.processing.outputs import EMBEDDING
 from schemas.errors import InvalidRequest
@@ -43,8 +44,15 @@ def read_hugging_face(folder: Path, target: Path) -> ImportedModel:
     """
     encoder = read_modules(folder)
     own = encoder.transformer if encoder is not None else folder
-    config = _read(own / "config.json")
+    config = read_config(own / "config.json")
     file = _model_file(folder if _has_graph(folder) else own, config)
+    if file.suffix == ".onnx" and source_format(file) is SourceFormat.ONNX_DECODER:
+        return ImportedModel(
+            file=target,
+            name=name_of(folder),
+            kind=f"a Hugging Face folder ({_architecture(config)}), of which {file.relative_to(folder)} is registered",
+            notes=tuple(import_decoder(file, own, config, target)),
+        )
     classes = _classes(config)
     pooled = encoder is not None and not _names(file, EMBEDDING)
     processing, notes = _processing(own, config, encoder)
@@ -54,7 +62,7 @@ def read_hugging_face(folder: Path, target: Path) -> ImportedModel:
         notes.append(export_weights(own, config, target, pooled=pooled))
     elif config.get("is_encoder_decoder"):
         notes.append(ENCODER_ONLY)
-    architecture = ", ".join(config.get("architectures") or []) or str(config.get("model_type", "unknown"))
+    architecture = _architecture(config)
     if encoder is not None and pooled and processing is not None:
         processing = replace(processing, after=(encoder.pool,))
         notes.append(f"texts become vectors by {encoder.pool.mode} pooling{_NORMALISED * encoder.pool.normalise}")
@@ -72,6 +80,10 @@ def read_hugging_face(folder: Path, target: Path) -> ImportedModel:
         processing=processing,
         notes=tuple(notes),
     )
+
+
+def _architecture(config: dict[str, Any]) -> str:
+    return ", ".join(config.get("architectures") or []) or str(config.get("model_type", "unknown"))
 
 
 def _problem(config: dict[str, Any]) -> str:
@@ -93,13 +105,6 @@ def _names(file: Path, output: str) -> bool:
         return False
     with file.open("rb") as content, mmap(content.fileno(), 0, access=ACCESS_READ) as graph:
         return graph.find(output.encode()) >= 0
-
-
-def _read(file: Path) -> dict[str, Any]:
-    try:
-        return msgspec.json.decode(file.read_bytes(), type=dict[str, Any])
-    except (OSError, msgspec.MsgspecError) as error:
-        raise InvalidRequest(f"{file} is not a configuration: {error}") from error
 
 
 def _model_file(folder: Path, config: dict[str, Any]) -> Path:
@@ -143,7 +148,7 @@ def _processing(
         step = Tokenise(tokenizer=str(tokenizer.absolute()), max_tokens=most, cut=True)
         return Processing(before=step), [f"clients send texts; tokenizer.json limits them to {most} tokens"]
     if images.is_file():
-        step = _image_step(_read(images))
+        step = _image_step(read_config(images))
         return Processing(before=step), [
             f"clients send PNG or JPEG, resized to {step.width}x{step.height} as configured"
         ]

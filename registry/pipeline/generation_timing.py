@@ -20,7 +20,7 @@ from typing import Any, Final, cast
 from numpy.typing import NDArray
 
 from registry.pipeline.timing import Run, RunObserver, Timing, batch_sizes, observed_quietly, uneven_timing
-from runtimes.llama_cpp import is_chat
+from runtimes.chat import is_chat
 from runtimes.protocol import FinishedAnswer, GenerativeSession, LoadOptions, RunningAnswer, Session
 from schemas.errors import ModelFailed, QueryError
 from schemas.generation import AnswerPart, GenerationOptions, GenerationProfile, PrefillTime, StepTime

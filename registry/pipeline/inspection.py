@@ -76,6 +76,8 @@ class InspectModel(msgspec.Struct, frozen=True, tag=True):
         """Inspect the model; raises `InvalidRequest` if it cannot be served, or does not fulfil the task."""
         from registry.pipeline.sequence_axes import with_axes
 
+        if self.source_format.is_generative and self.processing is not None:
+            raise InvalidRequest("a language model has its own tokenizer: register it without processing steps")
         file, adaptation = self.file, None
         if self.source_format is SourceFormat.ONNX:
             adaptation = read_onnx(self._adapt, file)
@@ -96,7 +98,7 @@ class InspectModel(msgspec.Struct, frozen=True, tag=True):
         own = with_axes(signature.with_parameters(parameters), file, self.source_format)
         pools = self._pools_tokens
         named = None if pools and self.output == EMBEDDING else self.output  # the task's measured output is pooled
-        if self.source_format is SourceFormat.GGUF:
+        if self.source_format.is_generative:
             named = named or generation.TEXT_OUTPUT
         scores = own.output(named, per_token=pools)
         signature = own if self.processing is None else processed_signature(own, self.processing, scores)
@@ -322,9 +324,19 @@ def labels_of(processing: Processing | None) -> tuple[str, ...]:
     return read_class_names(Path(files[0])) if files else ()
 
 
+_OF_TEXTS: Final = Signature(inputs=generation.INPUTS, outputs=generation.OUTPUTS)
+
+
 def _read_gguf(file: Path) -> Signature:
     read_gguf_header(file)
-    return Signature(inputs=generation.INPUTS, outputs=generation.OUTPUTS)
+    return _OF_TEXTS
+
+
+def _read_decoder(file: Path) -> Signature:
+    from registry.pipeline.decoder_file import check_decoder
+
+    read_onnx(check_decoder, file)
+    return _OF_TEXTS
 
 
 _READERS: Final[dict[SourceFormat, Callable[[Path], Signature]]] = {
@@ -332,4 +344,5 @@ _READERS: Final[dict[SourceFormat, Callable[[Path], Signature]]] = {
     SourceFormat.EXPORTED_PROGRAM: _read_exported_program,
     SourceFormat.OPENVINO: _read_openvino,
     SourceFormat.GGUF: _read_gguf,
+    SourceFormat.ONNX_DECODER: _read_decoder,
 }

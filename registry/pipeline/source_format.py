@@ -14,6 +14,7 @@ from typing import Final, TypeVar
 
 from registry.artifacts import sha256_of
 from runtimes.gguf_header import MAGIC, read_gguf_header
+from runtimes.onnx import is_pack
 from runtimes.openvino import is_openvino_pack, read_graph
 from schemas.errors import InvalidRequest, OperatorError
 
@@ -36,6 +37,13 @@ class SourceFormat(StrEnum):
     """A graph and weights in OpenVINO's own format, packed in one file."""
     GGUF = "gguf"
     """A language model with its tokenizer, for llama.cpp."""
+    ONNX_DECODER = "onnx-decoder"
+    """A language model as an ONNX graph that takes and returns keys and values, with its tokenizer in the metadata."""
+
+    @property
+    def is_generative(self) -> bool:
+        """True if it makes texts token by token."""
+        return self in (SourceFormat.GGUF, SourceFormat.ONNX_DECODER)
 
 
 def source_format(file: Path) -> SourceFormat:
@@ -57,7 +65,7 @@ def source_format(file: Path) -> SourceFormat:
     if start == MAGIC:
         return SourceFormat.GGUF
     if start[:1] == _ONNX_IR_VERSION:
-        return SourceFormat.ONNX
+        return SourceFormat.ONNX_DECODER if read_onnx(_is_decoder, file) else SourceFormat.ONNX
     raise InvalidRequest(f"{file.name} is {'empty' if not start else 'not a model in a known format'}: {_INSTEAD}")
 
 
@@ -91,7 +99,7 @@ def files_beside(file: Path) -> list[Path]:
 def weights_precision(file: Path, form: SourceFormat) -> str:
     """Return the number format of a model's weights, read without executing it; blocks."""
     match form:
-        case SourceFormat.ONNX:
+        case SourceFormat.ONNX | SourceFormat.ONNX_DECODER:
             return read_onnx(_precision, file)
         case SourceFormat.OPENVINO:
             return _openvino_precision(file)
@@ -109,6 +117,12 @@ def operators_within(file: Path) -> frozenset[str]:
         InvalidRequest: the file is not an ONNX model.
     """
     return read_onnx(_operators, file)
+
+
+def _is_decoder(file: Path) -> bool:
+    from registry.pipeline.decoder_file import is_decoder_file
+
+    return is_decoder_file(file)
 
 
 def _operators(file: Path) -> frozenset[str]:
@@ -150,6 +164,8 @@ def _archive_format(file: Path) -> SourceFormat:
         raise InvalidRequest(f"{file.name} is a damaged archive: {error}") from error
     if is_openvino_pack(file):
         return SourceFormat.OPENVINO
+    if is_pack(file) and read_onnx(_is_decoder, file):
+        return SourceFormat.ONNX_DECODER
     if any(name.endswith("/archive_format") for name in names):
         return SourceFormat.EXPORTED_PROGRAM
     if any(name.endswith(".pkl") for name in names):

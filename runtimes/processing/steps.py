@@ -24,7 +24,7 @@ IDS: Final = "input_ids"
 MASK: Final = "attention_mask"
 TYPES: Final = "token_type_ids"
 POSITIONS: Final = "position_ids"
-_BYTES_A_TOKEN: Final = 64
+BYTES_A_TOKEN: Final = 64
 """Bytes per allowed token above which a text is rejected, or cut, without tokenising it."""
 _PADDING: Final = ("[PAD]", "<pad>", "<|endoftext|>")
 
@@ -74,7 +74,7 @@ class TextTokeniser:
         return row | {OFFSETS: np.array([encoding.offsets], np.int64)} if self._offsets else row
 
     def _text(self, value: bytes) -> str:
-        most = _BYTES_A_TOKEN * self._most
+        most = BYTES_A_TOKEN * self._most
         if len(value) > most and not self._step.cut:
             raise InvalidRequest(f"the text has {len(value)} bytes, but at most {most} are allowed: shorten it")
         try:
@@ -98,6 +98,20 @@ def _not_of_texts(taken: Sequence[str]) -> str:
 
 
 def _load(file: Path) -> Any:
+    try:
+        content = file.read_bytes()
+    except OSError as error:
+        raise InvalidRequest(f"{file.name} cannot be read: {error.strerror or error}") from error
+    return load_tokenizer(content, file.name)
+
+
+def load_tokenizer(content: bytes, name: str) -> Any:
+    """Return the tokenizer of a tokenizer.json with this content and name.
+
+    Raises:
+        OperatorError: the package is not installed.
+        InvalidRequest: it is no tokenizer.
+    """
     # Each slot computes in its own thread; the package's thread pool would take the cores of the other slots.
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     try:
@@ -105,9 +119,9 @@ def _load(file: Path) -> Any:
     except ImportError as error:
         raise OperatorError(f"texts need the package tokenizers ({error}): pip install 'infaas[text]'") from error
     try:
-        return tokenizers.Tokenizer.from_file(str(file))
+        return tokenizers.Tokenizer.from_buffer(content)
     except Exception as error:  # the package raises bare `Exception` for every error
-        raise InvalidRequest(f"{file.name} is not a tokenizer.json: {error}") from error
+        raise InvalidRequest(f"{name} is not a tokenizer.json: {error}") from error
 
 
 _FORMATS: Final = ("PNG", "JPEG")

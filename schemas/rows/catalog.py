@@ -137,7 +137,7 @@ class Architecture(msgspec.Struct, frozen=True, kw_only=True):
     source: str
     """SHA-256 of the registered model file."""
     source_format: str
-    """`onnx`, `exported-program`, `openvino` or `gguf`."""
+    """`onnx`, `exported-program`, `openvino`, `gguf` or `onnx-decoder`."""
     sample_rows: str = ""
     """SHA-256 of a file with some of the inputs used for verification; empty: none were kept."""
     processing: Processing | None = None

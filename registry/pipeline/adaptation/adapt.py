@@ -58,7 +58,7 @@ def adapt(file: Path, target: Path, batch_axes: Sequence[str] = ()) -> Adaptatio
         InvalidRequest: it cannot be served; the message says why.
     """
     model: Any = onnx.load(file, load_external_data=False)
-    _refuse_code(model, file)
+    refuse_code(model, file)
     notes: list[str] = []
     left = _take_in_weights(model, file, notes)
     if widen_bf16(model):
@@ -68,14 +68,14 @@ def adapt(file: Path, target: Path, batch_axes: Sequence[str] = ()) -> Adaptatio
         notes.append(f"the scores of {len(classes)} classes are returned as an array instead of a list of maps")
     scalars = scalars_of(inputs_of(model.graph))
     if _arrange_batch(model, file, batch_axes, notes):
-        _write(model, file, target, left)
+        write_model(model, file, target, left)
         return Adaptation(target, tuple(notes), classes, True, tuple(value.name for value in scalars))
     others = [value for value in inputs_of(model.graph) if all(value is not one for one in scalars)]
     parameters = widen_scalars(model.graph, scalars, others[0] if others else None)
     if parameters:
         notes.append(f"{', '.join(parameters)} has one value for a whole query, by default that of the samples")
     if notes:
-        _write(model, file, target, left)
+        write_model(model, file, target, left)
     alone = _free(model, target if notes else file, file, target, left, notes, parameters)
     return Adaptation(target if notes and target.exists() else file, tuple(notes), classes, alone, parameters)
 
@@ -101,7 +101,7 @@ def _arrange_batch(model: Any, file: Path, batch_axes: Sequence[str], notes: lis
     return False
 
 
-def _refuse_code(model: Any, file: Path) -> None:
+def refuse_code(model: Any, file: Path) -> None:
     """Raise `InvalidRequest` if a node contains compiled code, or calls Python or a service."""
     nodes = [node for part in (model.graph, *model.functions) for graph in graphs_of(part) for node in graph.node]
     found = sorted({node.op_type for node in nodes if _CODE.fullmatch(node.op_type)})
@@ -130,7 +130,7 @@ def _free(
     freed = target.with_name(f"{target.name}.freed")
     if not left:
         free_batch(model, size)
-        _write(model, file, freed, left)
+        write_model(model, file, freed, left)
         if computes_alike(present, freed, size, parameters):
             freed.replace(target)
             notes.append(f"it was exported for batches of {size}; its batch is variable now, with the same outputs")
@@ -144,7 +144,8 @@ def _free(
     return True
 
 
-def _write(model: Any, file: Path, target: Path, left: int) -> None:
+def write_model(model: Any, file: Path, target: Path, left: int) -> None:
+    """Write a model of the file `file`, of whose weights `left` bytes are in other files; then it becomes a pack."""
     if left:
         write_pack(model, file.parent, target)
     else:

@@ -16,6 +16,7 @@ from google.protobuf.message import Message
 from numpy.typing import NDArray
 from onnx import TensorProto, external_data_helper, numpy_helper
 
+from runtimes.onnx import is_pack, read_pack
 from schemas.errors import InvalidRequest
 
 ONE_FILE_BYTES: Final = 1_900_000_000
@@ -29,6 +30,13 @@ _NAMES: Final = {
     TensorProto.INT8: "int8",
     TensorProto.UINT8: "int8",
 }
+
+
+def load_graph(file: Path) -> Any:
+    """Return the model of an ONNX file or a pack, without weights in other files; blocks."""
+    if is_pack(file):
+        return onnx.load_model_from_string(read_pack(file))
+    return onnx.load(file, load_external_data=False)
 
 
 def graphs_of(graph: Any) -> Iterator[Any]:
@@ -156,7 +164,7 @@ def _external_bytes(tensor: Any, folder: Path) -> int:
 
 def precision_of(file: Path) -> str:
     """Return the number format of most weights, as in `Variant.precision`; blocks."""
-    model: Any = onnx.load(file, load_external_data=False)
+    model = load_graph(file)
     counts: Counter[str] = Counter()
     for tensor in tensors_of(model.graph):
         if tensor.data_type in _NAMES:

@@ -22,6 +22,7 @@ from openai import AsyncOpenAI
 from infaas.client import InfaasClient
 from schemas import headers as h
 from schemas.status import SERVING
+from tests.decoder_models import decoder_weights, write_decoder
 from tests.gguf_models import counted, write_gguf
 from tests.system.infaas.conftest import Cli, running
 from tests.waiting import read_until
@@ -180,3 +181,30 @@ async def test_openai_client_gets_stream_and_whole(writing: Cli) -> None:
         chunks = [chunk async for chunk in stream]
         assert "".join(chunk.choices[0].text for chunk in chunks if chunk.choices) == whole.choices[0].text
         assert chunks[-1].usage.total_tokens == whole.usage.total_tokens
+
+
+async def test_folder_of_onnx_decoder_answers_chats(writing: Cli, tmp_path: Path) -> None:
+    """A folder of Hugging Face's exporter is registered whole, and its variants answer as those of a GGUF file."""
+    folder = write_decoder(tmp_path / "counting-model", decoder_weights(counts=True))
+    rows = [{"prompt": f"question {number}", "answer": counted(str(number), 8)} for number in range(10)]
+    (tmp_path / "labels.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    words = ("--task=counting", f"--validation={tmp_path / 'labels.jsonl'}", "--sequences=2", "--context=256")
+    variants = await writing.json("register", str(folder), *words)
+    assert {(one["name"], one["state"]) for one in variants} == {
+        ("counting-model.onnx-fp32.cpu", "ready"),
+        ("counting-model.onnx-int8dyn.cpu", "ready"),
+    }
+    state = await writing.state()
+    async with (
+        asyncio.timeout(PATIENCE_S),
+        InfaasClient(gateway=state["gateway"]) as client,
+        AsyncOpenAI(base_url=f"{state['gateway']}/v1", api_key="me", timeout=PATIENCE_S) as other,
+    ):
+        parts = [part async for part in client.stream("counting", "prompt a", max_tokens=10)]
+        assert "".join(part.text for part in parts) == counted("a", 10)
+        told: list[Any] = [{"role": "user", "content": "count on from b"}]
+        whole = await other.chat.completions.create(model="counting", messages=told, max_tokens=10)
+        assert (whole.choices[0].finish_reason, whole.usage and whole.usage.prompt_tokens) == ("length", 17)
+        schema: Any = {"type": "json_object"}
+        with pytest.raises(openai.BadRequestError, match="cannot restrict an answer to a grammar"):
+            await other.chat.completions.create(model="counting", messages=told, response_format=schema)

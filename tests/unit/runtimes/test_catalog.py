@@ -13,6 +13,7 @@ def test_is_concurrent_of_each_runtime() -> None:
         "torch-neuron": False,
         "torch-neuronx": False,
         "llama.cpp": False,
+        "onnx-decoder": False,
         "cascade": True,
         "chain": True,
     }
