@@ -284,7 +284,7 @@ class _Answer:
         self._texts: list[str] = []
         self._logprobs: list[TokenLogprob] = []
         self._tokens = 0
-        self._prompt_tokens = 0
+        self._prompt_tokens = self._cached_tokens = 0
         self._finish_reason: FinishReason | None = None
         self._error: QueryError | None = None
 
@@ -303,7 +303,8 @@ class _Answer:
             self._error = _as_error(event["error"])
             return True
         if "timings" in event:
-            self._prompt_tokens = event["timings"]["cache_n"] + event["timings"]["prompt_n"]
+            self._cached_tokens = event["timings"]["cache_n"]
+            self._prompt_tokens = self._cached_tokens + event["timings"]["prompt_n"]
         for choice in event["choices"]:
             self._take_choice(choice, event.get("timings"))
         return self.cancelled
@@ -319,6 +320,7 @@ class _Answer:
             finish_reason=self._finish_reason,
             prompt_tokens=self._prompt_tokens,
             completion_tokens=self._tokens,
+            cached_tokens=self._cached_tokens,
             mean_logprob=fmean(one.logprob for one in self._logprobs) if self._logprobs else None,
             logprobs=self._logprobs,
         )
