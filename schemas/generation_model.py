@@ -54,6 +54,14 @@ class GenerationModel:
         """Return the seconds of an answer of `tokens` tokens, made beside others."""
         return self.prefill_s(prompt_tokens) + max(tokens - 1, 0) * self.step_s(sequences)
 
+    def together_s(self, sequences: int, tokens: float, *, p99: bool = False) -> float:
+        """Return the seconds in which answers of `tokens` tokens to typical prompts are made together.
+
+        An answer takes as long at steady load, since prompts of the others take part in its steps.
+        """
+        prefill_s = self.prefill_s(self.profile.prompt_tokens, p99=p99)
+        return sequences * prefill_s + tokens * self.step_s(sequences, p99=p99)
+
     def typical_s(self, sequences: int, lengths: AnswerLengths | None = None) -> float:
         """Return the seconds of an answer of mean length to a typical prompt, made beside others.
 
