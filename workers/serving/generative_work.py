@@ -7,7 +7,7 @@ Rules.
   an answer has ended.
 * The slowdown is the ratio of the time of an answer to that by the profile: its prompt, and each of its steps at the
   number of answers that ran then.
-* An answer is undisturbed if no other one began while it ran: then its time shows the profile's drift.
+* An answer is undisturbed if no prompt of another was computed while it ran: then its time shows the profile's drift.
 * Times are seconds of one monotonic clock.
 """
 
@@ -49,7 +49,7 @@ class RunningWork(Generic[A]):
     steps_s: float = 0.0
     """Seconds of its steps by the profile, at the number of answers that ran then."""
     undisturbed: bool = True
-    """True if no other answer began while it ran."""
+    """True if no prompt of another answer was computed while it ran."""
     first_s: float | None = None
     """Time of its first token."""
     seen_s: float = field(default=0.0)
@@ -111,9 +111,10 @@ class GenerativeWork(MeasuredWork[K], Generic[K, A]):
         if not may_begin(first, paces, offline, self._model, max(self.meter.slowdown, 1.0)):
             return None
         self.queue.remove([first])
+        begun = RunningWork(first, now_s, seen_s=now_s)
         for one in self.running:
             one.undisturbed = False
-        begun = RunningWork(first, now_s, seen_s=now_s)
+            begun.undisturbed &= one.first_s is not None
         self.running.append(begun)
         return begun
 

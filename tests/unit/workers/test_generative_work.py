@@ -114,6 +114,17 @@ def test_end_compares_time_with_prompt_and_steps_beside_others() -> None:
     assert time == (pytest.approx(0.4), pytest.approx(0.01), True)
 
 
+def test_answer_that_began_beside_prompt_is_disturbed() -> None:
+    work = work_of(Answer(), Answer())
+    begun = [work.begin(0.0), work.begin(0.0)]
+    for one in begun:
+        assert one is not None
+        work.part(one, 1, 0.1)
+        time = work.end(one, 0.2, finished(10, 1))
+        assert time is not None
+        assert not time.undisturbed
+
+
 def test_status_states_lengths_of_ended_and_cut_answers() -> None:
     work = work_of(*(Answer() for _ in range(4)))
     for tokens, end in ((3, finished(9, 3)), (5, finished(9, 5, "length")), (5, None), (0, None)):
