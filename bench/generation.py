@@ -13,7 +13,7 @@ import json
 import subprocess
 import sys
 import time
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from statistics import median
@@ -66,7 +66,9 @@ class Chats(NamedTuple):
     """CPU milliseconds of a token, of all processes of the server."""
 
 
-class _Ended(NamedTuple):
+class EndedChat(NamedTuple):
+    """Chat that has ended, as its client saw it."""
+
     ttft_s: float
     tpot_s: float
     tokens: int
@@ -99,9 +101,9 @@ async def measure_file(
     await infaas(system.home, "scale", "pin", "task", _TASK, "--min", "1", "--max", "1")
     ours = _Server(system.gateway, psutil.Process(system.pid))
     numbers = itertools.count()
-    async with bare_server(model) as bare, _session() as session:
+    async with bare_server(model) as bare, chat_session() as session:
         for server in (bare, ours):
-            await _chat(session, server.url, next(numbers))
+            await ask(session, server.url, next(numbers))
         figures = list[Figure]()
         for count in CHATS:
 
@@ -116,7 +118,7 @@ async def measure_file(
     return figures
 
 
-def _session() -> aiohttp.ClientSession:
+def chat_session() -> aiohttp.ClientSession:
     """Return a client that connects for each chat: the bare server closes connections after some requests."""
     connector = aiohttp.TCPConnector(force_close=True)
     return aiohttp.ClientSession(connector=connector, timeout=aiohttp.ClientTimeout(_TIMEOUT_S))
@@ -156,11 +158,11 @@ async def bare_server(model: Path) -> AsyncGenerator[_Server]:
 
 
 async def _round(session: aiohttp.ClientSession, server: _Server, count: int, numbers: "itertools.count[int]") -> Chats:
-    before_s, began_s, ended = sum(cpu_seconds(server.process).values()), time.monotonic(), list[_Ended]()
+    before_s, began_s, ended = sum(cpu_seconds(server.process).values()), time.monotonic(), list[EndedChat]()
 
     async def keep_asking() -> None:
         while time.monotonic() - began_s < SECONDS:
-            ended.append(await _chat(session, server.url, next(numbers)))
+            ended.append(await ask(session, server.url, next(numbers)))
 
     async with asyncio.TaskGroup() as tasks:
         for _ in range(count):
@@ -175,11 +177,20 @@ async def _round(session: aiohttp.ClientSession, server: _Server, count: int, nu
     )
 
 
-async def _chat(session: aiohttp.ClientSession, url: str, number: int) -> _Ended:
+async def ask(
+    session: aiohttp.ClientSession,
+    url: str,
+    number: int,
+    *,
+    model: str = _TASK,
+    tokens: int = TOKENS,
+    headers: Mapping[str, str] | None = None,
+) -> EndedChat:
+    """Ask for one answer as it is made, to a prompt that differs from those of other numbers."""
     body = {
-        "model": _TASK,
+        "model": model,
         "messages": [{"role": "user", "content": f"{number}: {_PROMPT.format(number)}"}],
-        "max_tokens": TOKENS,
+        "max_tokens": tokens,
         "temperature": 1.0,
         "top_k": 40,
         "top_p": 0.95,
@@ -187,19 +198,19 @@ async def _chat(session: aiohttp.ClientSession, url: str, number: int) -> _Ended
         "stream": True,
         "stream_options": {"include_usage": True},
     }
-    began_s, first_s, last_s, tokens = time.monotonic(), 0.0, 0.0, 0
-    async with session.post(f"{url}/v1/chat/completions", json=body) as response:
+    began_s, first_s, last_s, made = time.monotonic(), 0.0, 0.0, 0
+    async with session.post(f"{url}/v1/chat/completions", json=body, headers=headers) as response:
         response.raise_for_status()
         async for line in response.content:
             if not line.startswith(b"data: {"):
                 continue
             event = json.loads(line[len(b"data: ") :])
             if event.get("usage"):
-                tokens = event["usage"]["completion_tokens"]
+                made = event["usage"]["completion_tokens"]
             if any(choice["delta"].get("content") for choice in event["choices"]):
                 last_s = time.monotonic()
                 first_s = first_s or last_s
-    return _Ended(first_s - began_s, (last_s - first_s) / max(tokens - 1, 1), tokens)
+    return EndedChat(first_s - began_s, (last_s - first_s) / max(made - 1, 1), made)
 
 
 async def _main(model: Path, questions: Path) -> None:

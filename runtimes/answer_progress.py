@@ -33,7 +33,7 @@ class AnswerProgress:
         self._logprobs: list[TokenLogprob] = []
         self.tokens = 0
         """Tokens that were made."""
-        self.prompt_tokens = 0
+        self.prompt_tokens = self.cached_tokens = 0
         self.finish_reason: FinishReason | None = None
         self.error: QueryError | None = None
 
@@ -65,6 +65,7 @@ class AnswerProgress:
             finish_reason=self.finish_reason,
             prompt_tokens=self.prompt_tokens,
             completion_tokens=self.tokens,
+            cached_tokens=self.cached_tokens,
             mean_logprob=fmean(one.logprob for one in self._logprobs) if self._logprobs else None,
             logprobs=self._logprobs,
         )

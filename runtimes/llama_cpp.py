@@ -226,7 +226,8 @@ class _Answer(AnswerProgress):
             self.error = _as_error(event["error"])
             return True
         if "timings" in event:
-            self.prompt_tokens = event["timings"]["cache_n"] + event["timings"]["prompt_n"]
+            self.cached_tokens = event["timings"]["cache_n"]
+            self.prompt_tokens = self.cached_tokens + event["timings"]["prompt_n"]
         for choice in event["choices"]:
             self._take_choice(choice, event.get("timings"))
         return self.cancelled

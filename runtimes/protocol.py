@@ -68,6 +68,8 @@ class FinishedAnswer(msgspec.Struct, frozen=True, kw_only=True):
     finish_reason: FinishReason
     prompt_tokens: int
     completion_tokens: int
+    cached_tokens: int = 0
+    """Tokens of the prompt that an earlier answer had computed."""
     mean_logprob: float | None = None
     """Mean log-probability of its tokens; None: not asked for."""
     logprobs: list[TokenLogprob] = []

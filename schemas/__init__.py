@@ -6,8 +6,8 @@ Reading order: names -> access (callers, and owners of models) -> errors -> defa
 -> topics -> query_names (reserved and misspelt names) -> query (needs and send time), cloudevents -> result -> jobs
 (queries that outlive their request) -> load_classes (load counts), offline_share (pace of offline queries) -> urgency
 (levels of waiting work), status -> hardware, latency -> signature (specifications of tensors) -> tensors -> oip ->
-generation, generation_options, generation_model (generative tasks, options of queries, times of variants) ->
-generated_answer (their answers) -> rows (Postgres rows) -> openai, openai_generation (OpenAI's API) -> registrations
-(requests to register models) -> versions -> catalog (all that is registered, as one value) -> documents (the wire
-contract for machines).
+generation, generation_options, answer_lengths, generation_model (generative tasks, options of queries, learned lengths
+of answers, times of variants) -> generated_answer (their answers) -> rows (Postgres rows) -> openai, openai_generation
+(OpenAI's API) -> registrations (requests to register models) -> versions -> catalog (all that is registered, as one
+value) -> documents (the wire contract for machines).
 """

@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from itertools import accumulate
 from typing import Final
 
+from schemas.answer_lengths import AnswerLengths
 from schemas.generation import GenerationProfile, PrefillTime, StepTime
 from schemas.latency import interpolate
 
@@ -22,13 +23,16 @@ class GenerationModel:
     Every component that predicts must use this class, so that all predictions agree.
     """
 
-    __slots__ = ("_prefill", "_prefill_p99", "_step", "_step_p99", "profile", "sequences")
+    __slots__ = ("_prefill", "_prefill_p99", "_step", "_step_p99", "lengths", "profile", "sequences")
 
     def __init__(self, profile: GenerationProfile, correction: float = 1.0) -> None:
         """Create the model; `correction`, the ratio observed in operation, multiplies all measurements."""
         self.profile = profile
         self.sequences = profile.sequences
         """Answers that an instance makes at once."""
+        typical = max(profile.answer_tokens, _MIN_TOKENS)
+        self.lengths = AnswerLengths(typical, typical, float(typical))
+        """Lengths of answers as long as nothing was learned."""
         self._prefill = _line(profile.prefill, lambda one: one.p50_s * correction)
         self._prefill_p99 = _line(profile.prefill, lambda one: one.p99_s * correction)
         self._step = _steps(profile, lambda one: one.p50_s * correction)
@@ -46,13 +50,24 @@ class GenerationModel:
         table = self._step_p99 if p99 else self._step
         return table[min(max(sequences, 1), self.sequences)]
 
-    def answer_s(self, prompt_tokens: int, tokens: int, sequences: int) -> float:
+    def answer_s(self, prompt_tokens: int, tokens: float, sequences: int) -> float:
         """Return the seconds of an answer of `tokens` tokens, made beside others."""
         return self.prefill_s(prompt_tokens) + max(tokens - 1, 0) * self.step_s(sequences)
 
-    def typical_s(self, sequences: int) -> float:
-        """Return the seconds of a typical answer to a typical prompt, made beside others."""
-        return self.answer_s(self.profile.prompt_tokens, self.profile.answer_tokens, sequences)
+    def together_s(self, sequences: int, tokens: float, *, p99: bool = False) -> float:
+        """Return the seconds in which answers of `tokens` tokens to typical prompts are made together.
+
+        An answer takes as long at steady load, since prompts of the others take part in its steps.
+        """
+        prefill_s = self.prefill_s(self.profile.prompt_tokens, p99=p99)
+        return sequences * prefill_s + tokens * self.step_s(sequences, p99=p99)
+
+    def typical_s(self, sequences: int, lengths: AnswerLengths | None = None) -> float:
+        """Return the seconds of an answer of mean length to a typical prompt, made beside others.
+
+        The length is that of the profile without `lengths`, which were learned.
+        """
+        return self.answer_s(self.profile.prompt_tokens, (lengths or self.lengths).mean, sequences)
 
     def token_s(self, *, offline: bool) -> float:
         """Return the seconds of an instance that one token of a typical answer costs, its part of the prompt included.
@@ -67,11 +82,6 @@ class GenerationModel:
         if size <= 0:
             return self.profile.prompt_tokens
         return max(round(size / max(self.profile.bytes_per_token, 1e-3)), _MIN_TOKENS)
-
-    def answer_tokens(self, max_tokens: int | None) -> int:
-        """Return the tokens to expect of an answer: those of a typical one, at most `max_tokens`."""
-        expected = self.profile.answer_tokens
-        return max(expected if max_tokens is None else min(expected, max_tokens), _MIN_TOKENS)
 
 
 def _line(measured: Sequence[PrefillTime], seconds: Callable[[PrefillTime], float]) -> list[tuple[float, float]]:

@@ -10,6 +10,7 @@ from enum import StrEnum
 
 import msgspec
 
+from schemas.answer_lengths import LengthCount
 from schemas.load_classes import ClassAnswers
 
 
@@ -87,6 +88,8 @@ class InstanceStatus(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tr
     """Queries computed and answered after their deadline."""
     expired: int = 0
     """Queries answered `deadline_exceeded` without being computed."""
+    answer_lengths: tuple[LengthCount, ...] = ()
+    """Of a generative variant: its recent answers by length."""
 
 
 class WorkerStatus(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

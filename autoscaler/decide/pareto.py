@@ -16,6 +16,7 @@ import msgspec
 from autoscaler.decide.snapshot import HardwareType
 from runtimes.catalog import is_concurrent
 from schemas.access import Users
+from schemas.generation_model import GenerationModel
 from schemas.hardware import CorePrice, cores_of, cores_taken, cost_per_1000, list_price, slots_taken
 from schemas.latency import LatencyModel
 from schemas.rows.catalog import Profile, Variant
@@ -54,6 +55,8 @@ class RunnableVariant(msgspec.Struct, frozen=True, kw_only=True):
     memory_bytes: int
     load_s: float
     latency: LatencyModel
+    generation: GenerationModel | None = None
+    """Times of its answers; None: it is not generative."""
     concurrent: bool = False
     """True if an instance may run batches in all slots of its worker, provided that a batch takes one slot."""
     cores: int = 1
@@ -155,6 +158,7 @@ def _candidate(variant: Variant, profile: Profile, cores: int, core: CorePrice) 
         memory_bytes=profile.memory_bytes,
         load_s=profile.load_s,
         latency=latency,
+        generation=None if profile.generation is None else GenerationModel(profile.generation),
         concurrent=is_concurrent(variant.runtime),
         cores=cores,
     )

@@ -4,7 +4,8 @@ A variant may serve a load class if it is accurate enough, matches the target if
 query may find its slot busy with one batch and is computed in the next. So a latency of two batches allows a slot that
 is always busy, a latency of one batch an almost idle slot, and the share in between is linear. Of the batch sizes that
 fit the latency, the one with the highest throughput counts. Times are profiled times multiplied by the measured
-slowdown.
+slowdown. Generative answers are counted by their tokens, and begin beside others without waiting for a batch; without a
+latency their first token is due, not their last.
 
 A variant that not all tenants may use serves only permitted tenants: load is counted by class of tenants, and is
 planned on the variants that the class may use.
@@ -31,7 +32,7 @@ from autoscaler.decide.expected_load import canary_loads, candidate_targets, exp
 from autoscaler.decide.optimizer.model import AllocationProblem, Requirement, ServingOption, VariantSpec, WorkerPool
 from autoscaler.decide.pareto import RunnableVariant, VariantRanking
 from autoscaler.decide.snapshot import ClassLoad, ClusterSnapshot, ScalingLimits, is_schedulable
-from autoscaler.decide.throughput import SlotThroughput, Slowdowns, best_throughput, headroom_of
+from autoscaler.decide.throughput import PresentThroughputs, SlotThroughput, headroom_of
 from process.security.access import includes
 from schemas.load_classes import LoadClass
 from schemas.rows.cluster import PinKind, WorkerRow
@@ -182,7 +183,7 @@ class _RequirementBuilder:
         self.pools = pools
         self.snapshot = snapshot
         self.limits = limits
-        self.slowdowns = Slowdowns(candidates, snapshot)
+        self.present = PresentThroughputs(candidates, snapshot)
         self.dearest = max((pool.price for pool in pools), default=0.0) or 1.0
         self.by_task: defaultdict[str, list[tuple[int, RunnableVariant]]] = defaultdict(list)
         for number, candidate in enumerate(candidates):
@@ -289,7 +290,8 @@ class _RequirementBuilder:
         eligible = [
             (n, c) for n, c in self.by_task[wanted.task] if self.meets(c, wanted) and self.may_use(c, wanted.tenant)
         ]
-        asked_s = self.limits.default_latency_s if wanted.latency_ms is None else wanted.latency_ms / 1000
+        default_s = math.inf if any(c.generation for _, c in eligible) else self.limits.default_latency_s
+        asked_s = default_s if wanted.latency_ms is None else wanted.latency_ms / 1000
         budget_s = max(asked_s - self.limits.hop_s, asked_s / 2)
         # A class covers latencies up to its upper edge.
         return self.throughputs(eligible, budget_s, load.mean_batch) or self.throughputs(
@@ -368,12 +370,10 @@ class _RequirementBuilder:
         """Return the candidates that are fast enough, with a slot's present throughput and the profiled batch size."""
         found = list[tuple[int, RunnableVariant, SlotThroughput]]()
         for number, candidate in eligible:
-            slowdown = self.slowdowns.of(candidate)
-            profiled = best_throughput(candidate.latency, budget_s, 1.0, mean_batch)
-            now = profiled if slowdown == 1.0 else best_throughput(candidate.latency, budget_s, slowdown, mean_batch)
+            now = self.present.of(candidate, budget_s, mean_batch)
             if now.rate:
                 width = candidate.width(self.pools[self.variants[number].pool].threads)
-                found.append((number, candidate, SlotThroughput(now.rate / width, profiled.batch)))
+                found.append((number, candidate, SlotThroughput(now.rate / width, now.batch)))
         return found
 
     def option(

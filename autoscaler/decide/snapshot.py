@@ -5,6 +5,7 @@ from enum import StrEnum
 import msgspec
 
 from schemas.access import Users
+from schemas.answer_lengths import LengthCount
 from schemas.defaults import DEFAULT_LATENCY_S, HOP_S
 from schemas.load_classes import LoadClass
 from schemas.rows.cluster import InstanceRow, Pin, WorkerRow
@@ -89,6 +90,8 @@ class InstanceLoad(msgspec.Struct, frozen=True, kw_only=True):
     """Ratio of measured to predicted latency: present interference."""
     correction: float = 1.0
     """Ratio of predicted to profiled latency: long-term correction of the profile on this worker."""
+    answer_lengths: tuple[LengthCount, ...] = ()
+    """Of a generative variant: its recent answers by length."""
 
 
 class Backlog(msgspec.Struct, frozen=True, kw_only=True):

@@ -1,4 +1,4 @@
-"""Throughput of a slot by profile, and the slowdown of variants against their profiles as measured."""
+"""Throughput of a slot by profile, and what was measured against profiles: slowdowns, and the lengths of answers."""
 
 import math
 from collections import defaultdict
@@ -9,6 +9,8 @@ from typing import Final, NamedTuple
 
 from autoscaler.decide.pareto import RunnableVariant
 from autoscaler.decide.snapshot import ClusterSnapshot
+from schemas.answer_lengths import LengthCounts
+from schemas.generation_model import GenerationModel
 from schemas.latency import LatencyModel
 
 _MOST_SLOWDOWN: Final = 4.0
@@ -61,6 +63,37 @@ def _best(latency: LatencyModel, budget_s: float, slowdown: float, batch: int) -
         batch = min(batch * 2, latency.max_batch)
 
 
+def answer_throughput(model: GenerationModel, tokens: float, budget_s: float, slowdown: float) -> SlotThroughput:
+    """Return the highest throughput in answers of `tokens` tokens that each end within `budget_s`; 0 if none can.
+
+    Answers begin as soon as a place is free, so no share of the budget is for the end of a batch.
+    """
+    best = SlotThroughput(0.0, 0)
+    for sequences in range(1, model.sequences + 1):
+        seconds = max(model.together_s(sequences, tokens) * slowdown, 1e-9)
+        if seconds <= budget_s and sequences / seconds > best.rate:
+            best = SlotThroughput(sequences / seconds, sequences)
+    return best
+
+
+class AnswerTokens:
+    """Mean tokens of the answers of generative variants, by what they have answered recently."""
+
+    def __init__(self, candidates: Sequence[RunnableVariant], snapshot: ClusterSnapshot) -> None:
+        tasks = {candidate.name: candidate.variant.task for candidate in candidates}
+        self._variants: defaultdict[str, LengthCounts] = defaultdict(LengthCounts)
+        self._tasks: defaultdict[str, LengthCounts] = defaultdict(LengthCounts)
+        for load in snapshot.instance_loads:
+            if load.answer_lengths and load.variant in tasks:
+                self._variants[load.variant].add(load.answer_lengths)
+                self._tasks[tasks[load.variant]].add(load.answer_lengths)
+
+    def mean(self, candidate: RunnableVariant, model: GenerationModel) -> float:
+        """Return the mean of a candidate; that of its profile as long as its task has no answers."""
+        task = self._tasks[candidate.variant.task]
+        return self._variants[candidate.name].lengths(model.lengths.median, task).mean
+
+
 def headroom_of(busy_slots: float, headroom: float) -> float:
     """Return the ratio of planned slots to busy ones.
 
@@ -107,3 +140,21 @@ class Slowdowns:
     def of(self, candidate: RunnableVariant) -> float:
         """Return the slowdown of a candidate, at least 1."""
         return max(self.means.get(candidate.name, 1.0), self.means.get(candidate.variant.hardware, 1.0))
+
+
+class PresentThroughputs:
+    """Throughputs of a slot at the present slowdowns and lengths of answers."""
+
+    def __init__(self, candidates: Sequence[RunnableVariant], snapshot: ClusterSnapshot) -> None:
+        self._slowdowns = Slowdowns(candidates, snapshot)
+        self._tokens = AnswerTokens(candidates, snapshot)
+
+    def of(self, candidate: RunnableVariant, budget_s: float, mean_batch: float) -> SlotThroughput:
+        """Return the present rate of a candidate, 0 if it is too slow, and the batch size by its profile."""
+        slowdown, model = self._slowdowns.of(candidate), candidate.generation
+        if model is not None:
+            return answer_throughput(model, self._tokens.mean(candidate, model), budget_s, slowdown)
+        profiled = best_throughput(candidate.latency, budget_s, 1.0, mean_batch)
+        if slowdown == 1.0:
+            return profiled
+        return SlotThroughput(best_throughput(candidate.latency, budget_s, slowdown, mean_batch).rate, profiled.batch)

@@ -258,6 +258,7 @@ class LoadWindow:
             inputs_per_s=(instance.inputs - before.inputs) / passed_s if passed_s > 0 else 0.0,
             slowdown=instance.slowdown,
             correction=instance.correction,
+            answer_lengths=instance.answer_lengths,
         )
 
 

@@ -260,21 +260,22 @@ def _considered(explanation: Any) -> Table:
             f"{row['predicted_ms']:.1f}" if "predicted_ms" in row else "-",
             _median(row.get("ttft_ms")),
             _median(row.get("tpot_ms")),
+            _median(row.get("answer_tokens"), digits=0),
             row["verdict"],
         )
         for row in explanation["considered"]
     ]
     generative = explanation.get("ttft_ms") or any("ttft_ms" in row for row in explanation["considered"])
     accuracy = f"{explanation.get('measure', ACCURACY)}>"
-    columns = ("variant", "worker", accuracy, "cost/1000>", "ms>", "TTFT ms>", "TPOT ms>", "verdict")
+    columns = ("variant", "worker", accuracy, "cost/1000>", "ms>", "TTFT ms>", "TPOT ms>", "tokens>", "verdict")
     if not generative:
         columns, rows = (*columns[:5], columns[-1]), [(*row[:5], row[-1]) for row in rows]
     return table(columns, rows, title=explanation["reason"], optional_columns=("worker", "cost/1000>"))
 
 
-def _median(times: Sequence[float] | None) -> str:
-    """Return the median of predicted times in ms, with their p99."""
-    return "-" if not times else f"{times[0]:.1f} (p99 {times[1]:.1f})"
+def _median(predicted: Sequence[float] | None, digits: int = 1) -> str:
+    """Return the median of a prediction, with its p99."""
+    return "-" if not predicted else f"{predicted[0]:.{digits}f} (p99 {predicted[1]:.{digits}f})"
 
 
 def _preview(values: Array) -> str:

@@ -35,6 +35,7 @@ from registry.samples import Arrays
 from registry.step_runner import LOCAL, StepRunner
 from runtimes.composite import CASCADE, CascadeDocument, ConfidenceMeasure, confidence_of, guess_measure
 from schemas.errors import InvalidRequest
+from schemas.generation import TEXT_OUTPUT
 from schemas.names import is_name
 from schemas.registrations import CascadePoint, RegisteredVariant
 from schemas.rows.catalog import ACCURACY, Processing, Task
@@ -162,6 +163,12 @@ def _extremes(confidence: NDArray[np.float64]) -> NDArray[np.intp]:
 
 def check_cascadable(task: Task) -> None:
     """Raise `InvalidRequest` unless answers are right or wrong, and those of both stages have one shape."""
+    if any(spec.name == TEXT_OUTPUT for spec in task.outputs):
+        raise InvalidRequest(
+            f"task {task.name} is generative, and its answers are made token by token: no cascade can promise the time "
+            "of a token. Register both models in the task: a query gets the cheapest that meets its needs, "
+            "e.g. min_accuracy, ttft_ms and tpot_ms"
+        )
     if task.measure != ACCURACY:
         raise InvalidRequest(
             f"task {task.name} is measured by {task.measure}: a cascade needs a task that is measured by {ACCURACY}"

@@ -79,15 +79,15 @@ def time_generation(
 
 def batch_latencies(profile: GenerationProfile) -> tuple[BatchLatency, ...]:
     """Return the latencies of batches that stand for the numbers of answers at once that were measured."""
-    model, found = GenerationModel(profile), list[BatchLatency]()
-    for sequences in [one.sequences for one in profile.step]:
-        p50_s, p99_s = (
-            sequences * model.prefill_s(profile.prompt_tokens, p99=p99)
-            + profile.answer_tokens * model.step_s(sequences, p99=p99)
-            for p99 in (False, True)
+    model, tokens = GenerationModel(profile), profile.answer_tokens
+    return tuple(
+        BatchLatency(
+            batch=one.sequences,
+            p50_s=model.together_s(one.sequences, tokens),
+            p99_s=model.together_s(one.sequences, tokens, p99=True),
         )
-        found.append(BatchLatency(batch=sequences, p50_s=p50_s, p99_s=p99_s))
-    return tuple(found)
+        for one in profile.step
+    )
 
 
 def _typical_answer(session: GenerativeSession, text: bytes) -> FinishedAnswer:

@@ -242,6 +242,7 @@ class DecoderSession:
             logits, begun.past = self._graph.compute([piece], begun.past, [0])
             begun.done += len(piece)
             if begun.done < answer.prompt_tokens:
+                answer.grow("", 0, [])
                 return
             answer.take(logits[0])
             if not _has_ended(answer):

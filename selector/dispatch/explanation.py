@@ -45,6 +45,8 @@ class ConsideredVariant(msgspec.Struct, frozen=True, omit_defaults=True, kw_only
     """Of a generative answer: median and p99 of the time to its first token."""
     tpot_ms: tuple[float, float] | None = None
     """Of a generative answer: median and p99 of the time of each further token."""
+    answer_tokens: tuple[int, int] | None = None
+    """Of a generative answer: median and p99 of its tokens, by what the variant has answered so far."""
     verdict: str
 
 
@@ -156,6 +158,7 @@ class _Prediction(NamedTuple):
     """Words for the need for time that is missed; empty if none is."""
     ttft_ms: tuple[float, float] | None = None
     tpot_ms: tuple[float, float] | None = None
+    answer_tokens: tuple[int, int] | None = None
 
 
 def _rows(
@@ -188,6 +191,7 @@ def _rows(
             predicted_ms=_ms(predicted.total_s),
             ttft_ms=predicted.ttft_ms,
             tpot_ms=predicted.tpot_ms,
+            answer_tokens=predicted.answer_tokens,
             verdict=CHOSEN if chosen else misfit or verdict,
         )
 
@@ -211,14 +215,16 @@ def _predict_answer(
     median, p99 = (
         unloaded_estimate(context, variant, model, p99=is_p99)
         if instance is None
-        else estimate(context, model, instance, p99=is_p99)
+        else estimate(context, instance, p99=is_p99)
         for is_p99 in (False, True)
     )
+    lengths, most = context.state.lengths.of(variant, model), context.query.needs.max_tokens
     return _Prediction(
         median.total_s,
         limits_of(context).missed(median),
         (_ms(median.ttft_s), _ms(p99.ttft_s)),
         (_ms(median.tpot_s), _ms(p99.tpot_s)),
+        (lengths.expected(most), lengths.expected(most, p99=True)),
     )
 
 

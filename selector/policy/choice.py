@@ -178,21 +178,21 @@ def refuse(context: ChoiceContext) -> Refusal:
         retry_after_s = drain_s(islice(contended.replicas, FEW), query.batch, context.now)
         error = Overloaded(reason=RefusalReason.INSTANCES_BUSY, retry_after_s=retry_after_s)
         return Refusal(error, contended=contended)
-    return unserved(context, lambda variant: variant.model.query_s(query.batch) <= budget_s)
+    return unserved(context, lambda candidate: candidate.variant.model.query_s(query.batch) <= budget_s)
 
 
-def unserved(context: ChoiceContext, is_in_time: Callable[[PricedVariant], bool]) -> Refusal:
+def unserved(context: ChoiceContext, is_in_time: Callable[[Candidate], bool]) -> Refusal:
     """Return the refusal of a query whose candidates are not loaded; it demands the cheapest that is in time."""
     registered, task = context.candidates.registered, context.task
     failed = registered.failed
     if failed is not None:  # demanded nevertheless, because a new worker may load it
         why = f"{failed.variant.name} cannot be loaded: {task.load_failure(failed.variant)}"
         return Refusal(ModelFailed(why, reason=RefusalReason.LOAD_FAILED), failed.variant)
-    unloaded = (candidate.variant for candidate in registered.unloaded)
-    wanted = next(filter(is_in_time, unloaded), None)
-    if wanted is None:
+    found = next(filter(is_in_time, registered.unloaded), None)
+    if found is None:
         why = "no running worker can load a variant that meets these needs"
         return Refusal(Overloaded(why, reason=RefusalReason.NO_WORKER))
+    wanted = found.variant
     why = f"{wanted.name} is not loaded, and loading it takes {wanted.load_s:.1f} s; try again then"
     return Refusal(Overloaded(why, reason=RefusalReason.NOT_LOADED, retry_after_s=wanted.load_s), wanted)
 

@@ -29,6 +29,7 @@ from schemas.versions import Versions
 from selector.policy.candidates import NO_ROOM, TaskCandidates, WorkerSizes
 from selector.policy.entities import Instance, Worker
 from selector.policy.failed_loads import FailedLoads
+from selector.policy.learned_lengths import LearnedLengths
 from selector.policy.partition import Partition
 from selector.policy.replicas import WHOLE_TASK, Replicas, TaskShare
 from selector.policy.variants import PricedVariant
@@ -58,6 +59,8 @@ class ClusterState:
         """Hop to the nearest worker in seconds, at most the assumed one; 0 without workers."""
         self.expires_at = inf
         """Time until which no worker's last status becomes invalid."""
+        self.lengths = LearnedLengths()
+        """Lengths of generative answers."""
         self._status_ttl_s = status_ttl_s
         self._variants: dict[str, PricedVariant] = {}
         self._partitions: dict[str, list[Partition]] = {}
@@ -103,6 +106,7 @@ class ClusterState:
         self._versions = versions or self._versions
         self._users = self._users if users is None else users
         self._group_by_task({task: (measures or {}).get(task, ACCURACY) for task in tasks})
+        self.lengths.keep(self.tasks, self._variants)
         return [v for v in changed if v.name in known and v.partitions > known[v.name].partitions]
 
     def use_shares(self, shares: Mapping[str, TaskShare]) -> None:
@@ -187,6 +191,9 @@ class ClusterState:
         news = worker.news(status.instances)
         self._reconcile(worker, status, news)
         self._note_failures(worker.name, news)
+        for one in news:
+            if one.answer_lengths and (variant := self._variants.get(one.variant)) is not None:
+                self.lengths.take(variant, worker.name, one)
         ttl_s = max(self._status_ttl_s, _MISSED_STATUSES * status.interval_ms / 1000)
         for instance in worker.take_status(status, news, now, ttl_s):
             self._put_replica(instance, now)
@@ -301,6 +308,7 @@ class ClusterState:
             return
         task, name = self.tasks[instance.variant.task], instance.variant.name
         slower = replicas.remove(instance)
+        self.lengths.end(instance.variant, instance.worker.name)
         if not replicas:
             del task.serving[name]
             task.formerly_served.add(name)

@@ -9,11 +9,14 @@
 
 The prediction is that of continuous batching: an instance makes up to `sequences` answers at once, each by one token a
 step. A query meets the answers that the instance makes already, and its own. While all places are taken, it waits for a
-typical answer to end. Then
+mean answer to end. Then
 
     TTFT     hops + wait + prompt, by the size of the record
     TPOT     one step at the number of answers that it meets
-    latency  TTFT + TPOT for each further token of a typical answer, at most `max_tokens`
+    latency  TTFT + TPOT for each further token of the answer
+
+The length of the answer is the median of the variant's answers (`selector.policy.learned_lengths`), at most
+`max_tokens`. The times are those of the profile with the correction that the instance's worker has learned.
 
 Upgrades and canaries do not apply: an answer takes a place for seconds, and texts of two versions cannot be compared.
 """
@@ -90,12 +93,13 @@ def limits_of(context: ChoiceContext) -> GenerationLimits:
     return GenerationLimits(context.config.default_latency_s if is_free else inf, tpot_s, total_s)
 
 
-def estimate(
-    context: ChoiceContext, model: GenerationModel, instance: Instance, *, p99: bool = False
-) -> GenerationEstimate:
+def estimate(context: ChoiceContext, instance: Instance, *, p99: bool = False) -> GenerationEstimate:
     """Return the predicted times of a query on a loaded instance: medians, or with `p99` the 99th percentiles."""
     made = int(instance.waiting(context.now) + instance.offline_inputs + 0.5) + instance.large_inputs
-    return _estimate(context, model, made, instance.worker.hop_s, instance.slowdown, p99=p99)
+    variant = instance.variant
+    model = variant.generation_of(instance.model.correction)
+    assert model is not None, "of a generative task"
+    return _estimate(context, variant, model, made, instance.worker.hop_s, instance.slowdown, p99=p99)
 
 
 def unloaded_estimate(
@@ -103,16 +107,19 @@ def unloaded_estimate(
 ) -> GenerationEstimate:
     """Return the predicted times of a query for which a variant must be loaded first."""
     queued = queued_inputs(variant, context.state)
-    return _estimate(context, model, queued, context.state.hop_s, load_s=variant.load_s, p99=p99)
+    return _estimate(context, variant, model, queued, context.state.hop_s, load_s=variant.load_s, p99=p99)
 
 
-def _idle_estimate(context: ChoiceContext, model: GenerationModel) -> GenerationEstimate:
-    """Return the predicted times of a query on an otherwise idle system."""
-    return _estimate(context, model, 0, context.state.least_hop_s)
+def _idle_estimate(context: ChoiceContext, candidate: Candidate) -> GenerationEstimate | None:
+    """Return the predicted times of a query on an otherwise idle system; None: the variant is not generative."""
+    variant = candidate.variant
+    model = variant.generation_of(candidate.replicas.least_correction)
+    return None if model is None else _estimate(context, variant, model, 0, context.state.least_hop_s)
 
 
 def _estimate(
     context: ChoiceContext,
+    variant: PricedVariant,
     model: GenerationModel,
     made: int,
     hops_s: float,
@@ -123,12 +130,13 @@ def _estimate(
 ) -> GenerationEstimate:
     """Return the predicted times of a query that an instance gets beside `made` answers."""
     size, sequences = context.query.size, made + context.batch
+    lengths = context.state.lengths.of(variant, model)
     prompt = model.prompt_tokens(size and max((size - _REQUEST_BYTES) // context.batch, 1))
     behind = max(sequences - model.sequences, 0)
-    wait_s = load_s + behind * model.typical_s(model.sequences) / model.sequences * slowdown
+    wait_s = load_s + behind * model.typical_s(model.sequences, lengths) / model.sequences * slowdown
     ttft_s = hops_s + wait_s + model.prefill_s(prompt, p99=p99) * slowdown
     tpot_s = model.step_s(sequences, p99=p99) * slowdown
-    total_s = ttft_s + (model.answer_tokens(context.query.needs.max_tokens) - 1) * tpot_s
+    total_s = ttft_s + (lengths.expected(context.query.needs.max_tokens, p99=p99) - 1) * tpot_s
     return GenerationEstimate(wait_s, ttft_s, tpot_s, total_s)
 
 
@@ -167,15 +175,14 @@ def _soonest_replica(
     context: ChoiceContext, candidate: Candidate, group: ReplicaGroup, limits: GenerationLimits
 ) -> Choice | None:
     """Return the replica of a group that ends first, of those examined, if it meets the limits."""
-    model = candidate.variant.generation
-    if model is None:
+    if candidate.variant.generation is None:
         return None
     best: Instance | None = None
     best_s = inf
     for instance in _examined(context, group):
         if instance.worker.expires_at <= context.now:
             continue
-        found = estimate(context, model, instance)
+        found = estimate(context, instance)
         if found.total_s < best_s and found.wait_s <= context.wait_s and limits.admit(found):
             best, best_s = instance, found.total_s
     if best is None:
@@ -194,7 +201,7 @@ def _examined(context: ChoiceContext, group: ReplicaGroup) -> Sequence[Instance]
 
 def _cold_start(context: ChoiceContext, limits: GenerationLimits) -> Choice | None:
     """Return the cheapest variant that is loaded and answers in time, unless a loaded one is only too busy."""
-    if any(_fits_alone(context, candidate.variant, limits) for candidate in context.candidates.serving):
+    if any(_fits_alone(context, candidate, limits) for candidate in context.candidates.serving):
         return None
     for candidate in context.candidates.registered.unloaded:
         variant = candidate.variant
@@ -205,10 +212,10 @@ def _cold_start(context: ChoiceContext, limits: GenerationLimits) -> Choice | No
     return None
 
 
-def _fits_alone(context: ChoiceContext, variant: PricedVariant, limits: GenerationLimits) -> bool:
-    """Return true if an idle instance of a variant would meet the limits."""
-    model = variant.generation
-    return model is not None and limits.admit(_idle_estimate(context, model))
+def _fits_alone(context: ChoiceContext, candidate: Candidate, limits: GenerationLimits) -> bool:
+    """Return true if an idle instance of a candidate would meet the limits."""
+    alone = _idle_estimate(context, candidate)
+    return alone is not None and limits.admit(alone)
 
 
 def _soonest(context: ChoiceContext) -> Choice | None:
@@ -236,7 +243,7 @@ def _refuse(context: ChoiceContext, limits: GenerationLimits) -> Refusal:
     """Return the refusal of a query for which there is no choice."""
     eligible = context.candidates.registered.eligible
     firm, at_send = _is_firm(context), _from_send(context, limits)
-    if not eligible or (firm and not any(_fits_alone(context, candidate.variant, at_send) for candidate in eligible)):
+    if not eligible or (firm and not any(_fits_alone(context, candidate, at_send) for candidate in eligible)):
         return unsatisfiable(context, partial(_unmet_needs, context, at_send if firm else _NO_LIMITS))
     if firm and min(limits.total_s, limits.ttft_s) <= 0:
         return deadline_passed("the query was read")
@@ -244,7 +251,7 @@ def _refuse(context: ChoiceContext, limits: GenerationLimits) -> Refusal:
         contended = context.candidates.serving[0]
         error = Overloaded(reason=RefusalReason.INSTANCES_BUSY, retry_after_s=_place_s(context, contended))
         return Refusal(error, contended=contended)
-    return unserved(context, lambda variant: _fits_alone(context, variant, at_send))
+    return unserved(context, lambda candidate: _fits_alone(context, candidate, at_send))
 
 
 def _from_send(context: ChoiceContext, limits: GenerationLimits) -> GenerationLimits:
@@ -258,15 +265,14 @@ def _place_s(context: ChoiceContext, candidate: Candidate) -> float:
     model = candidate.variant.generation
     assert model is not None, "of a generative task"
     instances = islice(candidate.replicas, FEW)
-    return max(min((estimate(context, model, one).wait_s for one in instances), default=0.0), model.step_s(1))
+    return max(min((estimate(context, one).wait_s for one in instances), default=0.0), model.step_s(1))
 
 
 def _unmet_needs(context: ChoiceContext, limits: GenerationLimits, candidate: Candidate) -> list[tuple[float, str]]:
     """Return each need that an idle instance of a candidate fails: the relative distance, and its description."""
-    found, model = unmet_needs(candidate, context.query), candidate.variant.generation
-    if model is None:
+    found, alone = unmet_needs(candidate, context.query), _idle_estimate(context, candidate)
+    if alone is None:
         return found
-    alone = _idle_estimate(context, model)
     for took_s, limit_s, what in (
         (alone.ttft_s, limits.ttft_s, "takes {} to the first token where {} are allowed"),
         (alone.tpot_s, limits.tpot_s, "takes {} a token where {} are allowed"),

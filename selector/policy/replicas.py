@@ -256,6 +256,11 @@ class Replicas:
         """Return the seconds within which the fastest replica computes `batch` inputs alone."""
         return min(model.query_s(batch) for model in self._models)
 
+    @property
+    def least_correction(self) -> float:
+        """Correction of the profile at the fastest replica; 1 without replicas."""
+        return min((model.correction for model in self._models), default=1.0)
+
 
 NOBODY: Final = Replicas()
 """Replicas of a variant that is not loaded."""

@@ -47,9 +47,9 @@ class PricedVariant:
     """A ready variant that queries may go to."""
 
     __slots__ = (
-        "_models", "accuracy", "architecture", "generation", "hardware", "load_s", "max_batch", "memory_bytes",
-        "model", "name", "name_and_accuracy", "offline_topic", "partitions", "price", "profile", "row", "task",
-        "task_header", "threads", "topic", "topics",
+        "_generations", "_models", "accuracy", "architecture", "generation", "hardware", "load_s", "max_batch",
+        "memory_bytes", "model", "name", "name_and_accuracy", "offline_topic", "partitions", "price", "profile", "row",
+        "task", "task_header", "threads", "topic", "topics",
     )  # fmt: skip
 
     def __init__(self, row: Variant, profile: Profile, core_price: CorePrice | None = None) -> None:
@@ -69,7 +69,8 @@ class PricedVariant:
         """Cores that a batch takes; 1 on an accelerator."""
         self.use_price(core_price or CorePrice(list_price(row.hardware, 1)))
         self.generation = None if profile.generation is None else GenerationModel(profile.generation)
-        """Times of its answers; None: it is not generative."""
+        """Times of its answers by the profile; None: it is not generative."""
+        self._generations: dict[float, GenerationModel | None] = {1.0: self.generation}
         self.model = LatencyModel(profile.latency, row.max_batch)
         self._models = {(row.max_batch, 1.0): self.model}
         self.topics = variant_topics(row.name)
@@ -93,6 +94,15 @@ class PricedVariant:
             if len(self._models) >= _MOST_MODELS:  # corrections change over months
                 self._models.clear()
             known = self._models[max_batch, correction] = LatencyModel(self.profile.latency, max_batch, correction)
+        return known
+
+    def generation_of(self, correction: float) -> GenerationModel | None:
+        """Return the times of its answers with a profile correction; None: it is not generative."""
+        known = self._generations.get(correction)
+        if known is None and self.profile.generation is not None:
+            if len(self._generations) >= _MOST_MODELS:
+                self._generations.clear()
+            known = self._generations[correction] = GenerationModel(self.profile.generation, correction)
         return known
 
     def cost(self, size: int, offline: bool) -> float:

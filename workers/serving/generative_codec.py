@@ -43,10 +43,13 @@ class QueryText:
     """Maximum mean seconds of a token; infinite without a need."""
     prompt_tokens: int
     """Estimated tokens of its prompt."""
-    expected_tokens: int
-    """Tokens to expect of its answer."""
     streamed: bool
     """True if the client wants the answer in parts."""
+
+    @property
+    def max_tokens(self) -> int | None:
+        """Maximum tokens of its answer; None without a maximum."""
+        return self.options.max_tokens
 
     @property
     def withheld_tokens(self) -> int:
@@ -80,7 +83,6 @@ def decode_generation(query: PendingQuery, model: ServableModel, offset_ms: floa
             deadline_s=query.deadline_s,
             pace_s=NO_PACE if needs.tpot_ms is None else needs.tpot_ms / 1e3,
             prompt_tokens=times.prompt_tokens(len(text)),
-            expected_tokens=times.answer_tokens(options.max_tokens),
             streamed=streamed,
         )
         for number, text in enumerate(texts)

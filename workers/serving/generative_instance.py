@@ -34,6 +34,7 @@ from schemas.generation import AnswerPart
 from workers.context import WorkerContext
 from workers.serving.answer_parts import AnswerParts
 from workers.serving.answer_run import AnswerEnd, AnswerRun
+from workers.serving.corrected_profile import CorrectedProfile
 from workers.serving.generative_codec import QueryText, decode_generation, outputs_of
 from workers.serving.generative_work import GenerativeWork, RunningWork
 from workers.serving.loading import footprint_of
@@ -57,6 +58,7 @@ class GenerativeInstance(VariantInstance[GenerativeWork[RecordKey, QueryText], Q
         loaded: LoadedModel,
         online: Consumer,
         offline: Consumer,
+        profile: CorrectedProfile,
         context: WorkerContext,
     ) -> None:
         work: GenerativeWork[RecordKey, QueryText] = GenerativeWork(
@@ -64,6 +66,7 @@ class GenerativeInstance(VariantInstance[GenerativeWork[RecordKey, QueryText], Q
         )
         super().__init__(model, work, online, offline, context)
         self._session = cast(GenerativeSession, loaded.session)
+        self._profile = profile
         self._width = footprint_of(model, context.settings).width
         self._region: int | None = None
         self._runs: set[AnswerRun] = set()
@@ -219,7 +222,9 @@ class GenerativeInstance(VariantInstance[GenerativeWork[RecordKey, QueryText], Q
 
     def _ended(self, run: AnswerRun, end: AnswerEnd) -> None:
         now_s = time.monotonic()
-        self.work.end(run.work, now_s)
+        time_s = self.work.end(run.work, now_s, end if isinstance(end, FinishedAnswer) else None)
+        if time_s is not None and time_s.undisturbed:
+            self._profile.computed(self.model.latency, time_s.seconds, time_s.predicted_s, now_s)
         if self._is_suspect(run.work.answer):
             self._journal.has_suspect = False
         self._runs.remove(run)

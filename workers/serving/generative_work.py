@@ -5,16 +5,24 @@
 Rules.
 * The status counts the answers that run and wait as inputs. No answer counts as partly done: a place is free only when
   an answer has ended.
-* The slowdown is the ratio of the time of an answer to that by the profile, at the number of answers that ran with it.
+* The slowdown is the ratio of the time of an answer to that by the profile: its prompt, and each of its steps at the
+  number of answers that ran then.
+* An answer is undisturbed if no prompt of another was computed while it ran: then its time shows the profile's drift.
 * Times are seconds of one monotonic clock.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Generic, Protocol, TypeVar
+from typing import Generic, NamedTuple, Protocol, TypeVar
 
+from msgspec.structs import replace
+
+from runtimes.protocol import FinishedAnswer
+from schemas.answer_lengths import LengthMeter
 from schemas.generation_model import GenerationModel
 from schemas.latency import LatencyModel
-from workers.serving.measured_work import K, MeasuredWork
+from schemas.status import InstanceStatus, PartitionStatus
+from workers.serving.measured_work import AnswerCounts, K, MeasuredWork
 from workers.slots.answer_queue import AnswerPace, AnswerQueue, QueuedAnswer, may_begin
 from workers.slots.batch_queue import WaitingBatches
 
@@ -23,8 +31,8 @@ class TextAnswer(QueuedAnswer, Protocol):
     """Answer to one text of a query."""
 
     @property
-    def expected_tokens(self) -> int:
-        """Tokens to expect of the answer."""
+    def max_tokens(self) -> int | None:
+        """Maximum tokens of the answer; None without a maximum."""
         ...
 
 
@@ -37,19 +45,29 @@ class RunningWork(Generic[A]):
 
     answer: A
     began_s: float
-    beside: int
-    """Most answers that ran at once while it did, itself included."""
     tokens: int = 0
+    steps_s: float = 0.0
+    """Seconds of its steps by the profile, at the number of answers that ran then."""
+    undisturbed: bool = True
+    """True if no prompt of another answer was computed while it ran."""
     first_s: float | None = None
     """Time of its first token."""
     seen_s: float = field(default=0.0)
     """Time of its last piece of the prompt or token, or of its beginning."""
 
-    def pace(self, now_s: float) -> AnswerPace:
-        """Return its pace at present."""
+    def pace(self, now_s: float, expected_tokens: int) -> AnswerPace:
+        """Return its pace at present, if it will have `expected_tokens`."""
         elapsed_s = 0.0 if self.first_s is None else now_s - self.first_s
-        left = max(self.answer.expected_tokens - self.tokens, 1)
-        return AnswerPace(self.answer.pace_s, self.tokens, elapsed_s, left)
+        return AnswerPace(self.answer.pace_s, self.tokens, elapsed_s, max(expected_tokens - self.tokens, 1))
+
+
+class AnswerTime(NamedTuple):
+    """Seconds of an answer."""
+
+    seconds: float
+    predicted_s: float
+    """Those of its prompt and its steps by the profile."""
+    undisturbed: bool
 
 
 class GenerativeWork(MeasuredWork[K], Generic[K, A]):
@@ -59,6 +77,7 @@ class GenerativeWork(MeasuredWork[K], Generic[K, A]):
         super().__init__(now_s, parallel=1, even=False)
         self.queue: AnswerQueue[A] = AnswerQueue()
         self.running: list[RunningWork[A]] = []
+        self._lengths = LengthMeter()
         self._model = model
         self._latency = latency
 
@@ -87,14 +106,16 @@ class GenerativeWork(MeasuredWork[K], Generic[K, A]):
         if first is None or (alone and self.running):
             return None
         offline = sum(one.answer.offline for one in self.running)
-        paces = [one.pace(now_s) for one in self.running]
+        lengths = self._lengths.lengths(self._model.lengths.median)
+        paces = [one.pace(now_s, lengths.expected(one.answer.max_tokens)) for one in self.running]
         if not may_begin(first, paces, offline, self._model, max(self.meter.slowdown, 1.0)):
             return None
         self.queue.remove([first])
-        begun = RunningWork(first, now_s, 1, seen_s=now_s)
-        self.running.append(begun)
+        begun = RunningWork(first, now_s, seen_s=now_s)
         for one in self.running:
-            one.beside = max(one.beside, len(self.running))
+            one.undisturbed = False
+            begun.undisturbed &= one.first_s is not None
+        self.running.append(begun)
         return begun
 
     def part(self, running: RunningWork[A], tokens: int, now_s: float) -> None:
@@ -103,14 +124,37 @@ class GenerativeWork(MeasuredWork[K], Generic[K, A]):
         running.seen_s = now_s
         if tokens and running.first_s is None:
             running.first_s = now_s
+            tokens -= 1  # the prompt makes the first one
+        running.steps_s += tokens * self._model.step_s(len(self.running))
 
-    def end(self, running: RunningWork[A], now_s: float) -> None:
-        """Note that an answer has ended, for whatever reason."""
+    def end(self, running: RunningWork[A], now_s: float, answer: FinishedAnswer | None = None) -> AnswerTime | None:
+        """Note that an answer has ended, with `answer`, or for any other reason. Returns its time if it has tokens."""
         beside = len(self.running)
         self.running.remove(running)
-        if running.tokens:
-            predicted_s = self._model.answer_s(running.answer.prompt_tokens, running.tokens, running.beside)
-            self.meter.computed(beside, now_s - running.began_s, predicted_s, now_s, left=False)
+        if not running.tokens:
+            return None
+        self._lengths.add(running.tokens, cut=answer is None or answer.finish_reason == "length")
+        prompt_tokens = running.answer.prompt_tokens
+        if answer is not None:
+            prompt_tokens = answer.prompt_tokens - answer.cached_tokens
+        seconds, predicted_s = now_s - running.began_s, self._model.prefill_s(prompt_tokens) + running.steps_s
+        self.meter.computed(beside, seconds, predicted_s, now_s, left=False)
+        return AnswerTime(seconds, predicted_s, running.undisturbed and answer is not None)
+
+    def status(
+        self,
+        variant: str,
+        answers: AnswerCounts,
+        *,
+        partitions: Sequence[PartitionStatus],
+        offline_partitions: Sequence[PartitionStatus],
+        queued: int,
+    ) -> InstanceStatus:
+        """Return the status of the instance, with the lengths of its answers."""
+        found = super().status(
+            variant, answers, partitions=partitions, offline_partitions=offline_partitions, queued=queued
+        )
+        return replace(found, answer_lengths=self._lengths.counts)
 
     def waiting_batches(self) -> list[WaitingBatches]:
         """Return no batches: its answers take no slots."""

@@ -26,5 +26,5 @@ def open_instance(
     A generative model that cannot be loaded has no such session: it fails queries as any other does.
     """
     if isinstance(loaded.session, GenerativeSession):
-        return GenerativeInstance(model, loaded, online, offline, context)
+        return GenerativeInstance(model, loaded, online, offline, profile, context)
     return ServingInstance(model, loaded, online, offline, profile, context)

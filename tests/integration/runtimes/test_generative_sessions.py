@@ -11,7 +11,7 @@ import pytest
 
 from runtimes.answer_progress import AnswerEnd
 from runtimes.catalog import find_runtime, is_generative
-from runtimes.protocol import FinishedAnswer, GenerativeSession
+from runtimes.protocol import FinishedAnswer, GenerativeSession, RunningAnswer
 from schemas.errors import InvalidRequest
 from schemas.generation import TEXT_INPUT, AnswerPart, GenerationOptions
 from schemas.hardware import Hardware
@@ -119,6 +119,20 @@ def test_cancel_ends_answer_and_frees_place(load: Load, tmp_path: Path) -> None:
     running.cancel()
     assert ends.get(timeout=PATIENCE_S) is None
     assert session.running == 0
+    assert answers_of(session, "b", max_tokens=1)
+
+
+def test_cancel_ends_answer_during_its_prompt(load: Load, tmp_path: Path) -> None:
+    session, parts = load(tmp_path, layers=60, sequences=1, context=CONTEXT), list[AnswerPart]()
+    started, ends = SimpleQueue[RunningAnswer](), SimpleQueue[AnswerEnd]()
+
+    def cancel(part: AnswerPart) -> None:
+        parts.append(part)
+        started.get(timeout=PATIENCE_S).cancel()
+
+    started.put(session.start("a" * (CONTEXT - 2), GenerationOptions(max_tokens=1), cancel, ends.put))
+    assert ends.get(timeout=PATIENCE_S) is None
+    assert [(part.text, part.tokens) for part in parts] == [("", 0)]
     assert answers_of(session, "b", max_tokens=1)
 
 

@@ -4,20 +4,16 @@ import json
 import urllib.error
 import urllib.request
 from pathlib import Path
-from queue import SimpleQueue
 from typing import Any
 
 import pytest
 
-from runtimes.answer_progress import AnswerEnd
 from runtimes.catalog import find_runtime
-from runtimes.protocol import LoadOptions, RunningAnswer
+from runtimes.protocol import LoadOptions
 from schemas.errors import InvalidRequest, ModelFailed
-from schemas.generation import AnswerPart, GenerationOptions
 from schemas.hardware import Hardware
-from tests.gguf_models import CONTEXT, write_gguf
+from tests.gguf_models import write_gguf
 from tests.integration.runtimes.engines import answers_of, ends_of, load_llama_cpp
-from tests.waiting import PATIENCE_S
 
 
 def test_json_schema_shapes_answer(tmp_path: Path) -> None:
@@ -32,20 +28,6 @@ def test_session_refuses_schema_that_is_no_object(tmp_path: Path) -> None:
     (end,) = ends_of(load_llama_cpp(tmp_path), "a", json_schema="1")
     assert isinstance(end, InvalidRequest)
     assert "json_schema must be a JSON object" in str(end)
-
-
-def test_cancel_ends_answer_during_its_prompt(tmp_path: Path) -> None:
-    session, parts = load_llama_cpp(tmp_path, layers=60, sequences=1, context=CONTEXT), list[AnswerPart]()
-    started, ends = SimpleQueue[RunningAnswer](), SimpleQueue[AnswerEnd]()
-
-    def cancel(part: AnswerPart) -> None:
-        parts.append(part)
-        started.get(timeout=PATIENCE_S).cancel()
-
-    started.put(session.start("a" * (CONTEXT - 2), GenerationOptions(max_tokens=1), cancel, ends.put))
-    assert ends.get(timeout=PATIENCE_S) is None
-    assert [(part.text, part.tokens) for part in parts] == [("", 0)]
-    assert answers_of(session, "b", max_tokens=1)
 
 
 def test_http_of_engine_needs_key(tmp_path: Path) -> None:

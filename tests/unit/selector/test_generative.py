@@ -1,18 +1,20 @@
 """Tests of the choice for a generative answer, and of the times that it predicts."""
 
 from math import inf
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from schemas.answer_lengths import LengthMeter
 from schemas.errors import InvalidRequest, Overloaded, RefusalReason, Unsatisfiable
 from schemas.generation import GenerationProfile, PrefillTime, StepTime
 from schemas.generation_model import GenerationModel
 from schemas.query import Query
 from schemas.rows.catalog import Profile, Variant
+from schemas.status import WorkerStatus
 from selector.dispatch.explanation import explain
 from selector.policy.choice import Choice
 from selector.policy.cluster_state import ClusterState
@@ -203,6 +205,101 @@ def test_explain_states_ttft_and_tpot() -> None:
     assert all(row["ttft_ms"][0] < row["predicted_ms"] for row in rows)
 
 
+def learned(name: str, tokens: int, *, cut: bool = False, worker: str = "cpu-0", answers: int = 100) -> WorkerStatus:
+    """Return a status of an instance whose last answers all had `tokens` tokens."""
+    meter = LengthMeter()
+    for _ in range(answers):
+        meter.add(tokens, cut=cut)
+    reported = msgspec.structs.replace(instance(name, parallel=4), answer_lengths=meter.counts)
+    return status(reported, worker=worker)
+
+
+def test_choose_admits_short_answers_that_profile_would_refuse() -> None:
+    state, needs = state_of(generative(SMALL, 0.5)), asked(latency_ms=500)
+    state.apply_status(status(instance(SMALL, parallel=4)), NOW)
+    assert isinstance(refused(needs, state).error, Unsatisfiable)
+    state.apply_status(learned(SMALL, 10), NOW)
+    assert chosen(needs, state).predicted_s < 0.5
+
+
+def test_choose_refuses_long_answers_that_profile_would_admit() -> None:
+    state, needs = state_of(generative(SMALL, 0.5)), asked(latency_ms=2000)
+    state.apply_status(status(instance(SMALL, parallel=4)), NOW)
+    assert chosen(needs, state)
+    state.apply_status(learned(SMALL, 400), NOW)
+    assert isinstance(refused(needs, state).error, Unsatisfiable)
+    assert chosen(asked(latency_ms=2000, max_tokens=100), state)
+
+
+def test_choose_waits_for_answers_of_learned_length() -> None:
+    waits = list[float]()
+    for tokens in (10, 1000):
+        state = two()
+        state.apply_status(learned(SMALL, tokens), NOW)
+        for _ in range(4):
+            found = chosen(asked(target=SMALL, max_tokens=10), state)
+            assert found.instance is not None
+            state.sent(found.instance, found.partition, 1, NOW, inf)
+        waits.append(chosen(asked(target=SMALL, max_tokens=10), state).predicted_s)
+    assert waits[1] > waits[0] + 3.0
+
+
+def test_lengths_of_other_variant_stand_in_for_new_one() -> None:
+    state, needs = two(), asked(latency_ms=1500, min_accuracy=0.7)
+    assert isinstance(refused(needs, state).error, Unsatisfiable)
+    state.apply_status(
+        msgspec.structs.replace(
+            learned(SMALL, 10), instances=(*learned(SMALL, 10).instances, instance(LARGE, parallel=4))
+        ),
+        NOW,
+    )
+    assert chosen(needs, state).variant.name == LARGE
+
+
+def test_lengths_outlive_last_instance_and_follow_next_one() -> None:
+    state = state_of(generative(SMALL, 0.5))
+    variant = state.tasks[TASK].variants[0]
+    model = variant.generation
+    assert model is not None
+
+    def median() -> int:
+        return state.lengths.of(variant, model).median
+
+    state.apply_status(learned(SMALL, 5), NOW)
+    state.apply_status(learned(SMALL, 7, worker="cpu-1", answers=200), NOW)
+    assert median() == 7
+    state.expire(NOW + 60)
+    assert median() == 7
+    state.apply_status(status(instance(SMALL, parallel=4), worker="cpu-2"), NOW + 61)
+    assert median() == 7
+    state.apply_status(learned(SMALL, 3, worker="cpu-2", answers=20), NOW + 61)
+    assert state.lengths.of(variant, model).answers <= 20
+    assert median() == 3
+    state.register([TASK], [], {})
+    assert state.lengths.of(variant, model) == model.lengths
+
+
+def test_estimate_follows_correction_of_instance() -> None:
+    state = state_of(generative(SMALL, 0.5))
+    state.apply_status(status(instance(SMALL, parallel=4)), NOW)
+    needs = asked(tpot_ms=12, allow_late=True)
+    before = chosen(needs, state).predicted_s
+    state.apply_status(status(instance(SMALL, parallel=4, correction=2.0)), NOW)
+    assert chosen(needs, state).predicted_s == pytest.approx(2 * before, rel=0.05)
+    assert isinstance(refused(asked(tpot_ms=12), state).error, Overloaded)
+    state.apply_status(status(instance(SMALL, parallel=4, correction=0.5)), NOW)
+    assert chosen(asked(tpot_ms=6), state)
+
+
+def test_explain_states_expected_tokens() -> None:
+    state, wanted = two(), asked(target=SMALL)
+    state.apply_status(learned(SMALL, 40), NOW)
+    found = explained(explain(wanted, state, NOW, NO_UPGRADES, choose(wanted, state, NOW, NO_UPGRADES)))
+    rows = {row["variant"]: row for row in cast("list[dict[str, Any]]", found["considered"])}
+    assert rows[SMALL]["answer_tokens"][0] == pytest.approx(40, rel=0.15)
+    assert rows[SMALL]["answer_tokens"][1] == pytest.approx(100, rel=0.15)
+
+
 @given(
     st.integers(1, 5000), st.integers(1, 5000), st.integers(1, 300), st.integers(1, 20), st.integers(1, 20),
 )  # fmt: skip
@@ -211,5 +308,4 @@ def test_generation_model_never_falls(prompt: int, longer: int, tokens: int, som
     assert model.prefill_s(prompt) <= model.prefill_s(prompt + longer)
     assert model.step_s(some) <= model.step_s(some + more)
     assert model.answer_s(prompt, tokens, some) <= model.answer_s(prompt + longer, tokens + 1, some + more)
-    assert model.answer_tokens(tokens) == min(tokens, 100)
     assert model.token_s(offline=True) <= model.token_s(offline=False)

@@ -6,7 +6,7 @@ import msgspec
 import pytest
 from msgspec.structs import replace
 
-from autoscaler.decide.requirements import best_throughput
+from autoscaler.decide.throughput import best_throughput
 from schemas.latency import PIECES_SHARE, BatchLatency, LatencyModel
 from schemas.status import InstanceStatus
 from selector.admission.overload import LoadShedder

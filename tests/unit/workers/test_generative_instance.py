@@ -8,7 +8,8 @@ from typing import Any, cast
 import pytest
 
 from broker.kafka.types import Record
-from schemas.generation import GenerationOptions
+from runtimes.protocol import FinishedAnswer
+from schemas.generation import AnswerPart, GenerationOptions
 from schemas.generation_model import GenerationModel
 from tests.unit.workers.test_generative_work import LATENCY, PROFILE
 from tests.waiting import PATIENCE_S
@@ -78,7 +79,7 @@ def text_of(deadline_s: float, **options: Any) -> QueryText:
     record = Record("t", 0, 1, 0, 0, None, b"", [])
     return QueryText(
         PendingQuery(record, {}, "1", "task"), 0, "a", GenerationOptions(**options), offline=False, allow_late=False,
-        deadline_s=deadline_s, pace_s=float("inf"), prompt_tokens=10, expected_tokens=20, streamed=False,
+        deadline_s=deadline_s, pace_s=float("inf"), prompt_tokens=10, streamed=False,
     )  # fmt: skip
 
 
@@ -137,10 +138,30 @@ async def test_answer_that_ends_after_serving_leaves_journal_alone() -> None:
     assert not inside._runs
 
 
+async def test_undisturbed_answers_show_drift_of_profile() -> None:
+    instance, inside = instance_of()
+    batches = list[tuple[object, ...]]()
+
+    def computed(*batch: object) -> None:
+        batches.append(batch)
+
+    inside._profile = SimpleNamespace(computed=computed)
+    inside.model.latency, inside._tokens = LATENCY, SimpleNamespace(first=nothing)
+    finished = FinishedAnswer(text="a", finish_reason="stop", prompt_tokens=10, completion_tokens=3)
+    for _ in range(2):
+        instance.work.queue.add(text_of(time.monotonic() + 60.0))
+        inside._begin_all(time.monotonic())
+        inside._part([*inside._runs.values()][-1], AnswerPart(text="a", tokens=3))
+    for run in [*inside._runs.values()]:
+        inside._ended(run, finished)
+    ((_latency, _seconds, predicted_s, _now_s),) = batches
+    assert predicted_s == pytest.approx(0.01 + 2 * 0.02)
+
+
 @pytest.mark.parametrize(("stop", "hangs"), [([], True), (["x" * 200], False)])
 async def test_check_allows_for_text_that_is_withheld(stop: list[str], hangs: bool) -> None:
     _instance, inside = instance_of()
-    work = RunningWork(text_of(60.0, stop=stop), 0.0, 1, tokens=1, seen_s=0.0)
+    work = RunningWork(text_of(60.0, stop=stop), 0.0, tokens=1, seen_s=0.0)
     run = AnswerRun(work)
     inside._runs.add(run)
     inside._check(run, 1.5)

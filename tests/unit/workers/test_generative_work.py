@@ -5,7 +5,9 @@ from dataclasses import dataclass
 
 import pytest
 
-from schemas.generation import GenerationProfile, PrefillTime, StepTime
+from runtimes.protocol import FinishedAnswer
+from schemas.answer_lengths import LengthCount
+from schemas.generation import FinishReason, GenerationProfile, PrefillTime, StepTime
 from schemas.generation_model import GenerationModel
 from schemas.latency import BatchLatency, LatencyModel
 from schemas.status import InstanceState, InstanceStatus
@@ -26,7 +28,7 @@ class Answer:
     allow_late: bool = False
     prompt_tokens: int = 10
     pace_s: float = math.inf
-    expected_tokens: int = 20
+    max_tokens: int | None = None
 
 
 @dataclass
@@ -89,6 +91,65 @@ def test_slowdown_follows_measured_times() -> None:
     assert status_of(work).slowdown == pytest.approx(3.0, rel=0.1)
     work.update_health(201.0, 0)
     assert work.state is InstanceState.INTERFERED
+
+
+def finished(prompt_tokens: int, tokens: int, reason: FinishReason = "stop", cached: int = 0) -> FinishedAnswer:
+    return FinishedAnswer(
+        text="a", finish_reason=reason, prompt_tokens=prompt_tokens, completion_tokens=tokens, cached_tokens=cached
+    )
+
+
+def test_end_compares_time_with_prompt_and_steps_beside_others() -> None:
+    work = work_of(Answer(), Answer())
+    first = work.begin(0.0)
+    assert first is not None
+    work.part(first, 5, 0.1)
+    second = work.begin(0.2)
+    assert second is not None
+    work.part(second, 1, 0.3)
+    work.part(first, 5, 0.4)
+    time = work.end(first, 0.5, finished(100, 10))
+    assert time == (pytest.approx(0.5), pytest.approx(0.1 + 4 * 0.01 + 5 * 0.02), False)
+    time = work.end(second, 0.6, finished(60, 1, cached=50))
+    assert time == (pytest.approx(0.4), pytest.approx(0.01), True)
+
+
+def test_answer_that_began_beside_prompt_is_disturbed() -> None:
+    work = work_of(Answer(), Answer())
+    begun = [work.begin(0.0), work.begin(0.0)]
+    for one in begun:
+        assert one is not None
+        work.part(one, 1, 0.1)
+        time = work.end(one, 0.2, finished(10, 1))
+        assert time is not None
+        assert not time.undisturbed
+
+
+def test_status_states_lengths_of_ended_and_cut_answers() -> None:
+    work = work_of(*(Answer() for _ in range(4)))
+    for tokens, end in ((3, finished(9, 3)), (5, finished(9, 5, "length")), (5, None), (0, None)):
+        begun = work.begin(0.0)
+        assert begun is not None
+        if tokens:
+            work.part(begun, tokens, 0.1)
+        work.end(begun, 0.2, end)
+    assert status_of(work).answer_lengths == (LengthCount(2, 1, 0), LengthCount(4, 0, 2))
+
+
+def test_begin_expects_learned_length_of_running_answer() -> None:
+    """The first answer has spent half of its pace. Few further tokens do not make up for another prompt, many do."""
+    for learned, begins in ((20, False), (200, True)):
+        work = work_of(*(Answer() for _ in range(20)), Answer(pace_s=0.021), Answer(prompt_tokens=30))
+        for _ in range(20):
+            earlier = work.begin(0.0)
+            assert earlier is not None
+            work.part(earlier, learned, 0.0)
+            work.end(earlier, 0.1, finished(9, learned))
+        work.meter.slowdown = 1.0
+        paced = work.begin(1.0)
+        assert paced is not None
+        work.part(paced, 1, 1.0)
+        assert (work.begin(1.05) is not None) is begins
 
 
 def test_cancelled_answer_without_token_measures_nothing() -> None:

@@ -10,6 +10,7 @@ from registry.composites.calibration import cascade_curve, cascade_point, defaul
 from registry.composites.cascades import check_cascadable
 from registry.composites.proposals import StageRecord, propose_cascades
 from schemas.errors import InvalidRequest
+from schemas.generation import INPUTS, OUTPUTS
 from schemas.registrations import CascadePoint
 from tests.example_rows import a_task
 
@@ -94,6 +95,12 @@ def test_check_cascadable_requires_accuracy_by_right_answers(measure: str) -> No
     check_cascadable(a_task())
     with pytest.raises(InvalidRequest, match=f"is measured by {measure}"):
         check_cascadable(replace(a_task(), measure=measure))
+
+
+@pytest.mark.parametrize("measure", ["contains", "accuracy"])
+def test_check_cascadable_refuses_generative_task(measure: str) -> None:
+    with pytest.raises(InvalidRequest, match="Register both models in the task"):
+        check_cascadable(replace(a_task(), inputs=INPUTS, outputs=OUTPUTS, measure=measure))
 
 
 def test_check_cascadable_requires_outputs_of_fixed_size() -> None:
