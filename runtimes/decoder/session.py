@@ -228,7 +228,8 @@ class DecoderSession:
         prompt = self._reader.tokens(answer.text, chat=answer.options.chat)
         answer.begin(prompt, self._reader.tokenizer, self._ends, self._context_tokens)
         past = self._kept.longest_beginning(prompt) or self._graph.zeros(1, 0)
-        self._begun.append(_Begun(answer, self._graph.bind(past), past[0].shape[2]))
+        answer.cached_tokens = past[0].shape[2]
+        self._begun.append(_Begun(answer, self._graph.bind(past), answer.cached_tokens))
         self._kept.limit(self._places - self._occupied)
 
     def _compute_piece(self) -> None:

@@ -70,6 +70,8 @@ def test_prompt_that_begins_alike_is_computed_from_there(tmp_path: Path, monkeyp
     computed.clear()
     assert tokens_of(session, LONG + "more") == expected(weights, LONG + "more")
     assert sum(computed) == len("more") + COUNT - 1
+    (answer,) = answers_of(session, LONG + "again", max_tokens=1)
+    assert (answer.prompt_tokens, answer.cached_tokens) == (len(LONG + "again"), len(LONG))
 
 
 def test_cancelled_answers_leave_others_as_they_are(tmp_path: Path) -> None:
