@@ -148,12 +148,16 @@ async def test_undisturbed_answers_show_drift_of_profile() -> None:
     inside._profile = SimpleNamespace(computed=computed)
     inside.model.latency, inside._tokens = LATENCY, SimpleNamespace(first=nothing)
     finished = FinishedAnswer(text="a", finish_reason="stop", prompt_tokens=10, completion_tokens=3)
-    for _ in range(2):
-        instance.work.queue.add(text_of(time.monotonic() + 60.0))
-        inside._begin_all(time.monotonic())
-        inside._part([*inside._runs.values()][-1], AnswerPart(text="a", tokens=3))
-    for run in [*inside._runs.values()]:
-        inside._ended(run, finished)
+    runs = list[AnswerRun]()
+    async with inside._tasks:
+        for _ in range(2):
+            instance.work.queue.add(text_of(time.monotonic() + 60.0))
+            inside._begin_all(time.monotonic())
+            runs += inside._runs.difference(runs)
+            inside._part(runs[-1], AnswerPart(text="a", tokens=3))
+        for run in runs:
+            run.work.answer.query.answered = True  # nothing is to be sent
+            inside._ended(run, finished)
     ((_latency, _seconds, predicted_s, _now_s),) = batches
     assert predicted_s == pytest.approx(0.01 + 2 * 0.02)
 
