@@ -15,7 +15,7 @@ from store.pool import Pool
 from tests.exported_programs import program_document, touching, write_program
 from tests.integration.gateway.test_authentication import Guarded, guarded, new_key
 from tests.processes import service, variables_of
-from tests.waiting import read_until
+from tests.waiting import PATIENCE_S, read_until
 
 
 async def _upload(gateway: Guarded, key: object, file: Path) -> dict[str, str]:
@@ -57,7 +57,8 @@ async def test_registrar_refuses_hostile_program_without_executing_it(
             async def row(path: str = path) -> dict[str, Any]:
                 return (await gateway.ask(key, path, "GET", json=None))[2]
 
-            ended[name] = await read_until(row, lambda one: one["state"] in ("done", "failed", "cancelled"))
+            end_s = 4 * PATIENCE_S  # each of its processes imports torch
+            ended[name] = await read_until(row, lambda one: one["state"] in ("done", "failed", "cancelled"), end_s)
     assert not owned.exists()
     assert ended["hostile"]["state"] == "failed"
     assert "it contains code besides the model" in ended["hostile"]["error"]
