@@ -56,7 +56,8 @@ class OnnxRuntime:
     def load(self, artifact: Path, hardware: str, options: LoadOptions) -> Session:
         """Load an ONNX file; blocks. Raises as `open` does."""
         session = self.open(artifact, hardware, options)
-        return OnnxSession(session) if hardware == Hardware.CPU else BoundOnnxSession(session, "cuda")
+        on_cpu = session.get_providers()[0] == _CPU
+        return OnnxSession(session) if on_cpu else BoundOnnxSession(session, "cuda")
 
     def open(self, artifact: Path, hardware: str, options: LoadOptions) -> Any:
         """Return onnxruntime's own session of a file, i.e. read and optimise its graph; blocks.

@@ -13,7 +13,7 @@ Rules.
   is refused. The senders of one address have a share of the places.
 * Results are read only from senders that know the token. A result is acknowledged once `on_result` has returned: all
   results read at once by one number. Parts alone, of which an answer has one for each token, are acknowledged
-  `PARTS_S` later, all by one number. So is a keepalive, by the same number as before.
+  `PARTS_S` later, all by one number. A keepalive is answered by the same number as before.
 * If nobody waits for a part of a result, the sender learns that at once, so that it can stop the computation.
 * Invalid data closes the connection; results without an acknowledgement then come by the topic.
 
@@ -202,7 +202,7 @@ class ReceiverConnection(asyncio.Protocol):
             self.used_s = self.heard_s
         if len(self._received) == size:
             return
-        if not only_parts:
+        if not only_parts or self._results == before:
             self._transport.write(pack_ack(self._results))
         elif self._acknowledging is None:
             self._acknowledging = self._loop.call_later(PARTS_S, self._acknowledge)
