@@ -76,7 +76,7 @@ async def test_commands_of_keys_run(shared: Cli, folder: Path) -> None:
 
 async def test_commands_of_jobs_run(shared: Cli, folder: Path) -> None:
     word, state = uuid4().hex[:6], await shared.state()
-    await shared.register_texts(f"text-{word}")
+    await shared.register_texts(f"text-{word}", name=f"textcnn-{word}")
     own = {"http://127.0.0.1:8080": state["gateway"], "sentiment-text": f"text-{word}"}
     place, begin, *others = block("docs/jobs.md#0").splitlines()
     shown = await run(shared, folder, f"{place}\n{begin}", own)
