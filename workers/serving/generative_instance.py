@@ -139,10 +139,10 @@ class GenerativeInstance(VariantInstance[GenerativeWork[RecordKey, QueryText], Q
 
     def _pause_s(self, now_s: float) -> float | None:
         """Return the seconds until answers must be looked at again; None: not before an event."""
-        if self._runs:
-            return _LOOK_AGAIN_S
-        deadline_s = self.work.queue.next_deadline_s()
-        waits_s = _LOOK_AGAIN_S if len(self.work.queue) else math.inf
+        cancellable = [run.work.answer for run in self._runs if run.cancelled_by is None and not run.is_dropped]
+        ends_s = [answer.deadline_s for answer in cancellable if not answer.allow_late]
+        deadline_s = min([self.work.queue.next_deadline_s(), *ends_s])
+        waits_s = _LOOK_AGAIN_S if self._runs or len(self.work.queue) else math.inf
         pause_s = min(max(deadline_s - now_s, 0.0), waits_s)
         return None if pause_s == math.inf else pause_s
 

@@ -170,3 +170,14 @@ async def test_check_allows_for_text_that_is_withheld(stop: list[str], hangs: bo
     inside._runs.add(run)
     inside._check(run, 1.5)
     assert bool(inside._journal.suspected) is hangs
+
+
+async def test_pause_ends_at_deadline_of_running_answer() -> None:
+    _instance, inside = instance_of()
+    running = cast(Any, SimpleNamespace(cancel=nothing))
+    run = AnswerRun(RunningWork(text_of(5.0), 0.0, seen_s=0.0), running=running)
+    inside._runs.add(run)
+    assert inside._pause_s(4.9) == pytest.approx(0.1)
+    assert inside._pause_s(1.0) == pytest.approx(0.25)
+    run.cancel(None)
+    assert inside._pause_s(6.0) == pytest.approx(0.25), "it was cancelled, and ends by itself"
