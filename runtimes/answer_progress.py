@@ -4,18 +4,12 @@ An engine adds the tokens of an answer as it makes them, and states the reason o
 """
 
 from collections.abc import Callable
-from concurrent.futures import Future
 from statistics import fmean
 from threading import Event
-from typing import Final
 
-from runtimes.chat import is_chat
-from runtimes.protocol import FinishedAnswer, GenerativeSession
+from runtimes.protocol import FinishedAnswer
 from schemas.errors import InvalidRequest, ModelFailed, QueryError
-from schemas.generation import AnswerPart, FinishReason, GenerationOptions, TokenLogprob
-
-_INFER_TOKENS: Final = 48
-"""Most tokens of an answer that `infer` makes."""
+from schemas.generation import AnswerPart, FinishReason, TokenLogprob
 
 OnPart = Callable[[AnswerPart], None]
 AnswerEnd = FinishedAnswer | QueryError | None
@@ -76,27 +70,3 @@ def prompt_too_long(tokens: int, most: int) -> InvalidRequest:
     return InvalidRequest(
         f"the prompt has {tokens} tokens, but this model takes at most {most} of prompt and answer: shorten it"
     )
-
-
-def likeliest_answers(session: GenerativeSession, texts: list[bytes]) -> list[FinishedAnswer]:
-    """Make the answers to texts, each a prompt or a chat, by the likeliest tokens; blocks.
-
-    Raises:
-        QueryError: an answer failed.
-    """
-    ends = [_likeliest(session, text) for text in texts]
-    return [end.result() for end in ends]
-
-
-def _likeliest(session: GenerativeSession, text: bytes) -> "Future[FinishedAnswer]":
-    found: Future[FinishedAnswer] = Future()
-
-    def end(answer: AnswerEnd) -> None:
-        if isinstance(answer, FinishedAnswer):
-            found.set_result(answer)
-        else:
-            found.set_exception(answer or ModelFailed("the answer was cancelled"))
-
-    options = GenerationOptions(chat=is_chat(text), max_tokens=_INFER_TOKENS, temperature=0.0, logprobs=0)
-    session.start(text.decode(errors="replace"), options, lambda _part: None, end)
-    return found

@@ -21,17 +21,15 @@ from threading import Lock
 from typing import Any, Final
 
 import msgspec
-import numpy as np
-from numpy.typing import NDArray
 
-from runtimes.answer_outputs import answer_outputs
-from runtimes.answer_progress import AnswerEnd, AnswerProgress, OnEnd, OnPart, likeliest_answers, prompt_too_long
+from runtimes.answer_progress import AnswerEnd, AnswerProgress, OnEnd, OnPart, prompt_too_long
+from runtimes.answer_session import AnswerSession
 from runtimes.chat import decode_chat
 from runtimes.device import missing_device, missing_package, runtime_availability
 from runtimes.gguf_header import read_gguf_header
-from runtimes.protocol import Availability, LoadOptions, Tensors
+from runtimes.protocol import Availability, LoadOptions
 from schemas.errors import InvalidRequest, ModelFailed, QueryError
-from schemas.generation import TEXT_INPUT, GenerationOptions, TokenLogprob
+from schemas.generation import GenerationOptions, TokenLogprob
 from schemas.hardware import Hardware
 
 _PACKAGE: Final = "xllamacpp"
@@ -148,20 +146,15 @@ def _schema(text: str) -> Any:
         raise InvalidRequest(f"option json_schema must be a JSON object: {error}") from error
 
 
-class LlamaCppSession:
+class LlamaCppSession(AnswerSession):
     """Model in the memory of llama.cpp."""
 
     def __init__(self, server: Any, options: LoadOptions) -> None:
+        super().__init__(options.context_tokens)
         self._server: Any = server
         self._threads = ThreadPoolExecutor(options.max_batch, "answer")
         self._lock = Lock()
         self._answers: set[_Answer] = set()
-        self._context_tokens = options.context_tokens
-
-    @property
-    def context_tokens(self) -> int:
-        """Maximum tokens of a prompt and its answer."""
-        return self._context_tokens
 
     @property
     def running(self) -> int:
@@ -175,14 +168,6 @@ class LlamaCppSession:
             self._answers.add(answer)
         self._threads.submit(self._run, answer, text, options, on_end)
         return answer
-
-    def infer(self, inputs: Tensors) -> dict[str, NDArray[np.generic]]:
-        """Make the whole answers to a batch of texts, each a prompt or a chat, by the likeliest tokens.
-
-        Raises:
-            QueryError: an answer failed.
-        """
-        return answer_outputs(likeliest_answers(self, inputs[TEXT_INPUT].reshape(-1).tolist()))
 
     def close(self) -> None:
         """Cancel the running answers, and free the memory."""

@@ -16,17 +16,13 @@ from collections.abc import Sequence
 from threading import Condition, Thread
 from typing import Final
 
-import numpy as np
-from numpy.typing import NDArray
-
-from runtimes.answer_outputs import answer_outputs
-from runtimes.answer_progress import OnEnd, OnPart, likeliest_answers
+from runtimes.answer_progress import OnEnd, OnPart
+from runtimes.answer_session import AnswerSession
 from runtimes.decoder.answer import DecodedAnswer
 from runtimes.decoder.graph import BoundKeys, DecoderGraph, KeyArrays, KeyMemory, first_tokens, joined, rows_of
 from runtimes.decoder.prompts import PromptReader
-from runtimes.protocol import Tensors
 from schemas.errors import InvalidRequest, ModelFailed, QueryError
-from schemas.generation import TEXT_INPUT, GenerationOptions
+from schemas.generation import GenerationOptions
 
 _PIECE_TOKENS: Final = 64
 _NO_GRAMMAR: Final = (
@@ -120,16 +116,16 @@ def _equal_tokens(tokens: Sequence[int], others: Sequence[int]) -> int:
     return next((place for place, (one, other) in pairs if one != other), min(len(tokens), len(others)))
 
 
-class DecoderSession:
+class DecoderSession(AnswerSession):
     """Decoder in memory, which makes answers in a thread of its own."""
 
     def __init__(
         self, graph: DecoderGraph, reader: PromptReader, ends: Sequence[int], *, context_tokens: int, answers: int
     ) -> None:
+        super().__init__(context_tokens)
         self._graph = graph
         self._reader = reader
         self._ends = ends
-        self._context_tokens = context_tokens
         self._places = answers
         self._memory = KeyMemory(graph, answers, context_tokens) if graph.computes_padded() else None
         """Memory of the one batch; None: each answer is a batch of its own."""
@@ -145,11 +141,6 @@ class DecoderSession:
         self._thread.start()
 
     @property
-    def context_tokens(self) -> int:
-        """Maximum tokens of a prompt and its answer."""
-        return self._context_tokens
-
-    @property
     def running(self) -> int:
         """Number of answers that are being made."""
         return len(self._ends_by_answer)
@@ -162,14 +153,6 @@ class DecoderSession:
             self._waiting.append(answer)
             self._changed.notify()
         return answer
-
-    def infer(self, inputs: Tensors) -> dict[str, NDArray[np.generic]]:
-        """Make the whole answers to a batch of texts, each a prompt or a chat, by the likeliest tokens.
-
-        Raises:
-            QueryError: an answer failed.
-        """
-        return answer_outputs(likeliest_answers(self, inputs[TEXT_INPUT].reshape(-1).tolist()))
 
     def close(self) -> None:
         """Cancel the running answers, and free the memory."""

@@ -11,18 +11,14 @@ Rules.
 * Times are seconds of one monotonic clock.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Generic, NamedTuple, Protocol, TypeVar
 
-from msgspec.structs import replace
-
 from runtimes.protocol import FinishedAnswer
-from schemas.answer_lengths import LengthMeter
+from schemas.answer_lengths import LengthCount, LengthMeter
 from schemas.generation_model import GenerationModel
 from schemas.latency import LatencyModel
-from schemas.status import InstanceStatus, PartitionStatus
-from workers.serving.measured_work import AnswerCounts, K, MeasuredWork
+from workers.serving.measured_work import K, MeasuredWork
 from workers.slots.answer_queue import AnswerPace, AnswerQueue, QueuedAnswer, may_begin
 from workers.slots.batch_queue import WaitingBatches
 
@@ -141,20 +137,10 @@ class GenerativeWork(MeasuredWork[K], Generic[K, A]):
         self.meter.computed(beside, seconds, predicted_s, now_s, left=False)
         return AnswerTime(seconds, predicted_s, running.undisturbed and answer is not None)
 
-    def status(
-        self,
-        variant: str,
-        answers: AnswerCounts,
-        *,
-        partitions: Sequence[PartitionStatus],
-        offline_partitions: Sequence[PartitionStatus],
-        queued: int,
-    ) -> InstanceStatus:
-        """Return the status of the instance, with the lengths of its answers."""
-        found = super().status(
-            variant, answers, partitions=partitions, offline_partitions=offline_partitions, queued=queued
-        )
-        return replace(found, answer_lengths=self._lengths.counts)
+    @property
+    def answer_lengths(self) -> tuple[LengthCount, ...]:
+        """Recent answers by length."""
+        return self._lengths.counts
 
     def waiting_batches(self) -> list[WaitingBatches]:
         """Return no batches: its answers take no slots."""

@@ -10,6 +10,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Hashable, Sequence
 from typing import Final, Generic, NamedTuple, Protocol, TypeVar
 
+from schemas.answer_lengths import LengthCount
 from schemas.latency import LatencyModel
 from schemas.status import InstanceState, InstanceStatus, PartitionStatus
 from workers.serving.health import BatchMeter, HealthReading, next_state
@@ -102,6 +103,11 @@ class MeasuredWork(ABC, Generic[K]):
     def online_waiting(self) -> int:
         """Online inputs that were read and wait for their computation; those of large queries do not count."""
 
+    @property
+    def answer_lengths(self) -> tuple[LengthCount, ...]:
+        """Recent answers by length; those of tensors have none."""
+        return ()
+
     @abstractmethod
     def waiting_batches(self) -> list[WaitingBatches]:
         """Return the batches that the waiting online queries make."""
@@ -154,4 +160,5 @@ class MeasuredWork(ABC, Generic[K]):
             inputs=answers.inputs,
             late=answers.late,
             expired=answers.expired,
+            answer_lengths=self.answer_lengths,
         )
