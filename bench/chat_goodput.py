@@ -15,7 +15,6 @@ import argparse
 import asyncio
 import itertools
 import tempfile
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -26,6 +25,7 @@ from rich.console import Console
 from bench.core.figures import Figure, at_least
 from bench.core.system import SystemUnderTest, infaas, running_at
 from bench.generation import ask, chat_session
+from bench.load.pace import pace
 from bench.results import origin, publish
 from registry.pipeline.generators.gguf import copied_gguf, requantise
 from schemas.status import InstanceState
@@ -38,7 +38,7 @@ TPOT_MS: Final = 60.0
 TOKENS: Final = 16
 IN_TIME: Final = 0.9
 LEAST_GAIN: Final = 1.5
-RATES: Final = (2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0, 9.0, 10.0, 12.0, 14.0)
+RATES: Final = (2.0, 4.0, 6.0, 7.0, 8.0, 9.0, 10.0, 11.0, 12.0, 13.0, 14.0, 15.0, 16.0, 18.0, 20.0)
 """Callers a second, tried one after the other until a rate is missed."""
 SECONDS: Final = 10.0
 _BROKER: Final = "embedded"
@@ -143,9 +143,7 @@ async def _try(
         results.setdefault(model, []).append(await _is_in_time(session, url, next(numbers), model))
 
     async with asyncio.TaskGroup() as tasks:
-        began_s = time.monotonic()
-        for number in range(round(rate * SECONDS)):
-            await asyncio.sleep(max(began_s + number / rate - time.monotonic(), 0.0))
+        async for number in pace(rate, round(rate * SECONDS)):
             tasks.create_task(call(_TASK if is_half and number % 2 else _LARGE))
     return {model: TriedCalls(len(made), sum(made)) for model, made in results.items()}
 
