@@ -11,7 +11,7 @@ Measured: TypeAlias = float | Sequence[float]
 """Value, or the values of all rounds, of which the median counts."""
 
 
-class Figure(msgspec.Struct, frozen=True, kw_only=True):
+class Figure(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Measured value beside its baseline: a line of the tables."""
 
     name: str
@@ -22,9 +22,9 @@ class Figure(msgspec.Struct, frozen=True, kw_only=True):
     """Value of the bare program in the same run; None if there is nothing to compare with."""
     ratio: float | None = None
     """Value over baseline."""
-    rounds: Sequence[float] = ()
+    rounds: tuple[float, ...] = ()
     """Values of all rounds in their order, if the value is the median of several."""
-    baseline_rounds: Sequence[float] = ()
+    baseline_rounds: tuple[float, ...] = ()
     """Baselines of the same rounds."""
     drift: float | None = None
     """Largest change of the machine's speed between rounds, over the median; None if it was not measured."""
@@ -84,7 +84,7 @@ def _typical(measured: Measured) -> float:
     return median(measured) if isinstance(measured, Sequence) else measured
 
 
-def _rounds(measured: Measured) -> Sequence[float]:
+def _rounds(measured: Measured) -> tuple[float, ...]:
     return tuple(measured) if isinstance(measured, Sequence) and len(measured) > 1 else ()
 
 
