@@ -2,12 +2,12 @@
 
 import zlib
 from dataclasses import dataclass
-from typing import Final
 
 import msgspec
 from msgspec.structs import replace
 
 from runtimes.answer_outputs import MEAN_LOGPROB, answer_outputs
+from runtimes.processing.steps import BYTES_A_TOKEN
 from runtimes.protocol import FinishedAnswer
 from schemas import headers as h
 from schemas.errors import InvalidRequest
@@ -20,9 +20,6 @@ from workers.serving.codec import read_request
 from workers.serving.model import ServableModel
 from workers.serving.pending_query import Arrays, PendingQuery
 from workers.slots.answer_queue import NO_PACE
-
-_MOST_BYTES: Final = 64
-"""Bytes of text for each token of the context from which on a text is refused before it is read."""
 
 _encode = msgspec.json.Encoder().encode
 
@@ -90,7 +87,7 @@ def decode_generation(query: PendingQuery, model: ServableModel, offset_ms: floa
 
 
 def _text(value: bytes, context_tokens: int) -> str:
-    if len(value) > (most := _MOST_BYTES * context_tokens):
+    if len(value) > (most := BYTES_A_TOKEN * context_tokens):
         raise InvalidRequest(
             f"the text has {len(value)} bytes, but this model takes at most {context_tokens} tokens, which are never "
             f"more than {most} bytes: shorten it"
