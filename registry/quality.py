@@ -153,21 +153,30 @@ def agreement(outputs: Outputs, reference: Outputs) -> float:
     return float(np.mean(np.abs(outputs - wide) <= _TOLERANCE * max(np.ptp(wide), 1e-9)))
 
 
-def _exact_match(outputs: Outputs, labels: Labels) -> float:
-    return _share_right(outputs, labels, lambda answer, right: answer == right)
+TEXT_MEASURES: Final[dict[str, Callable[[str, str], bool]]] = {
+    EXACT_MATCH: lambda answer, right: answer == right,
+    CONTAINS: lambda answer, right: f" {right} " in f" {answer} ",
+}
+"""Comparison of an answer with its label, by measure."""
 
 
-def _contains(outputs: Outputs, labels: Labels) -> float:
-    return _share_right(outputs, labels, lambda answer, right: f" {right} " in f" {answer} ")
+def _share_right(measure: str) -> Callable[[Outputs, Labels], float]:
+    return lambda outputs, labels: float(np.mean(right_texts(measure, outputs, labels)))
 
 
-def _share_right(outputs: Outputs, labels: Labels, is_right: Callable[[str, str], bool]) -> float:
+def right_texts(measure: str, outputs: Outputs, labels: Labels) -> NDArray[np.bool_]:
+    """Return for each answer of a language model whether it is right by one of the `TEXT_MEASURES`.
+
+    Raises:
+        InvalidRequest: answers or labels are no texts.
+    """
+    is_right = TEXT_MEASURES[measure]
     if outputs.dtype.kind != "O" or labels.dtype.kind != "O":
         raise InvalidRequest("answers and labels must be texts for this measure")
     answers = _same_shape(outputs, labels).reshape(-1).tolist()
     rows = zip(map(_in_plain_words, answers), labels.reshape(-1).tolist(), strict=True)
-    return float(
-        np.mean([any(is_right(answer, _in_plain_words(one)) for one in label.splitlines()) for answer, label in rows])
+    return np.array(
+        [any(is_right(answer, _in_plain_words(one)) for one in label.splitlines()) for answer, label in rows]
     )
 
 
@@ -183,8 +192,8 @@ _MEASURES: Final[dict[str, Callable[[Outputs, Labels], float]]] = {
     MACRO_F1: _macro_f1,
     REGRESSION: _one_minus_error,
     COSINE: _cosine,
-    EXACT_MATCH: _exact_match,
-    CONTAINS: _contains,
+    EXACT_MATCH: _share_right(EXACT_MATCH),
+    CONTAINS: _share_right(CONTAINS),
     AGREEMENT: agreement,
 }
 

@@ -137,6 +137,7 @@ async def variant_outputs(
     rows: Path,
     threads: int,
     runner: StepRunner,
+    context_tokens: int = CONTEXT_TOKENS,
 ) -> Arrays:
     """Return the outputs of a variant for the inputs in a file.
 
@@ -147,6 +148,7 @@ async def variant_outputs(
         rows: inputs, as `save_arrays` writes them; the outputs are written to a file beside it.
         threads: threads that compute a batch.
         runner: runs the step.
+        context_tokens: maximum tokens of a prompt and its answer, of a generative variant.
 
     Raises:
         OperatorError: the variant does not run here, or one of its files cannot be fetched.
@@ -158,7 +160,10 @@ async def variant_outputs(
                 runtime=variant.runtime,
                 hardware=variant.hardware,
                 options=LoadOptions(
-                    precision=variant.precision, threads=threads, max_batch=min(_BATCH, variant.max_batch)
+                    precision=variant.precision,
+                    threads=threads,
+                    max_batch=min(_BATCH, variant.max_batch),
+                    context_tokens=context_tokens,
                 ),
                 samples=rows,
                 outputs=rows.with_name(f"{rows.name}-outputs"),

@@ -7,12 +7,12 @@ from runtimes.composite import (
     CASCADE,
     CHAIN,
     CascadeDocument,
-    CascadeSession,
     ChainDocument,
     ChainSession,
     CompositeRuntime,
 )
 from runtimes.decoder.runtime import OnnxDecoderRuntime
+from runtimes.generative_cascade import join_cascade
 from runtimes.llama_cpp import LlamaCppRuntime
 from runtimes.onnx import OnnxRuntime
 from runtimes.openvino import OpenVinoRuntime
@@ -38,7 +38,7 @@ _SINGLE: Final[tuple[Runtime, ...]] = (
     TorchNeuronRuntime("torch-neuronx", "torch_neuronx", "Inf2"),
     *_GENERATIVE,
 )
-_CASCADE: Final = CompositeRuntime(CASCADE, CascadeDocument, CascadeSession, _SINGLE)
+_CASCADE: Final = CompositeRuntime(CASCADE, CascadeDocument, join_cascade, _SINGLE)
 _CHAIN: Final = CompositeRuntime(CHAIN, ChainDocument, ChainSession, (*_SINGLE, _CASCADE))
 _RUNTIMES: Final[tuple[Runtime, ...]] = (*_SINGLE, _CASCADE, _CHAIN)
 _PACKAGES: Final = {
@@ -72,7 +72,7 @@ def is_concurrent(name: str) -> bool:
 
 
 def is_generative(name: str) -> bool:
-    """Return true if the sessions of a runtime are generative."""
+    """Return true if the sessions of a runtime are generative; those of a composite may be if its stages are."""
     return any(runtime.name == name for runtime in _GENERATIVE)
 
 

@@ -23,7 +23,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from runtimes.protocol import Availability, LoadOptions, Runtime, Session, Tensors
+from runtimes.protocol import Availability, GenerativeSession, LoadOptions, Runtime, Session, Tensors
 from schemas.errors import OperatorError
 
 
@@ -36,6 +36,8 @@ class ConfidenceMeasure(StrEnum):
     """The output holds probabilities: the largest one."""
     VALUE = "value"
     """The output is the confidence: one number per row."""
+    LOGPROB = "logprob"
+    """The output is the mean log-probability of the tokens of a text: the probability that it stands for."""
 
 
 def confidence_of(output: NDArray[Any], measure: ConfidenceMeasure) -> NDArray[np.float64]:
@@ -46,6 +48,8 @@ def confidence_of(output: NDArray[Any], measure: ConfidenceMeasure) -> NDArray[n
     rows = len(output)
     if measure is ConfidenceMeasure.VALUE:
         return output.reshape(rows, -1).min(axis=1).astype(np.float64)
+    if measure is ConfidenceMeasure.LOGPROB:
+        return np.exp(output.reshape(rows).astype(np.float64))
     scores = output.reshape(rows, -1, output.shape[-1] if output.ndim > 1 else 1).astype(np.float64)
     likeliest = _softmax_max(scores) if measure is ConfidenceMeasure.SOFTMAX else _probability_max(scores)
     return likeliest.min(axis=1)
@@ -213,7 +217,8 @@ class CompositeRuntime(Generic[D]):
         if not file.is_file():
             raise OperatorError(f"the artifact of stage {stage.variant} is missing: {file.name}")
         session = runtime.load(file, hardware, msgspec.structs.replace(options, precision=stage.precision))
-        return session if runtime.concurrent else _OneAtATime(session)
+        is_shared = runtime.concurrent or isinstance(session, GenerativeSession)
+        return session if is_shared else _OneAtATime(session)
 
 
 def _beside(artifact: Path, stage: Stage) -> Path:

@@ -74,6 +74,9 @@ class FinishedAnswer(msgspec.Struct, frozen=True, kw_only=True):
     """Mean log-probability of its tokens; None: not asked for."""
     logprobs: list[TokenLogprob] = []
     """Log-probabilities of its tokens, if the option `logprobs` is set."""
+    draft_tokens: int | None = None
+    """Tokens of the draft of a cascade that was discarded for this answer; None: it is a draft itself, or no cascade
+    made it."""
 
 
 class RunningAnswer(Protocol):

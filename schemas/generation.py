@@ -112,3 +112,8 @@ class GenerationProfile(msgspec.Struct, frozen=True, kw_only=True):
     """Bytes of text that a token stands for, from the labelled data."""
     sequence_bytes: int = 0
     """Memory that one answer at once adds."""
+    draft: "GenerationProfile | None" = None
+    """For a cascade: measurements of its first stage, whose answer is held back until its confidence is known. All
+    others but the typical answer are those of the second stage."""
+    escalated: float = 1.0
+    """Share of the answers that the second stage makes."""

@@ -4,6 +4,10 @@ The time of an answer is that of its prompt and, for each further token, one ste
 answer that the instance makes, so its time depends on their number. Between measured numbers the model interpolates;
 beyond them it continues the last segment for prompts, and keeps the largest step, since an instance makes no more at
 once.
+
+A cascade makes a draft first, the answer of its first stage, and holds it back until its last token has shown the
+confidence. So its first token comes after a whole draft, and, if the answer escalates, after the prompt of the second
+stage. Every answer is promised as one that escalates; price and load are those of the share that does.
 """
 
 from collections.abc import Callable, Sequence
@@ -23,7 +27,7 @@ class GenerationModel:
     Every component that predicts must use this class, so that all predictions agree.
     """
 
-    __slots__ = ("_prefill", "_prefill_p99", "_step", "_step_p99", "lengths", "profile", "sequences")
+    __slots__ = ("_prefill", "_prefill_p99", "_step", "_step_p99", "draft", "lengths", "profile", "sequences")
 
     def __init__(self, profile: GenerationProfile, correction: float = 1.0) -> None:
         """Create the model; `correction`, the ratio observed in operation, multiplies all measurements."""
@@ -33,6 +37,8 @@ class GenerationModel:
         typical = max(profile.answer_tokens, _MIN_TOKENS)
         self.lengths = AnswerLengths(typical, typical, float(typical))
         """Lengths of answers as long as nothing was learned."""
+        self.draft = None if profile.draft is None else GenerationModel(profile.draft, correction)
+        """Times of the draft of a cascade; None: the variant is not a cascade."""
         self._prefill = _line(profile.prefill, lambda one: one.p50_s * correction)
         self._prefill_p99 = _line(profile.prefill, lambda one: one.p99_s * correction)
         self._step = _steps(profile, lambda one: one.p50_s * correction)
@@ -50,24 +56,49 @@ class GenerationModel:
         table = self._step_p99 if p99 else self._step
         return table[min(max(sequences, 1), self.sequences)]
 
-    def answer_s(self, prompt_tokens: int, tokens: float, sequences: int) -> float:
-        """Return the seconds of an answer of `tokens` tokens, made beside others."""
-        return self.prefill_s(prompt_tokens) + max(tokens - 1, 0) * self.step_s(sequences)
+    def answer_s(self, prompt_tokens: int, tokens: float, sequences: int, *, p99: bool = False) -> float:
+        """Return the seconds of an answer of `tokens` tokens, made beside others, without a draft."""
+        return self.prefill_s(prompt_tokens, p99=p99) + max(tokens - 1, 0) * self.step_s(sequences, p99=p99)
 
-    def together_s(self, sequences: int, tokens: float, *, p99: bool = False) -> float:
-        """Return the seconds in which answers of `tokens` tokens to typical prompts are made together.
+    def draft_s(self, prompt_tokens: int, tokens: float, sequences: int, *, p99: bool = False) -> float:
+        """Return the seconds for which a draft of `tokens` tokens holds an answer back; 0 unless it is a cascade."""
+        draft = self.draft
+        return 0.0 if draft is None else draft.answer_s(self._drafted(prompt_tokens), tokens, sequences, p99=p99)
+
+    def prompts_s(self, tokens: int) -> float:
+        """Return the seconds in which all stages compute a prompt of this length."""
+        return self.prefill_s(tokens) + (0.0 if self.draft is None else self.draft.prefill_s(self._drafted(tokens)))
+
+    def together_s(self, sequences: int, tokens: float) -> float:
+        """Return the mean seconds in which answers of `tokens` tokens to typical prompts are made together.
 
         An answer takes as long at steady load, since prompts of the others take part in its steps.
         """
+        own_s = self.profile.escalated * self._own_together_s(sequences, tokens)
+        return own_s + (0.0 if self.draft is None else self.draft.together_s(sequences, tokens))
+
+    def promised_s(self, sequences: int, tokens: float, *, p99: bool = False) -> float:
+        """Return the seconds in which such answers are made together, though all of a cascade escalate."""
+        own_s = self._own_together_s(sequences, tokens, p99=p99)
+        return own_s + (0.0 if self.draft is None else self.draft.promised_s(sequences, tokens, p99=p99))
+
+    def _own_together_s(self, sequences: int, tokens: float, *, p99: bool = False) -> float:
         prefill_s = self.prefill_s(self.profile.prompt_tokens, p99=p99)
         return sequences * prefill_s + tokens * self.step_s(sequences, p99=p99)
 
+    def _drafted(self, prompt_tokens: int) -> int:
+        """Return the tokens of a prompt of `prompt_tokens` by the tokenizer of the first stage."""
+        assert self.draft is not None, "of a cascade"
+        return self.draft.prompt_tokens(max(round(prompt_tokens * self.profile.bytes_per_token), 1))
+
     def typical_s(self, sequences: int, lengths: AnswerLengths | None = None) -> float:
-        """Return the seconds of an answer of mean length to a typical prompt, made beside others.
+        """Return the mean seconds of an answer of mean length to a typical prompt, made beside others.
 
         The length is that of the profile without `lengths`, which were learned.
         """
-        return self.answer_s(self.profile.prompt_tokens, (lengths or self.lengths).mean, sequences)
+        prompt_tokens, tokens = self.profile.prompt_tokens, (lengths or self.lengths).mean
+        own_s = self.profile.escalated * self.answer_s(prompt_tokens, tokens, sequences)
+        return own_s + self.draft_s(prompt_tokens, tokens, sequences)
 
     def token_s(self, *, offline: bool) -> float:
         """Return the seconds of an instance that one token of a typical answer costs, its part of the prompt included.

@@ -11,7 +11,7 @@ import tokenizers
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
-from tests.gguf_models import CONTEXT, SPECIAL, TEMPLATE, byte_text, counting_embedding, counting_output
+from tests.gguf_models import ALL_KNOWN, CONTEXT, SPECIAL, TEMPLATE, byte_text, counting_embedding, counting_output
 
 HEADS = 2
 END = 256
@@ -25,8 +25,9 @@ Weights = dict[str, NDArray[Any]]
 
 
 def decoder_weights(
-    seed: int = 0, *, layers: int = 2, width: int = 64, vocabulary: int = _VOCABULARY, counts: bool = False
-) -> Weights:
+    seed: int = 0, *, layers: int = 2, width: int = 64, vocabulary: int = _VOCABULARY, counts: bool = False,
+    known: int = ALL_KNOWN,
+) -> Weights:  # fmt: skip
     """Return the weights of a model like GPT-2: random ones, or, if it `counts`, as those of `write_gguf`."""
     random = np.random.default_rng(seed)
 
@@ -46,7 +47,7 @@ def decoder_weights(
     if counts:
         nothing = {name: array * 0 for name, array in weights.items() if name[:3] in ("out", "dow", "pla")}
         weights |= nothing
-        weights["tokens"] = counting_embedding(vocabulary, width).astype(np.float32)
+        weights["tokens"] = counting_embedding(vocabulary, width, known=known).astype(np.float32)
         weights["head"] = counting_output(vocabulary, width).T.astype(np.float32)
     return weights
 

@@ -18,6 +18,8 @@ TEMPLATE = (
 
 _FIRST, _LAST = 33, 126
 """Printable bytes of ASCII, in which a model counts."""
+ALL_KNOWN = _LAST + 1
+_END = 256
 
 
 def counted(prompt: str, tokens: int) -> str:
@@ -26,11 +28,14 @@ def counted(prompt: str, tokens: int) -> str:
     return "".join(chr(_FIRST + (begin + place) % (_LAST + 1 - _FIRST)) for place in range(tokens))
 
 
-def write_gguf(file: Path, seed: int = 0, *, layers: int = _LAYERS, counts: bool = False) -> Path:
+def write_gguf(
+    file: Path, seed: int = 0, *, layers: int = _LAYERS, counts: bool = False, known: int = ALL_KNOWN, ends: str = ""
+) -> Path:
     """Write a model whose tokens are single bytes, with a chat template. It seldom ends an answer by itself.
 
     Its weights are random; if it `counts`, a printable character is followed by the next one, whatever was before it
-    and however it is sampled.
+    and however it is sampled. After a character that is not below `known`, each token is equally likely; after one of
+    `ends` the answer ends.
     """
     random = np.random.default_rng(seed)
     writer = gguf.GGUFWriter(file, "llama")
@@ -51,15 +56,15 @@ def write_gguf(file: Path, seed: int = 0, *, layers: int = _LAYERS, counts: bool
     writer.add_token_list(tokens)
     writer.add_token_types([gguf.TokenType.NORMAL] * 256 + [gguf.TokenType.CONTROL] * len(SPECIAL))
     writer.add_token_merges([f"{byte_text(32)} {byte_text(32)}"])
-    writer.add_eos_token_id(256)
-    writer.add_bos_token_id(256)
+    writer.add_eos_token_id(_END)
+    writer.add_bos_token_id(_END)
     writer.add_add_bos_token(False)
     writer.add_chat_template(TEMPLATE)
 
     def add(name: str, *shape: int) -> None:
         data = random.normal(0, 0.3, shape).astype(np.float16)
         if counts and len(shape) > 1:
-            data = _counting(name, data)
+            data = _counting(name, data, known, ends)
         writer.add_tensor(name, data if len(shape) > 1 else np.ones(shape, np.float32))
 
     add("token_embd.weight", len(tokens), _WIDTH)
@@ -80,24 +85,33 @@ def write_gguf(file: Path, seed: int = 0, *, layers: int = _LAYERS, counts: bool
     return file
 
 
-def _counting(name: str, data: NDArray[np.float16]) -> NDArray[np.float16]:
+def _counting(name: str, data: NDArray[np.float16], known: int, ends: str) -> NDArray[np.float16]:
     """Return the tensor of a model that counts, from a random one: layers add nothing to the embedding of a token."""
     if name.endswith(("attn_output.weight", "ffn_down.weight")):
         return np.zeros_like(data)
     if name == "token_embd.weight":
-        return counting_embedding(*data.shape)
-    return counting_output(*data.shape) if name == "output.weight" else data
+        return counting_embedding(*data.shape, known=known)
+    return counting_output(*data.shape, ends=ends) if name == "output.weight" else data
 
 
-def counting_embedding(tokens: int, width: int) -> NDArray[np.float16]:
-    """Return the embedding of tokens of a model that counts."""
-    return np.random.default_rng(1).choice(np.array([-1, 1], np.float16), (tokens, width))
+def counting_embedding(tokens: int, width: int, *, known: int = ALL_KNOWN) -> NDArray[np.float16]:
+    """Return the embedding of tokens of a model that counts: nothing for printable characters from `known` on.
+
+    A model that does not know all of them knows no other bytes, either: so it stays unsure.
+    """
+    signs = np.random.default_rng(1).choice(np.array([-1, 1], np.float16), (tokens, width))
+    if known < ALL_KNOWN:
+        signs[:_FIRST] = signs[known:] = 0
+    return signs
 
 
-def counting_output(tokens: int, width: int) -> NDArray[np.float16]:
+def counting_output(tokens: int, width: int, *, ends: str = "") -> NDArray[np.float16]:
     """Return the last matrix of a model that counts: a row for each token."""
     output, signs = np.zeros((tokens, width), np.float16), counting_embedding(tokens, width)
     output[_FIRST : _LAST + 1] = np.roll(signs[_FIRST : _LAST + 1], 1, axis=0)
+    for end in map(ord, ends):
+        output[end + 1] = 0
+        output[_END] += signs[end]
     return output
 
 

@@ -58,7 +58,8 @@ class RunnableVariant(msgspec.Struct, frozen=True, kw_only=True):
     generation: GenerationModel | None = None
     """Times of its answers; None: it is not generative."""
     concurrent: bool = False
-    """True if an instance may run batches in all slots of its worker, provided that a batch takes one slot."""
+    """True if an instance may run batches in all slots of its worker, provided that a batch takes one slot.
+    False of a generative variant: its engine makes all answers at once, on its own threads."""
     cores: int = 1
     """Cores that a batch takes; 1 on an accelerator."""
 
@@ -159,7 +160,7 @@ def _candidate(variant: Variant, profile: Profile, cores: int, core: CorePrice) 
         load_s=profile.load_s,
         latency=latency,
         generation=None if profile.generation is None else GenerationModel(profile.generation),
-        concurrent=is_concurrent(variant.runtime),
+        concurrent=profile.generation is None and is_concurrent(variant.runtime),
         cores=cores,
     )
 

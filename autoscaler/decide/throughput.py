@@ -71,7 +71,7 @@ def answer_throughput(model: GenerationModel, tokens: float, budget_s: float, sl
     best = SlotThroughput(0.0, 0)
     for sequences in range(1, model.sequences + 1):
         seconds = max(model.together_s(sequences, tokens) * slowdown, 1e-9)
-        if seconds <= budget_s and sequences / seconds > best.rate:
+        if model.promised_s(sequences, tokens) * slowdown <= budget_s and sequences / seconds > best.rate:
             best = SlotThroughput(sequences / seconds, sequences)
     return best
 

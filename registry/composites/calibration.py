@@ -14,10 +14,14 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from registry.quality import TEXT_MEASURES, right_texts
 from registry.samples import Arrays, Samples, read_samples
 from registry.signature import Signature
+from runtimes.answer_outputs import MEAN_LOGPROB
+from runtimes.composite import ConfidenceMeasure, confidence_of, guess_measure
 from runtimes.processing.outputs import LENGTHS
 from schemas.errors import InvalidRequest
+from schemas.generation import TEXT_OUTPUT
 from schemas.registrations import CascadePoint
 from schemas.rows.catalog import Task, TensorSpec
 
@@ -30,10 +34,10 @@ _GAINS: Final = (0.6, 0.85, 0.97)
 
 
 class LabelledRows(msgspec.Struct, frozen=True):
-    """Rows with the class of each."""
+    """Rows with the class of each, or its right text."""
 
     inputs: Arrays
-    labels: NDArray[np.int64]
+    labels: NDArray[Any]
 
     def part(self, start: int, stop: int) -> "LabelledRows":
         """Return the rows from `start` to `stop`."""
@@ -136,9 +140,24 @@ def default_points(curve: Sequence[CascadePoint], first_accuracy: float, then_ac
     return sorted(found, key=lambda point: point.threshold)
 
 
-def right_rows(scores: NDArray[Any], labels: NDArray[np.int64]) -> NDArray[np.bool_]:
-    """Return for each row whether the class with the largest score is right."""
-    return scores.argmax(axis=1) == labels
+def right_rows(measure: str, outputs: NDArray[Any], labels: NDArray[Any]) -> NDArray[np.bool_]:
+    """Return for each row whether the class with the largest score is right, or the text of a language model."""
+    return right_texts(measure, outputs, labels) if measure in TEXT_MEASURES else outputs.argmax(axis=1) == labels
+
+
+def guess_confidence(scores: str, outputs: Arrays) -> tuple[str, ConfidenceMeasure]:
+    """Return the output that gives the confidence, and its measure: of texts their mean log-probability."""
+    if scores == TEXT_OUTPUT:
+        return MEAN_LOGPROB, ConfidenceMeasure.LOGPROB
+    return scores, guess_measure(outputs[scores])
+
+
+def stage_confidence(outputs: Arrays, output: str, measure: ConfidenceMeasure) -> NDArray[np.float64]:
+    """Return the confidence of each row in the outputs of a stage; an empty text has none."""
+    confidence = confidence_of(outputs[output], measure)
+    if measure is ConfidenceMeasure.LOGPROB:
+        confidence[outputs[TEXT_OUTPUT].reshape(-1) == b""] = 0.0
+    return confidence
 
 
 def threshold_label(threshold: float) -> str:

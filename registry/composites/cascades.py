@@ -22,18 +22,21 @@ from registry.composites.calibration import (
     cascade_curve,
     cascade_point,
     default_points,
+    guess_confidence,
     point_for,
     read_rows,
     right_rows,
     scores_of,
+    stage_confidence,
     threshold_label,
 )
 from registry.composites.measuring import CompositePlan, CompositeWriter, content_of, note_access, stage_of
 from registry.composites.stage_records import FoundStage, StageFinder, parts_of
+from registry.quality import TEXT_MEASURES
 from registry.request import CascadeRequest, ProgressSink, Registration, shown
 from registry.samples import Arrays
 from registry.step_runner import LOCAL, StepRunner
-from runtimes.composite import CASCADE, CascadeDocument, ConfidenceMeasure, confidence_of, guess_measure
+from runtimes.composite import CASCADE, CascadeDocument, ConfidenceMeasure
 from schemas.errors import InvalidRequest
 from schemas.generation import TEXT_OUTPUT
 from schemas.names import is_name
@@ -107,7 +110,7 @@ async def register_cascade(
         progress.step(0, 1, f"{request.task}: calibrating")
         rows = split.calibrating
         first, then = [await finder.outputs(stage, rows.inputs, Path(name)) for stage in stages]
-        calibrated = calibrate(request, scores.name, rows, first, then)
+        calibrated = calibrate(request, task.measure, scores.name, rows, first, then)
         plan = _plan(request, task, stages, scores.name, split, calibrated.kept)
         await note_access(plan, pool, progress)
         writer = await CompositeWriter.open(plan, pool, kafka, artifacts, Path(name), runner)
@@ -122,7 +125,7 @@ async def register_cascade(
 
 
 def calibrate(
-    request: CascadeRequest, scores: str, rows: LabelledRows, first: Arrays, then: Arrays
+    request: CascadeRequest, task_measure: str, scores: str, rows: LabelledRows, first: Arrays, then: Arrays
 ) -> CalibratedCascade:
     """Find the thresholds on labelled rows, from the answers of both stages to them.
 
@@ -130,8 +133,8 @@ def calibrate(
         InvalidRequest: the declared confidence does not exist, or no threshold is accurate enough.
     """
     output, measure = _confidence(request, scores, first)
-    confidence = confidence_of(first[output], measure)
-    right = right_rows(first[scores], rows.labels), right_rows(then[scores], rows.labels)
+    confidence = stage_confidence(first, output, measure)
+    right = tuple(right_rows(task_measure, outputs[scores], rows.labels) for outputs in (first, then))
     curve = cascade_curve(confidence, *right)
     points = [cascade_point(threshold, confidence, *right) for threshold in request.thresholds]
     points += [point_for(curve, accuracy) for accuracy in request.min_accuracies]
@@ -146,7 +149,9 @@ def calibrate(
 def _confidence(request: CascadeRequest, scores: str, first: Arrays) -> tuple[str, ConfidenceMeasure]:
     declared = request.confidence
     if declared is None:
-        return scores, guess_measure(first[scores])
+        return guess_confidence(scores, first)
+    if scores == TEXT_OUTPUT:
+        raise InvalidRequest("the confidence of a text is its mean log-probability: leave --confidence out")
     if declared in (ConfidenceMeasure.SOFTMAX, ConfidenceMeasure.PROBABILITY):
         return scores, ConfidenceMeasure(declared)
     if declared in first:
@@ -163,15 +168,11 @@ def _extremes(confidence: NDArray[np.float64]) -> NDArray[np.intp]:
 
 def check_cascadable(task: Task) -> None:
     """Raise `InvalidRequest` unless answers are right or wrong, and those of both stages have one shape."""
-    if any(spec.name == TEXT_OUTPUT for spec in task.outputs):
+    is_generative = any(spec.name == TEXT_OUTPUT for spec in task.outputs)
+    if task.measure not in (TEXT_MEASURES if is_generative else (ACCURACY,)):
+        needed = " or ".join(TEXT_MEASURES) if is_generative else ACCURACY
         raise InvalidRequest(
-            f"task {task.name} is generative, and its answers are made token by token: no cascade can promise the time "
-            "of a token. Register both models in the task: a query gets the cheapest that meets its needs, "
-            "e.g. min_accuracy, ttft_ms and tpot_ms"
-        )
-    if task.measure != ACCURACY:
-        raise InvalidRequest(
-            f"task {task.name} is measured by {task.measure}: a cascade needs a task that is measured by {ACCURACY}"
+            f"task {task.name} is measured by {task.measure}: a cascade needs a task that is measured by {needed}"
         )
     for spec in task.outputs:
         if min(spec.shape[1:], default=1) < 0:
@@ -195,6 +196,7 @@ def _plan(
         hardware=first.hardware,
         threads=stages.then.profile.threads,
         again=request.again,
+        context_tokens=stages.then.context_tokens,
         made_of=parts_of(stages),
         access=request.access,
         publisher=request.publisher,

@@ -155,6 +155,7 @@ class CompositeWriter:
                 variant, self.artifacts, self.runner, show, threads=plan.request.threads,
                 samples=self.folder / "samples", outputs=self.folder / "outputs",
                 processing=processing and replace(processing, tensors=tensors, scores=plan.scores), tensors=tensors,
+                context_tokens=plan.request.context_tokens,
             )  # fmt: skip
         judgement = Judgement(plan.task.measure, plan.scores)
         verified = await asyncio.to_thread(

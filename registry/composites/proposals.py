@@ -18,12 +18,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from registry.artifacts import ArtifactStore
-from registry.composites.calibration import cascade_curve, read_rows, right_rows, scores_of
+from registry.composites.calibration import (
+    cascade_curve,
+    guess_confidence,
+    read_rows,
+    right_rows,
+    scores_of,
+    stage_confidence,
+)
 from registry.composites.cascades import check_cascadable
 from registry.composites.stage_records import StageFinder
 from registry.request import SAMPLES, CascadeRequest, ProgressSink
 from registry.step_runner import LOCAL, StepRunner
-from runtimes.composite import confidence_of, guess_measure
 from schemas.hardware import Hardware
 from schemas.registrations import CascadePoint
 from store.pool import Pool
@@ -123,13 +129,12 @@ async def find_cascades(
         for done, stage in enumerate(stages):
             progress.step(done, len(stages), f"{stage.variant.name}: computing {len(rows)} labelled inputs")
             outputs = await finder.outputs(stage, rows.inputs, Path(folder))
-            answers = outputs[scores.name]
             records.append(
                 StageRecord(
                     stage.variant.name,
                     stage.profile.latency[0].typical_s,
-                    right_rows(answers, rows.labels),
-                    confidence_of(answers, guess_measure(answers)),
+                    right_rows(found.measure, outputs[scores.name], rows.labels),
+                    stage_confidence(outputs, *guess_confidence(scores.name, outputs)),
                 )
             )
     progress.step(len(stages), len(stages), f"{task}: compared")

@@ -17,6 +17,7 @@ from registry.artifacts import ArtifactStore
 from registry.samples import Arrays, save_arrays
 from registry.step_runner import LOCAL, StepRunner, variant_outputs
 from runtimes.composite import CASCADE, CHAIN
+from schemas.defaults import CONTEXT_TOKENS
 from schemas.errors import InvalidRequest, OperatorError
 from schemas.rows.catalog import Architecture, Profile, Task, Variant, VariantState
 from store.pool import Pool
@@ -31,6 +32,12 @@ class FoundStage(NamedTuple):
     variant: Variant
     profile: Profile
     architecture: Architecture
+
+    @property
+    def context_tokens(self) -> int:
+        """Context with which it was measured, if it is generative; else the default."""
+        generation = self.profile.generation
+        return CONTEXT_TOKENS if generation is None else generation.context_tokens
 
 
 def parts_of(stages: Iterable[FoundStage]) -> tuple[str, ...]:
@@ -128,4 +135,6 @@ class StageFinder:
         file, processing = folder / "stage-rows", stage.architecture.processing
         await asyncio.to_thread(save_arrays, file, rows)
         bare, threads = processing and replace(processing, after=()), stage.profile.threads
-        return await variant_outputs(stage.variant, bare, self.artifacts, file, threads, self.runner)
+        return await variant_outputs(
+            stage.variant, bare, self.artifacts, file, threads, self.runner, stage.context_tokens
+        )

@@ -7,6 +7,10 @@ steps before. The answers go on past their natural ends.
 The latency of a batch, by which variants without tokens are chosen, priced and scaled, stands for answers at once: a
 batch of b takes as long as b typical prompts, one after the other, and the steps of a typical answer among b.
 
+The stages of a cascade are timed one after the other. While one computes, the other may compute answers, too, on the
+same cores: then each gets half of them. So beside others a step takes at least twice as long as one of its stage
+without one of them.
+
 As in `timing`, time that other processes took is subtracted. A few runs of each case must do: a long prompt takes
 seconds.
 """
@@ -17,10 +21,12 @@ from statistics import median
 from threading import Condition
 from typing import Any, Final, cast
 
+from msgspec.structs import replace
 from numpy.typing import NDArray
 
 from registry.pipeline.timing import Run, RunObserver, Timing, batch_sizes, observed_quietly, uneven_timing
 from runtimes.chat import is_chat
+from runtimes.generative_cascade import GenerativeCascadeSession
 from runtimes.protocol import FinishedAnswer, GenerativeSession, LoadOptions, RunningAnswer, Session
 from schemas.errors import ModelFailed, QueryError
 from schemas.generation import AnswerPart, GenerationOptions, GenerationProfile, PrefillTime, StepTime
@@ -40,14 +46,18 @@ _PATIENCE_S: Final = 600.0
 
 
 def make_token(session: Session) -> None:
-    """Make one token, so that the engine has allocated all of its memory; blocks."""
+    """Make one token, or one of each stage, so that the engine has allocated all of its memory; blocks."""
+    if isinstance(session, GenerativeCascadeSession):
+        for stage in session.stages:
+            make_token(stage)
+        return
     answers = _Answers(cast(GenerativeSession, session))
     answers.start("a", GenerationOptions(max_tokens=1))
     answers.wait_for_ends()
 
 
 def time_generation(
-    session: Session, texts: NDArray[Any], options: LoadOptions, cores: int | None
+    session: Session, texts: NDArray[Any], options: LoadOptions, cores: int | None, *, logprobs: int | None = None
 ) -> GenerationProfile:
     """Return the measurements of a session that makes up to `options.max_batch` answers at once; blocks.
 
@@ -56,13 +66,18 @@ def time_generation(
         texts: prompts or chats of the labelled data.
         options: options with which it was loaded.
         cores: CPU cores to compute on; None if another device computes.
+        logprobs: option of the timed answers: drafts of a cascade need log-probabilities.
     """
+    if isinstance(session, GenerativeCascadeSession):
+        first, then = session.stages
+        draft = time_generation(first, texts, options, cores, logprobs=0)
+        return cascade_profile(draft, time_generation(then, texts, options, cores))
     generative, rows = cast(GenerativeSession, session), texts.reshape(-1).tolist()[:_TYPICAL]
     typical = [_typical_answer(generative, text) for text in rows]
     prompt_bytes, prompt_tokens = sum(map(len, rows)), [max(answer.prompt_tokens, 1) for answer in typical]
     bytes_per_token = prompt_bytes / sum(prompt_tokens)
     with observed_quietly(cores) as (observer, _find_quiet):
-        timer = _Timer(generative, observer, b" ".join(rows).decode(errors="replace"), bytes_per_token)
+        timer = _Timer(generative, observer, b" ".join(rows).decode(errors="replace"), bytes_per_token, logprobs)
         lengths = [length for length in _LENGTHS if length <= generative.context_tokens // 2]
         prefill = [timer.prefill(length) for length in lengths]
         step = [timer.step(count) for count in batch_sizes(options.max_batch)]
@@ -83,11 +98,36 @@ def batch_latencies(profile: GenerationProfile) -> tuple[BatchLatency, ...]:
     return tuple(
         BatchLatency(
             batch=one.sequences,
-            p50_s=model.together_s(one.sequences, tokens),
-            p99_s=model.together_s(one.sequences, tokens, p99=True),
+            p50_s=model.promised_s(one.sequences, tokens),
+            p99_s=model.promised_s(one.sequences, tokens, p99=True),
+            mean_s=None if model.draft is None else model.together_s(one.sequences, tokens),
         )
         for one in profile.step
     )
+
+
+def cascade_profile(draft: GenerationProfile, then: GenerationProfile) -> GenerationProfile:
+    """Return the profile of a cascade of two measured stages, all of whose answers escalate."""
+    longest = max(draft.answer_tokens, then.answer_tokens)
+    return replace(
+        then,
+        step=_beside_other_stage(then),
+        answer_tokens=longest,
+        draft=replace(draft, step=_beside_other_stage(draft)),
+    )
+
+
+def _beside_other_stage(profile: GenerationProfile) -> tuple[StepTime, ...]:
+    """Return the steps of a stage, when one or more of the answers at once may be in the other stage."""
+    model = GenerationModel(profile)
+
+    def at_most(one: StepTime) -> StepTime:
+        if one.sequences == 1:
+            return one
+        shared_s, shared_p99_s = (2 * model.step_s(one.sequences - 1, p99=p99) for p99 in (False, True))
+        return StepTime(one.sequences, max(one.p50_s, shared_s), max(one.p99_s, shared_p99_s))
+
+    return tuple(map(at_most, profile.step))
 
 
 def _typical_answer(session: GenerativeSession, text: bytes) -> FinishedAnswer:
@@ -101,11 +141,14 @@ def _typical_answer(session: GenerativeSession, text: bytes) -> FinishedAnswer:
 class _Timer:
     """Timer of prompts and steps."""
 
-    def __init__(self, session: GenerativeSession, observer: RunObserver, text: str, bytes_per_token: float) -> None:
+    def __init__(
+        self, session: GenerativeSession, observer: RunObserver, text: str, bytes_per_token: float, logprobs: int | None
+    ) -> None:
         self._session = session
         self._observer = observer
         self._text = text
         self._bytes_per_token = bytes_per_token
+        self._logprobs = logprobs
         self._number = 0
 
     def prefill(self, tokens: int) -> PrefillTime:
@@ -116,7 +159,7 @@ class _Timer:
             answers, text = _Answers(self._session), self._prompt(tokens)
 
             def compute() -> None:
-                answers.start(text, GenerationOptions(max_tokens=1))
+                answers.start(text, GenerationOptions(max_tokens=1, logprobs=self._logprobs))
                 answers.wait_for_ends()
 
             observed = self._observer.observe(compute)
@@ -132,7 +175,7 @@ class _Timer:
         def run() -> Run:
             answers = _Answers(self._session)
             for _ in range(count):
-                answers.start(self._prompt(1), GenerationOptions(ignore_eos=True))
+                answers.start(self._prompt(1), GenerationOptions(ignore_eos=True, logprobs=self._logprobs))
             answers.wait_for_tokens(1)
             reached = answers.fewest_tokens + _STEPS
             observed = self._observer.observe(lambda: answers.wait_for_tokens(reached))

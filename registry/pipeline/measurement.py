@@ -35,6 +35,7 @@ from runtimes import cuda
 from runtimes.catalog import find_runtime, import_package, is_generative
 from runtimes.composite import CASCADE, runtimes_within
 from runtimes.device import device_name
+from runtimes.generative_cascade import GenerativeCascadeSession
 from runtimes.padding import FACTOR, axis_sizes, cut_to, join_rows, pad_to, row_size
 from runtimes.processing.session import ProcessedSession
 from runtimes.protocol import LoadOptions, Session, Tensors
@@ -115,6 +116,8 @@ class MeasureVariant(_VariantStep, frozen=True, tag=True):
         with turn:
             session, measurement = self._profile(samples)
         save_arrays(self.outputs, compute_all(session, samples, self.options))
+        if isinstance(session, GenerativeCascadeSession):
+            measurement = with_escalated_share(measurement, session.escalated)
         if self.single_outputs is not None:
             save_arrays(self.single_outputs, self._compute_one_by_one(samples))
         return measurement
@@ -123,8 +126,13 @@ class MeasureVariant(_VariantStep, frozen=True, tag=True):
     def _runtimes(self) -> tuple[str, ...]:
         return runtimes_within(self.runtime, self.artifact)
 
+    @property
+    def _is_generative(self) -> bool:
+        runtime, *stages = self._runtimes
+        return is_generative(runtime) or (runtime == CASCADE and all(map(is_generative, stages)))
+
     def _profile(self, samples: Arrays) -> tuple[Session, Measurement]:
-        if is_generative(self.runtime):
+        if self._is_generative:
             return self._profile_generation(samples)
         memory = MemoryGrowth(self.hardware)
         began = time.perf_counter()
@@ -201,6 +209,14 @@ class ComputeOutputs(_VariantStep, frozen=True, tag=True):
         if isinstance(session, ProcessedSession):
             session.mix_lengths(self.mixes_lengths)
         save_arrays(self.outputs, compute_all(session, load_arrays(self.samples), self.options))
+
+
+def with_escalated_share(measured: Measurement, escalated: float) -> Measurement:
+    """Return the measurement of a generative cascade with the share of its answers that escalate."""
+    assert measured.generation is not None, "of a generative cascade"
+    generation = msgspec.structs.replace(measured.generation, escalated=escalated)
+    latency = batch_latencies(generation)
+    return msgspec.structs.replace(measured, generation=generation, latency=latency, fit=fit_latency(latency))
 
 
 # -- latency -----------------------------------------------------------------------------------------------------------

@@ -11,12 +11,13 @@ The prediction is that of continuous batching: an instance makes up to `sequence
 step. A query meets the answers that the instance makes already, and its own. While all places are taken, it waits for a
 mean answer to end. Then
 
-    TTFT     hops + wait + prompt, by the size of the record
+    TTFT     hops + wait + prompt, by the size of the record; of a cascade also the draft, as if the answer escalated
     TPOT     one step at the number of answers that it meets
     latency  TTFT + TPOT for each further token of the answer
 
 The length of the answer is the median of the variant's answers (`selector.policy.learned_lengths`), at most
-`max_tokens`. The times are those of the profile with the correction that the instance's worker has learned.
+`max_tokens`; that of a draft their 99th percentile, since nothing of an answer can be shown before. The times are those
+of the profile with the correction that the instance's worker has learned.
 
 Upgrades and canaries do not apply: an answer takes a place for seconds, and texts of two versions cannot be compared.
 """
@@ -134,9 +135,11 @@ def _estimate(
     prompt = model.prompt_tokens(size and max((size - _REQUEST_BYTES) // context.batch, 1))
     behind = max(sequences - model.sequences, 0)
     wait_s = load_s + behind * model.typical_s(model.sequences, lengths) / model.sequences * slowdown
-    ttft_s = hops_s + wait_s + model.prefill_s(prompt, p99=p99) * slowdown
+    most = context.query.needs.max_tokens
+    draft_s = model.draft_s(prompt, lengths.expected(most, p99=True), sequences, p99=p99)
+    ttft_s = hops_s + wait_s + (draft_s + model.prefill_s(prompt, p99=p99)) * slowdown
     tpot_s = model.step_s(sequences, p99=p99) * slowdown
-    total_s = ttft_s + (lengths.expected(context.query.needs.max_tokens, p99=p99) - 1) * tpot_s
+    total_s = ttft_s + (lengths.expected(most, p99=p99) - 1) * tpot_s
     return GenerationEstimate(wait_s, ttft_s, tpot_s, total_s)
 
 

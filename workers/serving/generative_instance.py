@@ -186,7 +186,7 @@ class GenerativeInstance(VariantInstance[GenerativeWork[RecordKey, QueryText], Q
             run.cancel(DeadlineExceeded())
         settings, times = self._context.settings, self.model.generation_model
         next_s = times.step_s(len(self._runs)) * (1 + answer.withheld_tokens)
-        next_s += 0.0 if work.tokens else times.prefill_s(answer.prompt_tokens)
+        next_s += 0.0 if work.tokens else times.prompts_s(answer.prompt_tokens)
         limit_s = max(settings.compute_limit_s, settings.compute_limit_factor * next_s * len(self._runs))
         if now_s - work.seen_s > limit_s and not self._is_broken:
             self._is_broken = True

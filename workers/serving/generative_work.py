@@ -8,6 +8,8 @@ Rules.
 * The slowdown is the ratio of the time of an answer to that by the profile: its prompt, and each of its steps at the
   number of answers that ran then.
 * An answer is undisturbed if no prompt of another was computed while it ran: then its time shows the profile's drift.
+  An answer of a cascade is undisturbed if it was alone, since prompts of others are computed when they escalate.
+* Lengths are those of answers and of discarded drafts: both are made, and both hold the first token of a cascade back.
 * Times are seconds of one monotonic clock.
 """
 
@@ -110,7 +112,7 @@ class GenerativeWork(MeasuredWork[K], Generic[K, A]):
         begun = RunningWork(first, now_s, seen_s=now_s)
         for one in self.running:
             one.undisturbed = False
-            begun.undisturbed &= one.first_s is not None
+            begun.undisturbed &= one.first_s is not None and self._model.draft is None
         self.running.append(begun)
         return begun
 
@@ -130,12 +132,24 @@ class GenerativeWork(MeasuredWork[K], Generic[K, A]):
         if not running.tokens:
             return None
         self._lengths.add(running.tokens, cut=answer is None or answer.finish_reason == "length")
-        prompt_tokens = running.answer.prompt_tokens
-        if answer is not None:
-            prompt_tokens = answer.prompt_tokens - answer.cached_tokens
-        seconds, predicted_s = now_s - running.began_s, self._model.prefill_s(prompt_tokens) + running.steps_s
+        if answer is not None and answer.draft_tokens:
+            self._lengths.add(answer.draft_tokens, cut=answer.draft_tokens == running.answer.max_tokens)
+        seconds, predicted_s = now_s - running.began_s, self._predicted_s(running, answer, beside)
         self.meter.computed(beside, seconds, predicted_s, now_s, left=False)
         return AnswerTime(seconds, predicted_s, running.undisturbed and answer is not None)
+
+    def _predicted_s(self, running: RunningWork[A], answer: FinishedAnswer | None, beside: int) -> float:
+        """Return the seconds of an ended answer by the profile: of a cascade the draft, and what was made after it."""
+        model, prompt_tokens = self._model, running.answer.prompt_tokens
+        if answer is not None:
+            prompt_tokens = answer.prompt_tokens - answer.cached_tokens
+        own_s = model.prefill_s(prompt_tokens) + running.steps_s
+        if model.draft is None:
+            return own_s
+        if answer is not None and answer.draft_tokens is None:
+            return model.draft_s(prompt_tokens, running.tokens, beside)
+        known = None if answer is None else answer.draft_tokens
+        return model.draft_s(prompt_tokens, model.lengths.median if known is None else known, beside) + own_s
 
     @property
     def answer_lengths(self) -> tuple[LengthCount, ...]:

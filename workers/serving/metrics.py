@@ -41,7 +41,7 @@ TTFT = Histogram(
     buckets=_SECONDS,
 )
 TPOT = Histogram("infaas_worker_tpot_seconds", "Mean time of a token after the first.", ["variant"], buckets=_SECONDS)
-TOKENS = Counter("infaas_worker_tokens", "Tokens of prompts and of answers.", ["variant", "kind"])
+TOKENS = Counter("infaas_worker_tokens", "Tokens of prompts, answers and discarded drafts.", ["variant", "kind"])
 
 
 class _ClassCount:
@@ -147,7 +147,8 @@ class GenerationMetrics:
 
     def __init__(self, model: ServableModel) -> None:
         self._ttft, self._tpot = TTFT.labels(model.name), TPOT.labels(model.name)
-        self._prompt, self._answer = (TOKENS.labels(model.name, kind) for kind in ("prompt", "answer"))
+        kinds = ("prompt", "answer", "draft")
+        self._prompt, self._answer, self._draft = (TOKENS.labels(model.name, kind) for kind in kinds)
 
     def first(self, seconds: float) -> None:
         """Count the first token of an answer; `seconds`: since the selector's send."""
@@ -157,6 +158,7 @@ class GenerationMetrics:
         """Count a whole answer; `seconds`: since its first token."""
         self._prompt.inc(answer.prompt_tokens)
         self._answer.inc(answer.completion_tokens)
+        self._draft.inc(answer.draft_tokens or 0)
         if answer.completion_tokens > 1:
             self._tpot.observe(seconds / (answer.completion_tokens - 1))
 

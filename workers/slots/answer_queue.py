@@ -83,7 +83,7 @@ def may_begin(
         return True
     if number > model.sequences or (work.offline and offline >= max(model.sequences // 2, 1)):
         return False
-    step_s, prompt_s = slowdown * model.step_s(number), slowdown * model.prefill_s(work.prompt_tokens)
+    step_s, prompt_s = slowdown * model.step_s(number), slowdown * model.prompts_s(work.prompt_tokens)
     return step_s <= work.pace_s and all(keeps_pace(answer, prompt_s, step_s) for answer in running)
 
 

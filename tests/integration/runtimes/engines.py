@@ -12,29 +12,32 @@ from runtimes.protocol import FinishedAnswer, GenerativeSession, LoadOptions
 from schemas.generation import AnswerPart, GenerationOptions
 from schemas.hardware import Hardware
 from tests.decoder_models import decoder_weights, write_decoder
-from tests.gguf_models import write_gguf
+from tests.gguf_models import ALL_KNOWN, write_gguf
 from tests.waiting import PATIENCE_S
 
 
 class Load(Protocol):
-    """Loads a tiny model of random weights, or one that counts."""
+    """Loads a tiny model of random weights, or one that counts, of whose characters it knows those below `known`."""
 
     def __call__(
-        self, folder: Path, *, layers: int = 2, sequences: int = 2, context: int = 256, counts: bool = False
-    ) -> GenerativeSession: ...
+        self, folder: Path, *, layers: int = 2, sequences: int = 2, context: int = 256, counts: bool = False,
+        known: int = ALL_KNOWN,
+    ) -> GenerativeSession: ...  # fmt: skip
 
 
 def load_llama_cpp(
-    folder: Path, *, layers: int = 2, sequences: int = 2, context: int = 256, counts: bool = False
-) -> GenerativeSession:
-    file = write_gguf(folder / "tiny.gguf", layers=layers, counts=counts)
+    folder: Path, *, layers: int = 2, sequences: int = 2, context: int = 256, counts: bool = False,
+    known: int = ALL_KNOWN,
+) -> GenerativeSession:  # fmt: skip
+    file = write_gguf(folder / "tiny.gguf", layers=layers, counts=counts, known=known)
     return _loaded("llama.cpp", file, sequences, context)
 
 
 def load_decoder(
-    folder: Path, *, layers: int = 2, sequences: int = 2, context: int = 256, counts: bool = False
-) -> GenerativeSession:
-    written = write_decoder(folder / "model", decoder_weights(layers=layers, counts=counts))
+    folder: Path, *, layers: int = 2, sequences: int = 2, context: int = 256, counts: bool = False,
+    known: int = ALL_KNOWN,
+) -> GenerativeSession:  # fmt: skip
+    written = write_decoder(folder / "model", decoder_weights(layers=layers, counts=counts, known=known))
     return load_folder(written, sequences=sequences, context=context)
 
 

@@ -10,6 +10,7 @@ import re
 import signal
 from collections import Counter
 from collections.abc import Generator
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -23,7 +24,7 @@ from infaas.client import InfaasClient
 from schemas import headers as h
 from schemas.status import SERVING
 from tests.decoder_models import decoder_weights, write_decoder
-from tests.gguf_models import counted, write_gguf
+from tests.gguf_models import ALL_KNOWN, counted, write_gguf
 from tests.system.infaas.conftest import Cli, running
 from tests.waiting import read_until
 
@@ -33,6 +34,12 @@ STREAMS: Final = 200
 TOKENS: Final = 100
 PATIENCE_S: Final = 240.0
 KILLED: Final = ("worker-cpu-0", "selector", "gateway")
+CASCADE_TASK: Final = "alphabet"
+CASCADE_ROWS: Final = 230
+EASY, HARD = "R", "r"
+"""Letters from which the models of a cascade count to the end of the alphabet; the small one knows large letters."""
+ALPHABET: Final = 8
+_DRAFTS: Final = re.compile(r'^infaas_worker_tokens_total\{kind="draft".*?\} (\S+)$', re.MULTILINE)
 _ENDED: Final = re.compile(r'^infaas_worker_queries_total\{code="(\w+)".*?\} (\S+)$', re.MULTILINE)
 
 
@@ -56,8 +63,9 @@ async def registered(cli: Cli, model: Path, labels: Path) -> None:
     await read_until(lambda: cli.json("scale", "status"), serve_on_two, PATIENCE_S)
 
 
-def serve_on_two(scale: Any) -> bool:
-    instances = [one for one in scale["instances"] if one["state"] in SERVING and one["partitions"]]
+def serve_on_two(scale: Any, variant: str = f"{MODEL}.llamacpp-fp16.cpu") -> bool:
+    serving = [one for one in scale["instances"] if one["state"] in SERVING and one["partitions"]]
+    instances = [one for one in serving if one["variant"] == variant]
     return len({one["worker"] for one in instances}) == 2
 
 
@@ -144,13 +152,21 @@ async def test_killed_processes_lose_no_part_of_an_answer(writing: Cli) -> None:
 async def ended_with(state: Any) -> Counter[str]:
     """Return the answers of all workers by the code of their end."""
     ended = Counter[str]()
+    for page in await read_metrics(state):
+        for code, count in _ENDED.findall(page):
+            ended[code] += int(float(count))
+    return ended
+
+
+async def read_metrics(state: Any) -> list[str]:
+    """Return the page of metrics of each worker."""
+    pages = list[str]()
     async with aiohttp.ClientSession() as http:
         for name, service in state["services"].items():
             if name.startswith("worker-"):
                 async with http.get(service["metrics"]) as page:
-                    for code, count in _ENDED.findall(await page.text()):
-                        ended[code] += int(float(count))
-    return ended
+                    pages.append(await page.text())
+    return pages
 
 
 async def test_disconnected_client_stops_worker(writing: Cli) -> None:
@@ -208,3 +224,106 @@ async def test_folder_of_onnx_decoder_answers_chats(writing: Cli, tmp_path: Path
         schema: Any = {"type": "json_object"}
         with pytest.raises(openai.BadRequestError, match="cannot restrict an answer to a grammar"):
             await other.chat.completions.create(model="counting", messages=told, response_format=schema)
+
+
+@pytest.fixture(scope="module")
+def cascade(writing: Cli, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Register a small and a large model, and a cascade of them, which two workers serve; return its name."""
+    return asyncio.run(registered_cascade(writing, tmp_path_factory.mktemp("cascade")))
+
+
+async def registered_cascade(cli: Cli, folder: Path) -> str:
+    letters = [EASY if number % 3 else HARD for number in range(CASCADE_ROWS)]
+    rows = [{"prompt": f"{n} {letter}", "answer": counted(letter, ALPHABET)} for n, letter in enumerate(letters)]
+    (folder / "labels.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    words = (f"--task={CASCADE_TASK}", f"--validation={folder / 'labels.jsonl'}", "--variant=llamacpp-fp16")
+    for name, known, layers in (("small", ord("a"), 8), ("large", ALL_KNOWN, 24)):
+        file = write_gguf(folder / f"{name}.gguf", layers=layers, counts=True, known=known, ends="Zz")
+        await cli.json("register", str(file), *words, "--sequences=4", "--context=512")
+    stages = (f"--{place}={name}.llamacpp-fp16.cpu" for place, name in (("first", "small"), ("then", "large")))
+    (made,) = await cli.json("cascade", CASCADE_TASK, *stages, "--min-accuracy=1", words[1])
+    assert made["profile"]["accuracy"] == 1.0
+    assert 0 < made["profile"]["generation"]["escalated"] < 0.5
+    variant = made["variant"]["name"]
+    await cli.json("scale", "pin", "variant", variant, "--min=2")
+    await read_until(lambda: cli.json("scale", "status"), partial(serve_on_two, variant=variant), PATIENCE_S)
+    return variant
+
+
+async def drafts_of(state: Any) -> int:
+    """Return the tokens of the drafts that all workers have discarded."""
+    found = await read_metrics(state)
+    return sum(int(float(count)) for page in found for count in _DRAFTS.findall(page))
+
+
+async def check_cascade(client: InfaasClient, variant: str, prompt: str, *, streamed: bool) -> None:
+    """Ask for one answer, of whichever stage, and check each of its tokens."""
+    expected = counted(prompt, ALPHABET)
+    options: dict[str, Any] = {"target": variant, "parameters": {"temperature": 0}, "max_tokens": 60}
+    options |= {"ttft_ms": PATIENCE_S * 1e3, "timeout_s": PATIENCE_S}
+    if not streamed:
+        answer = await client.infer(CASCADE_TASK, {"text_input": [prompt]}, **options)
+        assert answer.outputs["text_output"][0].decode() == expected
+        assert answer.variant == variant
+        return
+    text, answer = "", None
+    async for part in client.stream(CASCADE_TASK, prompt, **options):
+        text += part.text
+        assert expected.startswith(text), "nothing of a draft"
+        answer = part.answer or answer
+    assert answer is not None
+    assert text == expected == answer.outputs["text_output"][0].decode()
+    assert answer.outputs["completion_tokens"][0] == ALPHABET + 1, "with the token of the end"
+
+
+async def test_cascade_escalates_answers_of_unsure_model(writing: Cli, cascade: str) -> None:
+    state = await writing.state()
+    async with (
+        asyncio.timeout(PATIENCE_S),
+        InfaasClient(gateway=state["gateway"]) as http,
+        InfaasClient(kafka=state["kafka"]) as kafka,
+        AsyncOpenAI(base_url=f"{state['gateway']}/v1", api_key="me", timeout=PATIENCE_S) as other,
+    ):
+        before = await drafts_of(state)
+        async with asyncio.TaskGroup() as asking:
+            for number in range(24):
+                client, letter = (http, kafka)[number % 2], (EASY, HARD)[number // 2 % 2]
+                asking.create_task(check_cascade(client, cascade, f"{number} {letter}", streamed=number % 3 > 0))
+        assert await drafts_of(state) - before == 12 * 60, "half of the drafts were discarded"
+        chunks = await other.completions.create(
+            model=cascade, prompt=f"go on from {HARD}", stream=True, temperature=0, max_tokens=60, logprobs=1,
+            stream_options={"include_usage": True}, extra_headers={h.TTFT_MS: str(PATIENCE_S * 1e3)},
+        )  # fmt: skip
+        found = [chunk async for chunk in chunks]
+        shown = [choice for chunk in found for choice in chunk.choices]
+        assert "".join(choice.text for choice in shown) == counted(HARD, ALPHABET)
+        values = [value for one in shown if one.logprobs for value in one.logprobs.token_logprobs or ()]
+        assert len(values) == ALPHABET + 1
+        assert all(value > -0.1 for value in values), "those of the model that answered"
+        usage = found[-1].usage
+        assert usage is not None
+        assert usage.completion_tokens == ALPHABET + 1
+
+
+async def test_client_that_leaves_during_draft_stops_worker(writing: Cli, cascade: str) -> None:
+    """Nothing of the answer was shown yet; the draft ends early, and the second stage does not begin."""
+    state = await writing.state()
+    async with asyncio.timeout(PATIENCE_S), InfaasClient(gateway=state["gateway"]) as client:
+        options: dict[str, Any] = {"target": cascade, "max_tokens": 450, "ttft_ms": PATIENCE_S * 1e3}
+        options["parameters"] = {"ignore_eos": True, "temperature": 0}
+
+        async def left_early() -> Counter[str]:
+            before = await ended_with(state)
+            stream = client.stream(CASCADE_TASK, f"prompt {HARD}", **options)
+            begun = asyncio.ensure_future(anext(stream))
+            await asyncio.wait({begun}, timeout=0.1)
+            shown = begun.done()
+            begun.cancel()
+            await asyncio.wait({begun})
+            await stream.aclose()
+            after = await read_until(lambda: ended_with(state), lambda now: now.total() > before.total())
+            return after - before if not shown else Counter()
+
+        drafts = await drafts_of(state)
+        await read_until(left_early, lambda ends: ends == Counter({"deadline_exceeded": 1}))
+        assert (await drafts_of(state) - drafts) % 450 == 0, "no part of a draft counts as discarded"

@@ -4,10 +4,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from msgspec.structs import replace
 
 from registry.labelled_files import read_rows
-from registry.pipeline.generation_timing import batch_latencies
+from registry.pipeline.generation_timing import batch_latencies, cascade_profile
 from registry.pipeline.generators.gguf import requantise
+from registry.pipeline.measurement import Measurement, with_escalated_share
 from registry.pipeline.source_format import SourceFormat, source_format, weights_precision
 from registry.plan import recipes_of
 from registry.quality import CONTAINS, EXACT_MATCH, guess_measure, quality
@@ -15,22 +17,53 @@ from runtimes.gguf_header import read_gguf_header
 from schemas import generation
 from schemas.errors import InvalidRequest
 from schemas.generation import GenerationProfile, PrefillTime, StepTime
+from schemas.latency import fit_latency
 from schemas.tensors import bytes_array
 from tests.gguf_models import write_gguf
 
+PROFILE = GenerationProfile(
+    context_tokens=100,
+    sequences=4,
+    prefill=(PrefillTime(10, 0.1, 0.2), PrefillTime(20, 0.2, 0.4)),
+    step=(StepTime(1, 0.01, 0.02), StepTime(4, 0.03, 0.06)),
+    prompt_tokens=15,
+    answer_tokens=50,
+    bytes_per_token=4.0,
+)
+
 
 def test_batch_latencies_are_prompts_and_steps() -> None:
-    profile = GenerationProfile(
-        context_tokens=100,
-        sequences=4,
-        prefill=(PrefillTime(10, 0.1, 0.2), PrefillTime(20, 0.2, 0.4)),
-        step=(StepTime(1, 0.01, 0.02), StepTime(4, 0.03, 0.06)),
-        prompt_tokens=15,
-        answer_tokens=50,
-        bytes_per_token=4.0,
-    )
-    found = [(one.batch, round(one.p50_s, 6), round(one.p99_s, 6)) for one in batch_latencies(profile)]
+    found = [(one.batch, round(one.p50_s, 6), round(one.p99_s, 6)) for one in batch_latencies(PROFILE)]
     assert found == [(1, 0.65, 1.3), (4, 2.1, 4.2)]
+    assert all(one.mean_s is None for one in batch_latencies(PROFILE))
+
+
+def test_profile_of_cascade_shares_cores_between_stages() -> None:
+    draft = replace(PROFILE, step=(StepTime(1, 0.001, 0.002), StepTime(4, 0.009, 0.009)), answer_tokens=60)
+    made = cascade_profile(draft, PROFILE)
+    assert made.draft is not None
+    assert made.step[0] == StepTime(1, 0.01, 0.02)
+    assert made.step[1].p50_s == pytest.approx(2 * (0.01 + 0.02 * 2 / 3))
+    assert made.step[1].p99_s == pytest.approx(2 * made.step[1].p50_s)
+    assert made.draft.step[1].p50_s == pytest.approx(2 * (0.001 + 0.008 * 2 / 3))
+    assert (made.answer_tokens, made.escalated) == (60, 1.0)
+
+
+def test_batch_latencies_of_cascade_are_mean_and_promise() -> None:
+    made = replace(PROFILE, draft=PROFILE, escalated=0.25)
+    (one, _) = batch_latencies(made)
+    assert (one.p50_s, one.p99_s, one.mean_s) == pytest.approx((1.3, 2.6, 0.65 * 1.25))
+
+
+def test_share_that_escalates_changes_mean_of_measurement() -> None:
+    made = replace(PROFILE, draft=PROFILE)
+    latency = batch_latencies(made)
+    measured = Measurement("a", 1.0, 1, latency, fit_latency(latency), generation=made)
+    found = with_escalated_share(measured, 0.5)
+    assert found.generation is not None
+    assert found.generation.escalated == 0.5
+    assert found.latency[0].typical_s == pytest.approx(0.65 * 1.5)
+    assert found.latency[0].promised_s == latency[0].promised_s
 
 
 def test_quality_of_answers_ignores_case_punctuation_and_articles() -> None:

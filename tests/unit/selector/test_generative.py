@@ -36,7 +36,9 @@ from tests.unit.selector.story import (
     variant,
 )
 
-SMALL, LARGE = "small.llama-q4.cpu", "large.llama-q8.cpu"
+SMALL, LARGE, BOTH = "small.llama-q4.cpu", "large.llama-q8.cpu", "small-or-large.q4-q8-t900.cpu"
+TYPICAL = 336
+"""Bytes of a request with a typical prompt."""
 
 
 def generation(*, step_ms: float = 10.0, sequences: int = 4, prefill_ms: float = 100.0) -> GenerationProfile:
@@ -203,6 +205,59 @@ def test_explain_states_ttft_and_tpot() -> None:
     assert isinstance(rows, list)
     assert [row["verdict"] for row in rows] == ["chosen", "is not accurate enough"]
     assert all(row["ttft_ms"][0] < row["predicted_ms"] for row in rows)
+
+
+def beside_cascade() -> ClusterState:
+    """Return a state of a large variant and a cascade that escalates a fifth of its answers to such a one."""
+    large, whole = generative(LARGE, 0.8, step_ms=50.0, prefill_ms=500.0)
+    of_cascade = msgspec.structs.replace(
+        cast(GenerationProfile, whole.generation), draft=generation(step_ms=10.0), escalated=0.2
+    )
+    made = variant(BOTH, max_batch=1), msgspec.structs.replace(whole, variant=BOTH, generation=of_cascade)
+    state = state_of((large, whole), made)
+    state.apply_status(status(instance(LARGE, parallel=4), instance(BOTH, parallel=4)), NOW)
+    return state
+
+
+def test_choose_takes_cascade_only_if_query_can_wait_for_draft() -> None:
+    """A draft of 100 tokens takes 1.09 s, and the prompt of the large model 0.5 s."""
+    for needs, name in (
+        ({"ttft_ms": 1700}, BOTH),
+        ({"ttft_ms": 1500}, LARGE),
+        ({"ttft_ms": 800, "max_tokens": 10}, BOTH),
+        ({"ttft_ms": 1700, "tpot_ms": 55}, BOTH),
+        ({}, LARGE),
+        ({"latency_ms": 6000}, LARGE),
+        ({"latency_ms": 7000}, BOTH),
+    ):
+        assert chosen(asked(TYPICAL, **needs), beside_cascade()).variant.name == name, needs
+    assert "a token where 40 ms are allowed" in str(refused(asked(tpot_ms=40), beside_cascade()).error)
+
+
+def test_choose_expects_long_drafts_of_cascade() -> None:
+    """One in ten texts that it has made had 400 tokens, which is a draft of 4.1 s."""
+    state, meter = beside_cascade(), LengthMeter()
+    for number in range(100):
+        meter.add(400 if number % 10 == 0 else 20, cut=False)
+    reported = msgspec.structs.replace(instance(BOTH, parallel=4), answer_lengths=meter.counts)
+    state.apply_status(status(instance(LARGE, parallel=4), reported), NOW)
+    assert chosen(asked(TYPICAL, ttft_ms=4500), state).variant.name == LARGE
+    assert chosen(asked(TYPICAL, ttft_ms=5500), state).variant.name == BOTH
+
+
+def test_cascade_costs_drafts_and_share_of_answers_that_escalate() -> None:
+    state = beside_cascade()
+    cost = {name: chosen(asked(target=name, allow_late=True), state).cost for name in (LARGE, BOTH)}
+    assert cost[BOTH] == pytest.approx(cost[LARGE] * (1.09 + 0.2 * 5.45) / 5.45)
+
+
+def test_explain_states_ttft_of_cascade_after_draft() -> None:
+    state, wanted = beside_cascade(), asked(TYPICAL, ttft_ms=1500)
+    found = explained(explain(wanted, state, NOW, NO_UPGRADES, choose(wanted, state, NOW, NO_UPGRADES)))
+    rows = {row["variant"]: row for row in cast(list[dict[str, Any]], found["considered"])}
+    assert rows[BOTH]["verdict"] == "its first token would be late"
+    assert rows[BOTH]["ttft_ms"][0] - rows[LARGE]["ttft_ms"][0] == pytest.approx(1090, abs=1)
+    assert rows[BOTH]["tpot_ms"] == rows[LARGE]["tpot_ms"]
 
 
 def learned(name: str, tokens: int, *, cut: bool = False, worker: str = "cpu-0", answers: int = 100) -> WorkerStatus:

@@ -4,9 +4,10 @@ import math
 from dataclasses import dataclass
 
 import pytest
+from msgspec.structs import replace
 
 from runtimes.protocol import FinishedAnswer
-from schemas.answer_lengths import LengthCount
+from schemas.answer_lengths import LengthCount, bucket_of
 from schemas.generation import FinishReason, GenerationProfile, PrefillTime, StepTime
 from schemas.generation_model import GenerationModel
 from schemas.latency import BatchLatency, LatencyModel
@@ -17,6 +18,10 @@ from workers.slots.busy_time import BusyTime
 PROFILE = GenerationProfile(
     context_tokens=1000, sequences=2, prefill=(PrefillTime(10, 0.01, 0.01), PrefillTime(100, 0.1, 0.1)),
     step=(StepTime(1, 0.01, 0.01), StepTime(2, 0.02, 0.02)), prompt_tokens=10, answer_tokens=20, bytes_per_token=4.0,
+)  # fmt: skip
+CASCADE = replace(
+    PROFILE, escalated=0.5,
+    draft=replace(PROFILE, prefill=(PrefillTime(10, 0.001, 0.001),), step=(StepTime(1, 0.001, 0.001),)),
 )  # fmt: skip
 LATENCY = LatencyModel((BatchLatency(1, 0.2, 0.2), BatchLatency(2, 0.4, 0.4)), 2)
 
@@ -39,8 +44,8 @@ class Counts:
     expired: int = 2
 
 
-def work_of(*answers: Answer) -> GenerativeWork[int, Answer]:
-    work: GenerativeWork[int, Answer] = GenerativeWork(GenerationModel(PROFILE), LATENCY, 0.0)
+def work_of(*answers: Answer, profile: GenerationProfile = PROFILE) -> GenerativeWork[int, Answer]:
+    work: GenerativeWork[int, Answer] = GenerativeWork(GenerationModel(profile), LATENCY, 0.0)
     for key, answer in enumerate(answers):
         work.arrived(key, 1, offline=answer.offline)
         work.queue.add(answer)
@@ -112,6 +117,45 @@ def test_end_compares_time_with_prompt_and_steps_beside_others() -> None:
     assert time == (pytest.approx(0.5), pytest.approx(0.1 + 4 * 0.01 + 5 * 0.02), False)
     time = work.end(second, 0.6, finished(60, 1, cached=50))
     assert time == (pytest.approx(0.4), pytest.approx(0.01), True)
+
+
+@pytest.mark.parametrize(
+    ("draft_tokens", "predicted_s"),
+    [
+        pytest.param(None, 0.001 + 9 * 0.001, id="draft"),
+        pytest.param(30, 0.001 + 29 * 0.001 + 0.01 + 9 * 0.01, id="escalated"),
+        pytest.param(0, 0.001 + 0.01 + 9 * 0.01, id="draft failed"),
+    ],
+)
+def test_end_compares_time_of_cascade_with_what_it_made(draft_tokens: int | None, predicted_s: float) -> None:
+    work = work_of(Answer(), profile=CASCADE)
+    begun = work.begin(0.0)
+    assert begun is not None
+    work.part(begun, 0, 0.1)
+    work.part(begun, 10, 0.2)
+    time = work.end(begun, 0.5, replace(finished(10, 10), draft_tokens=draft_tokens))
+    assert time == (pytest.approx(0.5), pytest.approx(predicted_s), True)
+    drafts = {30: (LengthCount(bucket_of(30), 1, 0),)}
+    assert work.answer_lengths == (LengthCount(bucket_of(10), 1, 0), *drafts.get(draft_tokens or 0, ()))
+
+
+def test_cancelled_answer_of_cascade_is_compared_with_typical_draft() -> None:
+    work = work_of(Answer(), profile=CASCADE)
+    begun = work.begin(0.0)
+    assert begun is not None
+    work.part(begun, 5, 0.1)
+    time = work.end(begun, 0.5)
+    assert time == (pytest.approx(0.5), pytest.approx(0.001 + 19 * 0.001 + 0.01 + 4 * 0.01), False)
+
+
+def test_answer_of_cascade_beside_others_is_disturbed() -> None:
+    work = work_of(Answer(), Answer(), profile=CASCADE)
+    begun = work.begin(0.0)
+    assert begun is not None
+    work.part(begun, 1, 0.1)
+    later = work.begin(0.2)
+    assert later is not None
+    assert not later.undisturbed, "the prompt of the first may be computed again, by the second stage"
 
 
 def test_answer_that_began_beside_prompt_is_disturbed() -> None:

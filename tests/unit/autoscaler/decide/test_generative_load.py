@@ -4,11 +4,13 @@ import math
 
 import msgspec
 import pytest
+from msgspec.structs import replace
 
 from autoscaler.decide.decide import decide
 from autoscaler.decide.requirements import build_problem
 from autoscaler.decide.snapshot import ClassLoad, ClusterSnapshot, InstanceLoad
 from autoscaler.decide.throughput import AnswerTokens, answer_throughput
+from runtimes.catalog import is_concurrent
 from schemas.answer_lengths import LengthMeter
 from schemas.generation import GenerationProfile, PrefillTime, StepTime
 from schemas.generation_model import GenerationModel
@@ -70,7 +72,24 @@ def test_answer_throughput_within_budget(budget_s: float, sequences: int) -> Non
     assert found.rate == pytest.approx(sequences / model.together_s(sequences, 50) if sequences else 0.0)
 
 
+def test_answer_throughput_of_cascade_promises_escalation() -> None:
+    model = GenerationModel(replace(TIMES, draft=TIMES, escalated=0.25))
+    found = answer_throughput(model, 50, math.inf, 1.0)
+    assert found.rate == pytest.approx(4 / (1.25 * GenerationModel(TIMES).together_s(4, 50)))
+    promised_s = 2 * GenerationModel(TIMES).together_s(1, 50)
+    assert answer_throughput(model, 50, 0.99 * promised_s, 1.0).rate == 0
+    assert answer_throughput(model, 50, 1.01 * promised_s, 1.0).batch == 1
+
+
 def test_answer_tokens_are_those_of_profile_without_answers() -> None:
     snapshot = ClusterSnapshot(workers=WORKERS)
     (candidate,) = ranking([writer("long-a")], snapshot).candidates.values()
     assert AnswerTokens([candidate], snapshot).mean(candidate, GenerationModel(TIMES)) == 50
+
+
+def test_cascade_of_generative_variants_computes_on_its_own_cores() -> None:
+    snapshot = ClusterSnapshot(workers=WORKERS)
+    ranked = ranking([writer("long-a"), profile("tensors-a")], snapshot).candidates
+    assert {name: is_concurrent(one.variant.runtime) for name, one in ranked.items()} == dict.fromkeys(ranked, True)
+    assert not ranked[full("long-a")].concurrent
+    assert ranked[full("tensors-a")].concurrent

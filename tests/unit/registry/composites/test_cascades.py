@@ -1,17 +1,30 @@
 """Tests of cascades: thresholds, curves and proposals."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from registry.composites.calibration import cascade_curve, cascade_point, default_points, point_for, threshold_label
-from registry.composites.cascades import check_cascadable
+from registry.composites.calibration import (
+    LabelledRows,
+    cascade_curve,
+    cascade_point,
+    default_points,
+    point_for,
+    threshold_label,
+)
+from registry.composites.cascades import calibrate, check_cascadable
 from registry.composites.proposals import StageRecord, propose_cascades
+from registry.request import CascadeRequest
+from registry.samples import Arrays
+from runtimes.composite import ConfidenceMeasure
 from schemas.errors import InvalidRequest
 from schemas.generation import INPUTS, OUTPUTS
 from schemas.registrations import CascadePoint
+from schemas.tensors import bytes_array
 from tests.example_rows import a_task
 
 ROWS = st.lists(st.tuples(st.floats(0.0, 1.0), st.booleans(), st.booleans()), min_size=1, max_size=50)
@@ -97,10 +110,31 @@ def test_check_cascadable_requires_accuracy_by_right_answers(measure: str) -> No
         check_cascadable(replace(a_task(), measure=measure))
 
 
-@pytest.mark.parametrize("measure", ["contains", "accuracy"])
-def test_check_cascadable_refuses_generative_task(measure: str) -> None:
-    with pytest.raises(InvalidRequest, match="Register both models in the task"):
-        check_cascadable(replace(a_task(), inputs=INPUTS, outputs=OUTPUTS, measure=measure))
+def test_check_cascadable_requires_right_texts_of_generative_task() -> None:
+    task = replace(a_task(), inputs=INPUTS, outputs=OUTPUTS)
+    for measure in ("contains", "exact-match"):
+        check_cascadable(replace(task, measure=measure))
+    with pytest.raises(InvalidRequest, match=r"is measured by accuracy: .* measured by exact-match or contains"):
+        check_cascadable(task)
+
+
+def texts(answers: list[str], logprobs: list[float]) -> Arrays:
+    return {"text_output": bytes_array(answers), "mean_logprob": np.array(logprobs, np.float32)}
+
+
+def test_calibrate_texts_by_mean_log_probability() -> None:
+    rows = LabelledRows({"text_input": bytes_array(["a", "b", "c", "d"])}, bytes_array(["ada", "bo", "cy", "di\nedi"]))
+    first = texts(["it is Ada", "x", "", "cy"], [-0.01, -2.0, 0.0, -1.0])
+    then = texts(["Ada", "Bo", "the Cy", "an edi"], [0.0] * 4)
+    request = CascadeRequest(task="chat", first="a", then="b", validation=Path("v"), min_accuracies=(1.0, 0.75))
+    found = calibrate(request, "contains", "text_output", rows, first, then)
+    assert (found.output, found.measure) == ("mean_logprob", ConfidenceMeasure.LOGPROB)
+    cheap, sure = found.points
+    assert (cheap.escalated, cheap.accuracy) == (0.5, 0.75)
+    assert (sure.escalated, sure.accuracy) == (0.75, 1.0)
+    assert found.kept["text_input"].tolist()[0] == b"c", "an empty text is the least confident one"
+    with pytest.raises(InvalidRequest, match="leave --confidence out"):
+        calibrate(replace(request, confidence="softmax"), "contains", "text_output", rows, first, then)
 
 
 def test_check_cascadable_requires_outputs_of_fixed_size() -> None:
