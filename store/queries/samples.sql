@@ -73,8 +73,8 @@ SELECT task, array_agg(bucket) AS buckets, array_agg(count) AS counts FROM (
 ) AS summed GROUP BY task
 
 -- name: variant_loads
--- Queries answered by each variant in the last seconds, with what its cost follows from: hardware, threads, and seconds
--- of an input at its best batch size.
+-- Queries answered by each variant in the last seconds, with what its cost follows from: hardware, threads, seconds of
+-- an input at its best batch size, and the times of generated answers.
 WITH counted AS (
     SELECT variant, sum(answered)::bigint AS answered FROM instance_samples
     WHERE at > clock_timestamp() - make_interval(secs => $1) AND answered > 0 GROUP BY variant
@@ -82,7 +82,7 @@ WITH counted AS (
 SELECT v.name AS variant, v.task, v.hardware, c.answered, p.accuracy, p.threads, (
     SELECT min(coalesce((e ->> 'mean_s')::float8, (e ->> 'p50_s')::float8) / (e ->> 'batch')::float8)
     FROM jsonb_array_elements(p.latency) AS e
-) AS input_s
+) AS input_s, p.generation
 FROM counted AS c JOIN variants AS v ON v.name = c.variant JOIN profiles AS p ON p.variant = v.name
 ORDER BY c.answered DESC, v.name
 
