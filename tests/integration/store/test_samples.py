@@ -256,6 +256,14 @@ async def test_activity_joins_minutes_with_samples_not_yet_aggregated(store_pool
     assert [(point.name, point.count) for point in await samples.worker_counts(store_pool, 3600)] == [("cpu", 1)] * 2
 
 
+async def test_first_interval_of_task_load_is_whole(store_pool: Pool) -> None:
+    now = datetime.now(UTC).replace(microsecond=0)
+    await samples.maintain_partitions(store_pool, now, HOUR_S, DAY_S)
+    await samples.write_samples(store_pool, [a_load(now - seconds(ago)) for ago in range(590, 630)])
+    first = (await samples.task_load_points(store_pool, "digits", 600, 10))[0]
+    assert first.queries == 10 * a_load(now).queries
+
+
 async def test_task_lags_add_topics_of_task_and_variants(store_pool: Pool) -> None:
     await register(store_pool, "mlp.onnx-fp32.cpu")
     await samples.maintain_partitions(store_pool, NOW, HOUR_S, DAY_S)
