@@ -156,7 +156,7 @@ chaos-batches: $(VENV)/dev.stamp ## the same with a batch of OpenAI's API; LINES
 	$(BIN)/python -m tests.chaos.batches $(if $(LINES),--lines $(LINES))
 
 screenshots: $(VENV)/dev.stamp ## photograph the console's pages with a system under load into docs/console; needs chromium
-	$(BIN)/python -m tools.screenshots
+	$(BIN)/python -m tools.screenshots $(SHOTS)
 
 docs: $(VENV)/dev.stamp ## write the JSON Schema, AsyncAPI and OpenAPI documents, and the Python of the .proto
 	$(BIN)/python -m schemas.documents

@@ -17,6 +17,7 @@ from store.samples import (
     TaskLoadPoint,
     instance_counts,
     list_decisions,
+    reading_at,
     task_load_points,
     worker_counts,
 )
@@ -60,6 +61,8 @@ class LoadHistory(msgspec.Struct, frozen=True, kw_only=True):
     """Length of an interval in seconds."""
     times: list[datetime]
     """Beginnings of the intervals, oldest first."""
+    until: datetime | None
+    """Time of the last reading: the counts of an interval that ends later are incomplete; null: there was none."""
     classes: list[LoadSeries]
     """The most used first."""
 
@@ -101,8 +104,9 @@ async def task_load(context: RequestContext, request: LoadHistoryRequest) -> Loa
     if await get_task(context.pool, request.task) is None:
         raise NotFound(f"there is no task {request.task[:80]!r}; `infaas tasks` lists the tasks")
     step_s = _FINE_S if request.minutes <= _FINE_MINUTES else _MINUTE_S
+    until = await reading_at(context.pool)
     points = await task_load_points(context.pool, request.task, request.minutes * _MINUTE_S, step_s)
-    return arrange_load(request.task, step_s, points)
+    return arrange_load(request.task, step_s, points, until)
 
 
 @endpoint("scale.timeline", "GET", "/v1/scale/timeline", Role.ADMIN)
@@ -114,7 +118,7 @@ async def timeline(context: RequestContext, request: TimelineRequest) -> ScaleTi
     return arrange_timeline(instances, workers, decisions)
 
 
-def arrange_load(task: str, step_s: int, points: Iterable[TaskLoadPoint]) -> LoadHistory:
+def arrange_load(task: str, step_s: int, points: Iterable[TaskLoadPoint], until: datetime | None = None) -> LoadHistory:
     """Return the load with one series per class. Pure."""
     by_class = defaultdict[tuple[str | None, float, float | None, bool], dict[datetime, TaskLoadPoint]](dict)
     for point in points:
@@ -122,7 +126,7 @@ def arrange_load(task: str, step_s: int, points: Iterable[TaskLoadPoint]) -> Loa
     times = sorted({at for of_class in by_class.values() for at in of_class})
     classes = [_class_load(times, of_class) for of_class in by_class.values()]
     classes.sort(key=lambda one: -sum(one.queries) - sum(one.answered))
-    return LoadHistory(task=task, step_s=step_s, times=times, classes=classes)
+    return LoadHistory(task=task, step_s=step_s, times=times, until=until, classes=classes)
 
 
 def _class_load(times: list[datetime], points: dict[datetime, TaskLoadPoint]) -> LoadSeries:

@@ -14,6 +14,7 @@ from admin.api import RequestContext, endpoint, param
 from admin.system import cluster_problems, lag_alarms
 from schemas.access import Role
 from schemas.answer_times import quantile_s
+from schemas.generation_model import GenerationModel
 from schemas.hardware import cost_per_1000, list_price
 from schemas.rows.cluster import ClusterRows, DecisionRow, WorkerRow
 from schemas.rows.samples import WorkerSample
@@ -77,7 +78,7 @@ class TaskOverview(msgspec.Struct, frozen=True, kw_only=True):
     """Mean accuracy of the variants that answered; null: none did."""
     given_cost: float | None
     """Mean cost of the variants that answered, in USD per 1000 queries of one input, at list prices and their best
-    batch sizes; null: none answered."""
+    batch sizes; of generative ones per 1000 tokens, with as many answers at once as they make; null: none answered."""
     wanted_cost: float | None
     """Mean maximum cost of the queries that stated one, in the same unit; null: there was none."""
     waiting: int = 0
@@ -187,7 +188,9 @@ def _task(
 
 
 def _cost(one: VariantAnswers) -> float:
-    return cost_per_1000(one.input_s, list_price(one.hardware, one.threads))
+    """Return the USD per 1000 inputs, or tokens of a generative variant, each at its cheapest."""
+    seconds = one.input_s if one.generation is None else GenerationModel(one.generation).token_s(offline=True)
+    return cost_per_1000(seconds, list_price(one.hardware, one.threads))
 
 
 def summarize_workers(cluster: ClusterRows, samples: Iterable[WorkerSample]) -> list[WorkerOverview]:

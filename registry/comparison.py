@@ -13,6 +13,7 @@ from typing import Final, TypeAlias
 
 import msgspec
 
+from schemas.generation_model import GenerationModel
 from schemas.hardware import cost_per_1000, list_price
 from schemas.latency import BatchLatency, LatencyModel
 from schemas.rows.catalog import Profile, Variant
@@ -30,7 +31,8 @@ class ComparedPoint(msgspec.Struct, frozen=True, kw_only=True):
     latency_s: float
     """Seconds of a batch of one input."""
     cost: float
-    """USD per 1000 inputs at list prices, at the variant's cheapest batch size."""
+    """USD per 1000 inputs at list prices, at the variant's cheapest batch size; of a generative one per 1000 tokens,
+    with as many answers at once as it makes."""
     dominated_by: str = ""
     """Variant that is better in every respect, among the variants that the caller may use; empty: there is none."""
 
@@ -67,8 +69,10 @@ class ComparedVariant(msgspec.Struct, frozen=True):
 
     @property
     def cost(self) -> float:
-        """USD for 1000 inputs at its cheapest batch size, at list prices."""
-        price = list_price(self.variant.hardware, self.profile.threads)
+        """USD for 1000 inputs, or tokens of a generative variant, at its cheapest, at list prices."""
+        price, generation = list_price(self.variant.hardware, self.profile.threads), self.profile.generation
+        if generation is not None:
+            return cost_per_1000(GenerationModel(generation).token_s(offline=True), price)
         return cost_per_1000(min(self.latency.batch_s(size) / size for size in self.sizes), price)
 
     def point(self) -> ComparedPoint:

@@ -16,6 +16,7 @@ from schemas.signature import TensorSpec
 
 TEXT_INPUT: Final = "text_input"
 TEXT_OUTPUT: Final = "text_output"
+COMPLETION_TOKENS: Final = "completion_tokens"
 
 INPUTS: Final = (TensorSpec(name=TEXT_INPUT, datatype="BYTES", shape=(-1,)),)
 """A prompt, or a chat as a JSON list of OpenAI's messages if the option `chat` is true."""
@@ -23,7 +24,7 @@ OUTPUTS: Final = (
     TensorSpec(name=TEXT_OUTPUT, datatype="BYTES", shape=(-1,)),
     TensorSpec(name="finish_reason", datatype="BYTES", shape=(-1,)),
     TensorSpec(name="prompt_tokens", datatype="INT32", shape=(-1,)),
-    TensorSpec(name="completion_tokens", datatype="INT32", shape=(-1,)),
+    TensorSpec(name=COMPLETION_TOKENS, datatype="INT32", shape=(-1,)),
     TensorSpec(name="mean_logprob", datatype="FP32", shape=(-1,)),
 )
 

@@ -12,6 +12,7 @@ from typing import Final, TypeAlias
 
 import msgspec
 
+from schemas.generation import GenerationProfile
 from schemas.rows.cluster import DecisionRow
 from schemas.rows.samples import (
     AnswerTimesSample,
@@ -160,6 +161,8 @@ class VariantAnswers(msgspec.Struct, frozen=True, kw_only=True):
     """Threads per batch."""
     input_s: float
     """Seconds of an input at the variant's best batch size."""
+    generation: GenerationProfile | None = None
+    """Times of its generated answers; None: it is not generative."""
 
 
 async def task_loads(session: DatabaseSession, seconds: float) -> list[TaskAnswers]:

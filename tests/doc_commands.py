@@ -1,11 +1,25 @@
-"""The blocks of shell commands in the documentation: their text, and the commands of `infaas` in them."""
+"""The blocks of shell commands in the documentation: their text, the commands of `infaas` in them, and their execution.
 
+A block runs as it is written, except for names of the reader: hosts, ports, tenants, tasks, files. Each line must
+succeed. A line that begins a system is not executed with the others: the fixture of the system starts it with the
+variables and flags of that line (`start_of`), and the other lines run in the system (`without_start`).
+"""
+
+import asyncio
+import os
 import re
 import shlex
+import subprocess
+import sys
+from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 ROOT = Path(__file__).parents[1]
+_LIMIT_S: Final = 180.0
+_INFAAS: Final = f'set -e; infaas() {{ "{sys.executable}" -m infaas.cli.main "$@"; }}\n'
+_START: Final = re.compile(r"^(?P<variables>(?:\w+=\S+ )*)infaas up\b(?P<flags>.*)\n", re.MULTILINE)
 _COPIES = (ROOT / "docs/index.md", ROOT / "docs/tutorial.md")
 """Pages of the site that are made from others."""
 PAGES = [
@@ -52,3 +66,61 @@ BLOCKS = [
 def block(name: str) -> str:
     """Return the text of a block by its name."""
     return next(one.text for one in BLOCKS if one.name == name)
+
+
+def documented_commands(name: str) -> list[list[str]]:
+    """Return the words of each command of `infaas` in a block, without `infaas`."""
+    return next(one for one in BLOCKS if one.name == name).commands()
+
+
+class Start(NamedTuple):
+    """Command that starts a system: its variables and flags."""
+
+    variables: dict[str, str]
+    flags: list[str]
+
+
+def start_of(text: str) -> Start:
+    """Return the first command of a text that starts a system."""
+    found = _START.search(text)
+    assert found is not None, text
+    variables = dict(word.split("=", 1) for word in shlex.split(found["variables"]))
+    return Start(variables, shlex.split(found["flags"], comments=True))
+
+
+def without_start(text: str) -> str:
+    """Return a text without the lines that start a system."""
+    return _START.sub("", text)
+
+
+def changed(text: str, changes: Mapping[str, str]) -> str:
+    """Return a text after some changes, each of which must apply."""
+    for old, new in changes.items():
+        assert old in text, old
+        text = text.replace(old, new)
+    return text
+
+
+async def run_commands(text: str, folder: Path, environment: Mapping[str, str], changes: Mapping[str, str] = {}) -> str:
+    """Run commands in a folder after some changes; return the output."""
+    process = await asyncio.create_subprocess_exec(
+        "bash", "-c", _INFAAS + changed(text, changes), cwd=folder, env=environment,
+        stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
+    )  # fmt: skip
+    try:
+        async with asyncio.timeout(_LIMIT_S):
+            out, err = await process.communicate()
+    finally:
+        with suppress(ProcessLookupError):
+            process.kill()
+    assert process.returncode == 0, (out.decode(), err.decode())
+    return out.decode()
+
+
+def exported(text: str, folder: Path, changes: Mapping[str, str] = {}) -> dict[str, str]:
+    """Return the variables of INFaaS that commands export."""
+    commands = f"set -e\n{changed(text, changes)}\nenv -0"
+    own = {name: value for name, value in os.environ.items() if not name.startswith("INFAAS_")}
+    done = subprocess.run(["bash", "-c", commands], cwd=folder, env=own, check=True, capture_output=True, timeout=60)
+    found = dict(line.split("=", 1) for line in done.stdout.decode().split("\0") if "=" in line)
+    return {name: value for name, value in found.items() if name.startswith("INFAAS_")}

@@ -12,6 +12,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
 )
 
 from schemas.topics import NAMESPACE, PREFIX
+from tests.doc_commands import block, changed, start_of
 from tests.served_apps import served
 from tests.waiting import PATIENCE_S
 
@@ -114,9 +115,13 @@ async def otlp_receiver(namespace: str = NAMESPACE) -> AsyncGenerator[OtlpReceiv
 
 
 def exporting_to(receiver: OtlpReceiver) -> dict[str, str]:
-    """Return the variables of processes that send all of their sampled spans to a receiver, soon."""
+    """Return the variables of processes that send all of their sampled spans to a receiver, soon.
+
+    They are those of `docs/tracing.md`.
+    """
+    documented = start_of(changed(block("docs/tracing.md#0"), {"http://localhost:4318": receiver.url}))
+    assert documented.flags == [], "other tests start single services"
     return {
-        "OTEL_TRACES_EXPORTER": "otlp",
-        "OTEL_EXPORTER_OTLP_ENDPOINT": receiver.url,
+        **documented.variables,
         "OTEL_BSP_SCHEDULE_DELAY": "100",
     }

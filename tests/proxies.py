@@ -13,6 +13,7 @@ from typing import Final
 from urllib.parse import unquote, urlsplit
 
 from broker.kafka.settings import KafkaSettings
+from tests.doc_commands import block, exported
 
 _SSL_REQUEST: Final = b"\x00\x00\x00\x08\x04\xd2\x16\x2f"
 _HOST: Final = "127.0.0.1"
@@ -63,8 +64,11 @@ async def entrance(kafka: KafkaSettings) -> AsyncGenerator[tuple[Entrance, Kafka
 
 
 @asynccontextmanager
-async def encrypted(dsn: str, certificate: Path, key: Path, authority: Path, passfile: Path) -> AsyncGenerator[str]:
-    """Run the proxy; yield the DSN of the same database by TLS, with the password in `passfile`."""
+async def encrypted(dsn: str, certificate: Path, key: Path, authority: Path, folder: Path) -> AsyncGenerator[str]:
+    """Run the proxy; yield the DSN of the same database by TLS, with the password in a file of a folder.
+
+    Both are made by the commands of `docs/security.md`.
+    """
     behind = urlsplit(dsn)
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     context.load_cert_chain(certificate, key)
@@ -95,18 +99,16 @@ async def encrypted(dsn: str, certificate: Path, key: Path, authority: Path, pas
 
     server = await asyncio.start_server(serve_and_close, _HOST, 0)
     port, database = server.sockets[0].getsockname()[1], behind.path.removeprefix("/")
-    _write(passfile, f"{_HOST}:{port}:{database}:{behind.username}:{unquote(behind.password or '')}\n")
+    user, password = behind.username or "", unquote(behind.password or "")
+    own = {
+        "infaas@db.example:5432/infaas": f"{user}@{_HOST}:{port}/{database}",
+        "db.example:5432:infaas:infaas:PASSWORD": f"{_HOST}:{port}:{database}:{user}:{password}",
+        "ca.pem": str(authority),
+        "passfile=pgpass": f"passfile={folder / 'pgpass'}",
+    }
     async with server:
-        yield (
-            f"postgresql://{behind.username}@{_HOST}:{port}/{database}"
-            f"?sslmode=verify-full&sslrootcert={authority}&passfile={passfile}"
-        )
+        yield exported(block("docs/security.md#6"), folder, own)["INFAAS_POSTGRES"]
         server.close()
         for task in served:
             task.cancel()
         await asyncio.gather(*served, return_exceptions=True)
-
-
-def _write(passfile: Path, line: str) -> None:
-    passfile.touch(0o600)
-    passfile.write_text(line)

@@ -1,21 +1,25 @@
-"""Takes the screenshots of the console in `docs/console`: `make screenshots`.
+"""Takes the screenshots of the console in `docs/console`: `make screenshots`, for some of them `SHOTS="jobs scale"`.
 
-Starts a system with the zoo, sends queries of several needs to all tasks, keeps jobs, writes a dead letter, does some
-acts of an administrator, and photographs each page in Debian's Chromium under this load. Takes ten minutes.
+Starts a system with the zoo and an encoder of sentences, sends queries of several needs to all tasks, keeps jobs and
+batches, writes a dead letter, does some acts of an administrator, and photographs each page in Debian's Chromium under
+this load. Takes ten minutes. The encoder is built from the zoo's own MiniLM, so nothing is downloaded.
 """
 
 import asyncio
 import io
+import json
 import shutil
 import sys
 import tempfile
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Collection, Iterable
 from contextlib import asynccontextmanager, suppress
 from itertools import count
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 import aiohttp
+import numpy as np
+from openai import AsyncOpenAI
 from PIL import Image
 from playwright.async_api import Page, async_playwright
 
@@ -29,6 +33,7 @@ from process.sockets import LOOPBACK, free_port
 from schemas import headers as h
 from schemas.errors import OperatorError, QueryError
 from schemas.topics import task_topic
+from zoo.minilm import build_sentence_encoder, unpack
 from zoo.samples import DATA, labelled
 
 FOLDER: Final = Path(__file__).parents[1] / "docs" / "console"
@@ -44,6 +49,11 @@ _TASKS: Final = ("sentiment-text", "mnist-image", "digits", "mnist", "sentiment"
 _CLIENTS: Final = 3
 """Clients of each task that ask one query after another."""
 _JOBS: Final = 400
+_EMBEDDINGS: Final = "sentences"
+"""Task of the batches."""
+_DEPTH: Final = 6
+_LINES: Final = (40, 4000)
+"""Lines of the batch that has ended, and of the one that is computed when its page is photographed."""
 
 
 _ACTS: Final[tuple[tuple[str, str, dict[str, int]], ...]] = (
@@ -76,7 +86,7 @@ _SHOTS: Final = (
 )
 
 
-async def _main() -> None:
+async def _main(names: Collection[str]) -> None:
     chromium = shutil.which("chromium")
     if chromium is None:
         raise OperatorError("screenshots need Debian's browser: apt-get install chromium")
@@ -90,7 +100,7 @@ async def _main() -> None:
                 load = [tasks.create_task(_load(gateway, task), name=task) for task in _TASKS for _ in range(_CLIENTS)]
                 load.append(tasks.create_task(_offline_load(gateway), name="jobs"))
                 await asyncio.sleep(_LOAD_S)
-                await _photograph(chromium, gateway, letter)
+                await _photograph(chromium, gateway, letter, [shot for shot in _SHOTS if shot.name in names])
                 for one in load:
                     one.cancel()
 
@@ -135,7 +145,9 @@ async def _until_variants(gateway: str, task: str) -> None:
 
 
 async def _furnish(home: Path, gateway: str) -> str:
-    """Keep jobs, do acts of an administrator, and write a dead letter; return its id."""
+    """Keep jobs and a batch, do acts of an administrator, and write a dead letter; return its id."""
+    await _register_encoder(home)
+    await _create_batch(gateway, _LINES[0])
     async with aiohttp.ClientSession() as http:
         await _keep_jobs(http, gateway, 12)
         for method, path, fields in _ACTS:
@@ -150,6 +162,40 @@ async def _furnish(home: Path, gateway: str) -> str:
         async with http.get(f"{gateway}/v1/dead-letters") as answer:
             letters: list[dict[str, Any]] = await answer.json()
     return str(letters[-1]["letter"])
+
+
+async def _register_encoder(home: Path) -> None:
+    """Register an encoder of sentences, which is measured by the vectors of its own FP32 variant."""
+    folder = home.parent
+    model, texts = folder / "sentence-minilm.onnx", folder / "texts.npz"
+    await asyncio.to_thread(build_sentence_encoder, unpack(_DEPTH), _DEPTH, model)
+    rows = labelled("sentiment-text")[0]["text"][:64]
+    np.savez(texts, allow_pickle=False, text=rows.astype("S"))
+    words = (
+        f"--task={_EMBEDDINGS}",
+        f"--tokenizer={DATA / 'tokenizer.json'}",
+        "--measure=cosine",
+        "--variant=onnx-fp32",
+    )
+    command = ("-m", "infaas.cli.main", "register", str(model), *words, f"--calibration={texts}", f"--home={home}")
+    process = await asyncio.create_subprocess_exec(sys.executable, *command)
+    async with asyncio.timeout(_READY_S):
+        if await process.wait():
+            raise OperatorError("the encoder of sentences was not registered")
+
+
+async def _create_batch(gateway: str, lines: int) -> None:
+    """Create a batch of OpenAI's API that computes vectors of texts."""
+    texts = [text.decode() for text in labelled("sentiment-text")[0]["text"]]
+    rows = [
+        {"custom_id": str(number), "method": "POST", "url": "/v1/embeddings",
+         "body": {"model": _EMBEDDINGS, "input": texts[number % len(texts)]}}
+        for number in range(lines)
+    ]  # fmt: skip
+    async with AsyncOpenAI(base_url=f"{gateway}/v1", api_key="me") as client:
+        content = "\n".join(map(json.dumps, rows)).encode()
+        file = await client.files.create(file=("texts.jsonl", content), purpose="batch")
+        await client.batches.create(input_file_id=file.id, endpoint="/v1/embeddings", completion_window="24h")
 
 
 async def _keep_jobs(http: aiohttp.ClientSession, gateway: str, number: int) -> None:
@@ -188,15 +234,16 @@ async def _load(gateway: str, task: str) -> None:
             await asyncio.sleep(0.02 + 0.1 * left)
 
 
-async def _photograph(chromium: str, gateway: str, letter: str) -> None:
+async def _photograph(chromium: str, gateway: str, letter: str, shots: Iterable[Shot]) -> None:
     FOLDER.mkdir(exist_ok=True)
     async with async_playwright() as playwright:
         browser = await playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
-        for shot in _SHOTS:
+        for shot in shots:
             page = await browser.new_page(
                 viewport={"width": _WIDTH, "height": 800}, color_scheme="dark" if shot.dark else "light"
             )
             if shot.name == "jobs":
+                await _create_batch(gateway, _LINES[1])
                 async with aiohttp.ClientSession() as http:
                     await _keep_jobs(http, gateway, _JOBS)
             await page.goto(gateway + shot.path.format(letter=letter))
@@ -223,4 +270,4 @@ def _save(content: bytes, path: Path) -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(_main())
+    asyncio.run(_main(sys.argv[1:] or [shot.name for shot in _SHOTS]))

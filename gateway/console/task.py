@@ -82,13 +82,18 @@ def frontier_plot(points: Sequence[FrontierPoint]) -> dict[str, Any]:
 
 
 def load_plot(load: LoadHistory) -> dict[str, Any]:
-    """Return the plot of queries a second by class, of the most used classes. Pure."""
+    """Return the plot of queries a second by class, of the most used classes. Pure.
+
+    An interval that the readings do not cover is left out: its count is a part, which would look like a drop.
+    """
+    until_s = load.until.timestamp() if load.until is not None else 0.0
+    whole = sum(at.timestamp() + load.step_s <= until_s for at in load.times)
     return {
         "kind": "lines",
         "unit": "queries/s",
-        "x": [int(at.timestamp()) for at in load.times],
+        "x": [int(at.timestamp()) for at in load.times[:whole]],
         "series": [
-            {"name": class_name(one), "y": [round(count / load.step_s, 2) for count in one.queries]}
+            {"name": class_name(one), "y": [round(count / load.step_s, 2) for count in one.queries[:whole]]}
             for one in load.classes[:_MOST_CLASSES]
         ],
     }

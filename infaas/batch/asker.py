@@ -26,6 +26,7 @@ from infaas.client.client import Answer, InfaasClient, QueryOptions
 from process.backoff import Backoff
 from process.pauses import retry_until_reachable
 from schemas.errors import InvalidRequest, ModelFailed, OperatorError, QueryError
+from schemas.generation import COMPLETION_TOKENS, TEXT_OUTPUT
 from schemas.query import Mode
 from schemas.tensors import Array
 
@@ -50,6 +51,12 @@ def asking(client: InfaasClient, task: str, options: QueryOptions) -> QueryFunct
         return await client.infer(task, inputs, **complete)
 
     return ask
+
+
+def cost_of(answer: Answer) -> float:
+    """Return the USD of an answer; generated text has a price for each of its tokens."""
+    tokens = answer.outputs.get(COMPLETION_TOKENS) if TEXT_OUTPUT in answer.outputs else None
+    return (answer.cost or 0.0) / 1000 * (1 if tokens is None else int(tokens.sum()))
 
 
 class Trouble(msgspec.Struct, frozen=True):
@@ -101,7 +108,7 @@ class ChunkAsker:
         except _BLAMES_ROWS as error:
             return await self._find_to_blame(rows, error)
         outputs = OutputRows(rows.numbers, answer.outputs, rows.ids, answer.variant)
-        return ChunkResult((outputs,), cost=(answer.cost or 0.0) / 1000)
+        return ChunkResult((outputs,), cost=cost_of(answer))
 
     async def _find_to_blame(self, rows: InputRows, error: QueryError) -> ChunkResult:
         if len(rows) == 1:

@@ -94,6 +94,8 @@ def find_offers(
             if w.alive and w.hardware == row.hardware and row.runtime in w.runtimes and _at_once(w, threads)
         ]
         priced = PricedVariant(row, profiles[row.name], min(map(_core_price, able), default=None))
+        generation = profiles[row.name].generation
+        tokens = 1 if generation is None else generation.answer_tokens  # the price of generated text is per token
         offers.append(
             Offer(
                 variant=row.name,
@@ -102,7 +104,7 @@ def find_offers(
                 max_batch=row.max_batch,
                 row_s=priced.model.input_s(),
                 alone_s=priced.model.promised_s(1),
-                row_cost=priced.cost(1, offline=True) / 1000,
+                row_cost=priced.cost(1, offline=True) / 1000 * tokens,
                 slots=sum(_at_once(w, threads) for w in able),
                 load_s=0.0 if row.name in serving else priced.load_s,
             )

@@ -73,8 +73,8 @@ SELECT task, array_agg(bucket) AS buckets, array_agg(count) AS counts FROM (
 ) AS summed GROUP BY task
 
 -- name: variant_loads
--- Queries answered by each variant in the last seconds, with what its cost follows from: hardware, threads, and seconds
--- of an input at its best batch size.
+-- Queries answered by each variant in the last seconds, with what its cost follows from: hardware, threads, seconds of
+-- an input at its best batch size, and the times of generated answers.
 WITH counted AS (
     SELECT variant, sum(answered)::bigint AS answered FROM instance_samples
     WHERE at > clock_timestamp() - make_interval(secs => $1) AND answered > 0 GROUP BY variant
@@ -82,19 +82,22 @@ WITH counted AS (
 SELECT v.name AS variant, v.task, v.hardware, c.answered, p.accuracy, p.threads, (
     SELECT min(coalesce((e ->> 'mean_s')::float8, (e ->> 'p50_s')::float8) / (e ->> 'batch')::float8)
     FROM jsonb_array_elements(p.latency) AS e
-) AS input_s
+) AS input_s, p.generation
 FROM counted AS c JOIN variants AS v ON v.name = c.variant JOIN profiles AS p ON p.variant = v.name
 ORDER BY c.answered DESC, v.name
 
 -- name: task_load_points
--- Load of each class of a task in intervals of the last seconds, oldest first. Parameters: task, range, length of an
--- interval in s. Beyond a quarter of an hour, minutes are read instead of samples, but for those not aggregated yet.
+-- Load of each class of a task in intervals of the last seconds, oldest first, the first of them whole. Parameters: task,
+-- range, length of an interval in s. Beyond a quarter of an hour, minutes are read instead of samples, but for those not aggregated yet.
 WITH chosen AS (
     SELECT at, target, min_accuracy, latency_ms, offline, queries, refused, answered, late, failed FROM load_minutes
-    WHERE task = $1 AND $2::float8 > 900 AND at > clock_timestamp() - make_interval(secs => $2::float8)
+    WHERE task = $1 AND $2::float8 > 900
+        AND at >= date_bin(make_interval(secs => $3::float8), clock_timestamp() - make_interval(secs => $2::float8), '2000-01-01Z')
     UNION ALL
     SELECT at, target, min_accuracy, latency_ms, offline, queries, refused, answered, late, failed FROM load_samples
-    WHERE task = $1 AND at > clock_timestamp() - make_interval(secs => least($2::float8, 900)) AND (
+    WHERE task = $1
+        AND at >= date_bin(make_interval(secs => $3::float8), clock_timestamp() - make_interval(secs => least($2::float8, 900)), '2000-01-01Z')
+    AND (
         $2::float8 <= 900
         OR at >= coalesce((SELECT max(at) + interval '1 minute' FROM load_minutes WHERE at > clock_timestamp() - interval '15 minutes'), '-infinity')
     )

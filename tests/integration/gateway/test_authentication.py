@@ -36,6 +36,7 @@ from store.api_keys import put_key, revoke_keys
 from store.embedded import EmbeddedPostgres
 from store.migrate import upgrade
 from store.pool import Pool, open_pool
+from tests.doc_commands import block, exported, start_of, without_start
 from tests.integration.gateway.conftest import catalog_of
 from tests.integration.gateway.responder import VARIANT, Responder, answering
 from tests.issuer import AUDIENCE, SigningKey, claims_of, key_set, signed_by_public_key
@@ -355,13 +356,24 @@ class Issuer:
         return key.sign(claims_of(self.url, time.time(), **changed))
 
 
-async def test_oidc_accepts_issuers_tokens_and_refuses_forgeries(kafka: KafkaSettings, database: str) -> None:
+def documented_issuer(url: str, folder: Path) -> dict[str, Any]:
+    """Return the settings of a gateway by the commands of `docs/security.md`, for this issuer."""
+    text, prefix = block("docs/security.md#4"), "INFAAS_GATEWAY_"
+    assert start_of(text).flags == ["--auth"], "as `guarded` starts a gateway"
+    found = exported(without_start(text), folder, {"https://login.example.com/realms/main": url})
+    assert all(name.startswith(prefix) for name in found)
+    return {name.removeprefix(prefix).lower(): value for name, value in found.items()}
+
+
+async def test_oidc_accepts_issuers_tokens_and_refuses_forgeries(
+    kafka: KafkaSettings, database: str, tmp_path: Path
+) -> None:
     rsa, ec, new, unknown = SigningKey("r"), SigningKey("e", "ES256"), SigningKey("n"), SigningKey("u")
     async with (
         Issuer(rsa, ec).running() as issuer,
-        guarded(
-            kafka, database, oidc_issuer=issuer.url, oidc_audience=AUDIENCE, oidc_pause_s=0.3, oidc_per_second=1000
-        ) as (gateway,),
+        guarded(kafka, database, **documented_issuer(issuer.url, tmp_path), oidc_pause_s=0.3, oidc_per_second=1000) as (
+            gateway,
+        ),
     ):
         assert [await gateway.status(issuer.token(key)) for key in (rsa, ec, rsa)] == [200] * 3
         assert {fields[h.TENANT] for fields in gateway.responder.seen} == {"acme"}

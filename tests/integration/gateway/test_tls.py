@@ -12,8 +12,9 @@ from gateway.settings import GatewaySettings
 from infaas.client import ClientTls, InfaasClient
 from schemas.errors import Internal, OperatorError
 from tests.certificates import authority_file, issue, listener_files
+from tests.doc_commands import block, run_commands
 from tests.integration.gateway.conftest import Running
-from tests.processes import output_of
+from tests.processes import environment, output_of
 from tests.waiting import PATIENCE_S
 
 INPUT = {"x": np.ones((2, 4), np.float32)}
@@ -64,6 +65,15 @@ async def test_query_command_uses_remote_gateway(gateway: Running, tmp_path: Pat
         code, output = await output_of(*command, env=env | {"INFAAS_GATEWAY": url})
         assert code == 0, output
         assert "variant" in output
+    own = {
+        "https://models.example:8080": gateway.url,
+        "authority.pem": env["INFAAS_GATEWAY_CA"],
+        "=me.pem": f"={certificate}",
+        "=me-key.pem": f"={key}",
+        'sentiment-text "a wonderful film"': gateway.task,
+    }
+    home = {"INFAAS_HOME": env["INFAAS_HOME"]}
+    assert "variant" in await run_commands(block("docs/security.md#1"), tmp_path, environment(home), own)
     code, output = await output_of(*command, env=env)
     assert code == 1
     told = " ".join(output.split())

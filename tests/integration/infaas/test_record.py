@@ -18,6 +18,9 @@ from schemas import headers as h
 from schemas.query import Mode
 from schemas.topics import LANES, offline_topic, task_topic
 from simulator.trace import QueryKind, read_trace
+from tests.doc_commands import block, run_commands
+from tests.load import Pace
+from tests.processes import environment, login_of
 from tests.unit.infaas.shell import Shell
 from tests.waiting import until
 
@@ -66,6 +69,26 @@ def test_record_writes_queries_of_log(
     ]
     assert trace.time_s[0] == 0
     assert b"payload" not in path.read_bytes()
+
+
+async def test_documented_commands_record_a_running_load(kafka: KafkaSettings, tmp_path: Path) -> None:
+    """The commands of `docs/traces.md`, for seconds instead of hours."""
+    await prepared(kafka, "recorded-as-documented")
+    env = environment({"INFAAS_HOME": str(tmp_path), **login_of(kafka)})
+
+    async def ask() -> None:
+        async with Producer(kafka, "test") as producer:
+            async for number in Pace(20):
+                headers = [(h.ID, b"%d" % number)]
+                await producer.send_and_wait(task_topic("recorded-as-documented"), b"", headers=headers)
+
+    async with asyncio.TaskGroup() as tasks:
+        asking = tasks.create_task(ask())
+        shorter = {"--for 2h": "--for 3s", "--since 5m --for 10m": "--since 5m --for 301s"}
+        await run_commands(block("docs/traces.md#0"), tmp_path, env, shorter)
+        asking.cancel()
+    for name in ("monday.csv.gz", "burst.csv", "rest.parquet"):
+        assert QueryKind(task="recorded-as-documented") in read_trace(tmp_path / name).kinds
 
 
 async def test_read_log_follows_until_it_is_interrupted(kafka: KafkaSettings) -> None:

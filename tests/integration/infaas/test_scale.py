@@ -3,6 +3,7 @@
 import asyncio
 import json
 from datetime import UTC, datetime
+from pathlib import Path
 
 import pytest
 
@@ -13,7 +14,9 @@ from store.pool import Pool
 from store.samples import list_decisions, write_decisions
 from store.scaling import drain_workers, get_control, list_pins, put_wanted
 from store.shared_connection import SCALE, ChangeListener
+from tests.doc_commands import block, run_commands
 from tests.example_rows import a_worker, an_instance
+from tests.processes import environment
 from tests.unit.infaas.shell import Shell
 
 VARIANT = "mlp.onnx-fp32.cpu"
@@ -83,6 +86,15 @@ async def test_scale_pin_and_unpin_change_and_log_pins(registered: Shell, store_
     assert {row.kind for row in rows} == {DecisionKind.CONTROL}
     assert "task digits" in rows[1].reason
     assert [row.action for row in await list_decisions(store_pool, about="digits")] == ["unpin", "pin", "pin"]
+
+
+async def test_documented_commands_show_and_limit_scaling(
+    registered: Shell, database: str, store_pool: Pool, tmp_path: Path
+) -> None:
+    """The commands of `docs/operation.md`."""
+    env = environment({"INFAAS_HOME": str(tmp_path), "INFAAS_POSTGRES": database})
+    assert "Workers" in await run_commands(block("docs/operation.md#1"), tmp_path, env)
+    assert [(p.name, p.minimum, p.maximum) for p in await list_pins(store_pool)] == [("cpu", 2, 3)]
 
 
 @pytest.mark.parametrize(

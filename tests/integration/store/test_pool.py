@@ -124,7 +124,7 @@ async def test_invalid_sql_is_not_store_unavailable(store_pool: Pool) -> None:
 async def test_postgres_tls_verifies_server_certificate(database: str, tmp_path: Path) -> None:
     (others := tmp_path / "others").mkdir()
     ours, strangers = Certificates(tmp_path), Certificates(others)
-    async with encrypted(database, *ours.issue("postgres"), ours.authority, tmp_path / "pgpass") as dsn:
+    async with encrypted(database, *ours.issue("postgres"), ours.authority, tmp_path) as dsn:
         await upgrade(dsn)
         async with open_pool(dsn) as pool:
             assert await pool.fetch_value(int, "SELECT 1") == 1

@@ -3,8 +3,10 @@
 from datetime import UTC, datetime, timedelta
 from math import nan
 
+import msgspec
 import pytest
 
+from schemas.generation import GenerationProfile, PrefillTime, StepTime
 from schemas.rows.cluster import DecisionKind, DecisionRow
 from schemas.rows.samples import (
     AnswerTimesSample,
@@ -21,6 +23,7 @@ from store import samples
 from store.leader import Leadership
 from store.placement import change_placement, list_instances, register_worker
 from store.pool import Pool
+from store.registry import get_profile, put_profile
 from tests.example_rows import a_worker, an_instance, register
 from tests.store_queries import instances_since, lag_since, load_since, workers_since
 
@@ -253,6 +256,14 @@ async def test_activity_joins_minutes_with_samples_not_yet_aggregated(store_pool
     assert [(point.name, point.count) for point in await samples.worker_counts(store_pool, 3600)] == [("cpu", 1)] * 2
 
 
+async def test_first_interval_of_task_load_is_whole(store_pool: Pool) -> None:
+    now = datetime.now(UTC).replace(microsecond=0)
+    await samples.maintain_partitions(store_pool, now, HOUR_S, DAY_S)
+    await samples.write_samples(store_pool, [a_load(now - seconds(ago)) for ago in range(590, 630)])
+    first = (await samples.task_load_points(store_pool, "digits", 600, 10))[0]
+    assert first.queries == 10 * a_load(now).queries
+
+
 async def test_task_lags_add_topics_of_task_and_variants(store_pool: Pool) -> None:
     await register(store_pool, "mlp.onnx-fp32.cpu")
     await samples.maintain_partitions(store_pool, NOW, HOUR_S, DAY_S)
@@ -272,3 +283,19 @@ async def test_variant_loads_tell_answers_and_seconds_of_an_input(store_pool: Po
     [load] = await samples.variant_loads(store_pool, 60)
     assert (load.variant, load.task, load.answered, load.hardware) == ("mlp.onnx-fp32.cpu", "digits", 12, "cpu")
     assert load.input_s == pytest.approx(0.0005)  # a batch of 32 takes 16 ms
+    assert load.generation is None
+
+
+async def test_variant_loads_tell_times_of_generated_answers(store_pool: Pool) -> None:
+    await register(store_pool, "mlp.onnx-fp32.cpu")
+    profile, now = await get_profile(store_pool, "mlp.onnx-fp32.cpu"), datetime.now(UTC)
+    assert profile is not None
+    generation = GenerationProfile(
+        context_tokens=2048, sequences=1, prompt_tokens=10, answer_tokens=20, bytes_per_token=4.0,
+        prefill=(PrefillTime(tokens=10, p50_s=0.1, p99_s=0.2),), step=(StepTime(sequences=1, p50_s=0.01, p99_s=0.02),),
+    )  # fmt: skip
+    await put_profile(store_pool, msgspec.structs.replace(profile, generation=generation))
+    await samples.maintain_partitions(store_pool, now, HOUR_S, DAY_S)
+    await samples.write_samples(store_pool, [an_instance_sample(now, 8, 2.5)])
+    [load] = await samples.variant_loads(store_pool, 60)
+    assert load.generation == generation

@@ -18,6 +18,7 @@ import pytest
 from broker.kafka.settings import KafkaSettings
 from infaas.cli.status import is_unready, read_when_ready, state_as_json
 from infaas.up.state import STATE
+from tests.doc_commands import block, start_of
 from tests.postgres_fixtures import fresh_system
 from tests.processes import begun_with, environment, variables_of
 from tests.waiting import read_until
@@ -167,7 +168,13 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Generator[Cli]:
 def guarded(tmp_path_factory: pytest.TempPathFactory) -> Generator[Cli]:
     """Run one of each service behind access control, reachable from other machines; a hanging service stays."""
     home = tmp_path_factory.mktemp("guarded")
-    words = ("--auth", "--gateway-host=0.0.0.0", "--grpc-port=0", "--jobs=1", "--registrars=1")
+    words = (
+        *start_of(block("docs/admin.md#0")).flags,
+        "--gateway-host=0.0.0.0",
+        "--grpc-port=0",
+        "--jobs=1",
+        "--registrars=1",
+    )
     patient = {"INFAAS_REGISTRAR_SILENT_S": "2", "INFAAS_HANG_S": "100"}
     with running(Cli(home / "home"), *words, **patient, **begun_with(OWN_PORTS, home)) as cli:
         yield cli

@@ -2,6 +2,8 @@
 
 import asyncio
 import json
+import shutil
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 from uuid import uuid4
@@ -20,7 +22,8 @@ from schemas.rows.cluster import InstanceRow
 from schemas.status import SERVING
 from store.placement import list_instances
 from store.pool import Pool
-from tests.processes import services, variables_of
+from tests.doc_commands import block, run_commands
+from tests.processes import environment, services, variables_of
 from tests.system.infaas.conftest import Cli
 from tests.system.infaas.plain_client import PATIENCE_S, body_of, post, steadily
 from tests.waiting import read_until, until
@@ -51,6 +54,7 @@ async def test_cascade_answers_every_row_although_worker_dies(
     variant = made[0]["variant"]["name"]
     assert variant == "both.onnx-fp32-onnx-fp32-t900.cpu"
     assert made[0]["profile"]["accuracy_source"] == "measured"
+    await run_documented(task, cli.home.parent, env)
     await cli.json("scale", "pin", "variant", variant, "--min=2", **env)
     async with services(SERVICES, env) as started:
         await read_until(lambda: list_instances(store_pool), lambda rows: serves_on_two(rows, variant), PATIENCE_S)
@@ -61,6 +65,15 @@ async def test_cascade_answers_every_row_although_worker_dies(
     assert 0 < len(unsure) < ROWS, "both stages have something to answer"
     for row, scores in answers.items():
         np.testing.assert_allclose(scores, cnn[row] if row in unsure else linear[row], rtol=1e-3, atol=1e-3)
+
+
+async def run_documented(task: str, folder: Path, env: Mapping[str, str]) -> None:
+    """Run the commands of `docs/models.md` about cascades."""
+    shutil.copy(folder / "validation.npz", folder / "digits.npz")
+    own = {f"digits-{name}": f"{task}-{name}" for name in FILES}
+    own |= {f"{command} digits ": f"{command} {task} " for command in ("cascade", "plot")}
+    await run_commands(block("docs/models.md#3"), folder, environment(env), own)
+    assert (folder / "variants.png").stat().st_size
 
 
 async def ask_all(gateway: str, variant: str, worker: asyncio.subprocess.Process) -> dict[int, Scores]:

@@ -24,6 +24,7 @@ from infaas.client import InfaasClient
 from schemas import headers as h
 from schemas.status import SERVING
 from tests.decoder_models import decoder_weights, write_decoder
+from tests.doc_commands import block, run_commands
 from tests.gguf_models import ALL_KNOWN, counted, write_gguf
 from tests.system.infaas.conftest import Cli, running
 from tests.waiting import read_until
@@ -197,6 +198,22 @@ async def test_openai_client_gets_stream_and_whole(writing: Cli) -> None:
         chunks = [chunk async for chunk in stream]
         assert "".join(chunk.choices[0].text for chunk in chunks if chunk.choices) == whole.choices[0].text
         assert chunks[-1].usage.total_tokens == whole.usage.total_tokens
+
+
+async def test_documented_commands_register_and_ask_language_models(writing: Cli, tmp_path: Path) -> None:
+    """The commands of `docs/models.md` and `docs/generation.md`, on tiny models with contexts of their own length."""
+    write_gguf(tmp_path / "model.gguf", counts=True)
+    write_decoder(tmp_path / "qwen", decoder_weights(counts=True))
+    rows = [{"prompt": f"question {number}", "answer": counted(str(number), 8)} for number in range(10)]
+    (tmp_path / "questions.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    own = {"model.gguf": "model.gguf --variant llamacpp-fp16", "register qwen": "register qwen --variant onnx-fp32"}
+    await run_commands(block("docs/models.md#1"), tmp_path, writing.environment(), own)
+    patient = {"--ttft-ms 1000": f"--ttft-ms {PATIENCE_S * 1e3:.0f}"}
+    told = await run_commands(block("docs/generation.md#0"), tmp_path, writing.environment(), patient)
+    assert told.strip()
+    gateway = {"http://127.0.0.1:8080": (await writing.state())["gateway"]}
+    streamed = await run_commands(block("docs/generation.md#2"), tmp_path, writing.environment(), gateway)
+    assert "finish_reason" in streamed
 
 
 async def test_folder_of_onnx_decoder_answers_chats(writing: Cli, tmp_path: Path) -> None:

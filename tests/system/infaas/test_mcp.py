@@ -12,8 +12,11 @@ from mcp import Client, StdioServerParameters
 from mcp.client.stdio import stdio_client
 
 from process.sockets import free_port
+from tests.doc_commands import documented_commands
 from tests.system.infaas.conftest import Cli
 from tests.waiting import PATIENCE_S, until
+
+BY_STDIN, BY_PORT = documented_commands("docs/mcp.md#0")
 
 
 async def check_tools(client: Client, task: str) -> None:
@@ -43,10 +46,10 @@ async def check_tools(client: Client, task: str) -> None:
 
 @asynccontextmanager
 async def over_http(cli: Cli) -> AsyncGenerator[str]:
-    """Run `infaas mcp --port` while the context is open; yield its URL."""
-    port = free_port()
+    """Run the documented server on a free port while the context is open; yield its URL."""
+    port = str(free_port())
     url = f"http://127.0.0.1:{port}/mcp"
-    process = await cli.start("mcp", f"--port={port}", INFAAS_LOG_LEVEL="INFO")
+    process = await cli.start(*(word.replace("8765", port) for word in BY_PORT), INFAAS_LOG_LEVEL="INFO")
 
     async def answers() -> bool:
         try:
@@ -69,7 +72,7 @@ async def test_agents_call_tasks_as_tools(shared: Cli) -> None:
     await shared.state()
     await shared.register_texts(task, name=f"{task}-cnn")
     command = StdioServerParameters(
-        command=sys.executable, args=["-m", "infaas.cli.main", "mcp"], env=shared.environment()
+        command=sys.executable, args=["-m", "infaas.cli.main", *BY_STDIN], env=shared.environment()
     )
     async with asyncio.timeout(PATIENCE_S), Client(stdio_client(command)) as client:
         await check_tools(client, task)

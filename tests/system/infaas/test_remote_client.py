@@ -1,7 +1,9 @@
-"""Test of a registration, and a query, from a machine that has only a URL and a key."""
+"""Tests of a machine that has only a URL and a key: a registration, a query, and the commands of the manual."""
 
 import json
 import os
+import re
+import shutil
 import signal
 from pathlib import Path
 from typing import Any
@@ -10,6 +12,7 @@ from uuid import uuid4
 import aiohttp
 import numpy as np
 
+from tests.doc_commands import block, run_commands, without_start
 from tests.processes import suspended
 from tests.system.infaas.conftest import Cli
 from tests.system.infaas.idleness import until_idle
@@ -56,3 +59,33 @@ async def test_remote_registration_survives_killed_registrar(guarded: Cli, tmp_p
         "name": model, "access": {"owner": tenant, "visibility": "private", "shared_with": []}
     }  # fmt: skip
     await until_idle(guarded)
+
+
+async def test_commands_of_admin_page_run(guarded: Cli, tmp_path: Path) -> None:
+    word, state = uuid4().hex[:6], await guarded.state_when(lambda one: one["ready"])
+    await guarded.register_texts(f"text-{word}", name=f"textcnn-{word}")
+    made = await run_commands(without_start(block("docs/admin.md#0")), tmp_path, guarded.environment())
+    (key,) = re.findall(r"infaas_\S+", made)
+    remote = Cli(tmp_path / "elsewhere").environment()
+    own = {"https://models.example:8080": state["gateway"], "infaas_...": key, "sentiment-text": f"text-{word}"}
+    shown = await run_commands(block("docs/admin.md#1"), tmp_path, remote, own)
+    assert "positive" in shown
+    pins = (await guarded.json("scale", "status"))["pins"]
+    assert [pin["minimum"] for pin in pins if pin["name"] == f"text-{word}"] == [2]
+    await guarded.run("scale", "unpin", "task", f"text-{word}")
+
+
+async def test_commands_of_remote_registration_run(guarded: Cli, tmp_path: Path) -> None:
+    word, state = uuid4().hex[:6], await guarded.state_when(lambda one: one["ready"])
+    inputs, labels = labelled("digits")
+    np.savez(tmp_path / "reviews.npz", allow_pickle=False, label=labels[:100], input=inputs["input"][:100])
+    shutil.copy(DATA / "digits_linear.onnx", tmp_path / "model.onnx")
+    made = await guarded.json("keys", "create", f"--tenant=acme-{word}", "--role=publish")
+    own = {
+        "https://models.example:8080": state["gateway"],
+        "INFAAS_KEY=...": f"INFAAS_KEY={made['key']}",
+        "--task reviews": f"--name m-{word} --task r-{word} --variant onnx-fp32",
+    }
+    remote = Cli(tmp_path / "elsewhere").environment()
+    shown = await run_commands(block("docs/models.md#0"), tmp_path, remote, own)
+    assert "done" in shown

@@ -2,8 +2,13 @@
 
 import asyncio
 from collections import Counter
+from pathlib import Path
+
+import trustme
 
 from schemas.topics import task_topic, variant_topics
+from tests.certificates import listener_files
+from tests.doc_commands import block, changed, start_of
 from tests.load import Pace
 from tests.system.infaas.conftest import Cli
 from tests.system.infaas.plain_client import PATIENCE_S, partitions, results_of, write, write_steadily
@@ -19,8 +24,17 @@ FLOOD = 1000
 """Queries written without pause, more than one replica should compute while the other is idle."""
 
 
-async def test_second_replica_gets_partition_and_shares_load(cli: Cli) -> None:
-    async with cli.up("--kafka=apache", "--workers=2", "--cores-per-worker=1", "--oversubscribe"):
+def over_tls(folder: Path) -> list[str]:
+    """Return the flags of `docs/security.md` for HTTPS; the clients of this test use Kafka alone."""
+    authority = trustme.CA()
+    files = listener_files(folder, authority, authority)
+    own = {"cert.pem": files.certificate, "key.pem": files.key, "clients.pem": files.client_ca}
+    text = changed(block("docs/security.md#0"), {f" {name}": f" {file}" for name, file in own.items()})
+    return start_of(text).flags
+
+
+async def test_second_replica_gets_partition_and_shares_load(cli: Cli, tmp_path: Path) -> None:
+    async with cli.up("--kafka=apache", "--workers=2", "--cores-per-worker=1", "--oversubscribe", *over_tls(tmp_path)):
         kafka = (await cli.state())["kafka"]
         await cli.register("digits_linear.onnx", f"--name={TASK}-linear", task=TASK, data="digits")
         asked = set[str]()

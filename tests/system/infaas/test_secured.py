@@ -31,6 +31,7 @@ from broker.kafka.topics import TopicSpec, ensure_topics
 from infaas.client.client import InfaasClient
 from schemas import headers as h
 from schemas.topics import JOB_RESULTS, ingress_topic
+from tests.doc_commands import block, run_commands
 from tests.installed import Environment, build_client
 from tests.integration.registry.test_tenant_endpoints import conf
 from tests.processes import login_of, variables_of
@@ -112,7 +113,7 @@ async def system(secured_kafka: SecuredKafka, tmp_path: Path) -> KafkaSettings:
 async def dsn(secured_kafka: SecuredKafka, database: str, tmp_path: Path) -> AsyncGenerator[str]:
     certificates = secured_kafka.certificates
     certificate, key = certificates.issue("postgres")
-    async with encrypted(database, certificate, key, certificates.authority, tmp_path / "pgpass") as found:
+    async with encrypted(database, certificate, key, certificates.authority, tmp_path) as found:
         yield found
 
 
@@ -137,7 +138,7 @@ async def test_secured_system_serves_tenant_with_minimal_acls(
         # A running system's home has the logins, so commands do not need the environment of `up`.
         (made,) = await cli.register("digits_linear.onnx", "--name=linear", task="digits")
         assert made["state"] == "ready", "a worker has made it"
-        _, password, _ = await cli.run("tenants", "create", TENANT, f"--kafka-user={TENANT}", "--scram")
+        password = await run_commands(block("docs/security.md#8"), cli.home.parent, cli.environment())
         tenant = secured_kafka.user(TENANT, password.strip())
         key = (await cli.json("keys", "create", f"--tenant={TENANT}"))["key"]
         await ask_from_elsewhere(elsewhere, secured_kafka, tenant)

@@ -2,6 +2,8 @@
 
 import asyncio
 import json
+import os
+from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlsplit
 
@@ -11,6 +13,7 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 
 from gateway.grpc import inference_pb2 as wire
 from schemas.topics import PREFIX, results_topic, task_topic
+from tests.doc_commands import block, run_commands
 from tests.otlp_receiver import OtlpReceiver, ReceivedSpan, exporting_to, otlp_receiver
 from tests.system.infaas.conftest import Cli
 from tests.system.infaas.plain_client import query
@@ -26,6 +29,8 @@ IN_SYSTEM: Final = {
 }
 """Service and parent of each span behind the sender of a record."""
 BY_GATEWAY: Final = {"infer digits": ("gateway", "client"), "send infaas.tasks.digits": ("gateway", "infer digits")}
+DOCUMENTED: Final = "http://127.0.0.1:18100/metrics"
+"""Address of a service in `docs/tracing.md`."""
 CLOCKS_NS: Final = 2_000_000
 """Error of the estimates of the broker's clock, from which the times in queues are."""
 
@@ -116,7 +121,7 @@ async def batch_of_two(receiver: OtlpReceiver, gateway: str) -> ReceivedSpan:
     return (await read_until(ask, bool))[0]
 
 
-async def test_trace_of_a_query_spans_three_processes(hosted: Cli) -> None:
+async def test_trace_of_a_query_spans_three_processes(hosted: Cli, tmp_path: Path) -> None:
     namespace = hosted.environment()["INFAAS_KAFKA_NAMESPACE"]
     async with otlp_receiver(namespace) as receiver:
         only_clients = {"OTEL_TRACES_SAMPLER_ARG": "0", "INFAAS_TRACES_PER_S": "1000"}
@@ -142,14 +147,14 @@ async def test_trace_of_a_query_spans_three_processes(hosted: Cli) -> None:
             assert {linked[link] for link in batch.links} == {f"process infaas.variants.{VARIANT}"}
             assert batch.attributes["messaging.batch.message_count"] >= 2
             assert len({trace for trace, _ in batch.links}) >= 2
-            await check_exemplars(state, {span.trace for span in known})
+            await check_exemplars(state, {span.trace for span in known}, tmp_path)
         assert {span.trace for span in receiver.spans if span.name.startswith("infer")} <= {
             *(parent(number)[1] for number in (1, 2, *range(1000, 1020)))
         }, "the query without a header is not sampled"
         assert receiver.schemas == {"https://opentelemetry.io/schemas/1.44.0"}
 
 
-async def check_exemplars(state: dict[str, Any], traces: set[str]) -> None:
+async def check_exemplars(state: dict[str, Any], traces: set[str], folder: Path) -> None:
     """Check that the histograms lead to traces that the receiver has."""
     pages = {"gateway": "infaas_gateway_request_seconds", "worker": "infaas_worker_queue_seconds"}
     for service, metric in pages.items():
@@ -163,3 +168,5 @@ async def check_exemplars(state: dict[str, Any], traces: set[str]) -> None:
         ]
         assert shown, metric
         assert any(trace in exemplar for exemplar in shown for trace in traces)
+        found = await run_commands(block("docs/tracing.md#1"), folder, os.environ, {DOCUMENTED: url})
+        assert any(trace in found for trace in traces)

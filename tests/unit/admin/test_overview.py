@@ -2,9 +2,11 @@
 
 from datetime import UTC, datetime
 
+import msgspec
 import pytest
 
 from admin.overview import summarize_tasks, summarize_workers
+from schemas.generation import GenerationProfile, PrefillTime, StepTime
 from schemas.hardware import cost_per_1000, list_price
 from schemas.rows.cluster import ClusterRows, ScaleControl
 from schemas.rows.samples import WorkerSample
@@ -38,6 +40,19 @@ def test_summarize_tasks_weighs_accuracy_and_cost_by_answers() -> None:
     assert (one.p50_s, one.p99_s) == (pytest.approx(0.00766, rel=0.01), pytest.approx(0.03064, rel=0.01))
     assert (one.waiting, one.waiting_s) == (5, 1.5)
     assert [round(variant.share, 2) for variant in one.variants] == [0.67, 0.33]
+
+
+def test_summarize_tasks_gives_cost_of_generated_tokens() -> None:
+    """The maximum cost of a generative query is for 1000 tokens, so the given cost is, too."""
+    profile = GenerationProfile(
+        context_tokens=2048, sequences=4, prompt_tokens=10, answer_tokens=21, bytes_per_token=4.0,
+        prefill=(PrefillTime(tokens=10, p50_s=0.1, p99_s=0.2),),
+        step=(StepTime(sequences=1, p50_s=0.01, p99_s=0.02), StepTime(sequences=4, p50_s=0.02, p99_s=0.04)),
+    )  # fmt: skip
+    answers = msgspec.structs.replace(some_answers("llm.llamacpp-q8.cpu", 10, 0.9, 0.125), generation=profile)
+    [one] = summarize_tasks([a_load()], [answers], 60)
+    token_s = (0.1 + 20 * 0.02) / 4 / 21  # of four answers at once, which is the cheapest
+    assert one.given_cost == pytest.approx(cost_per_1000(token_s, list_price("cpu", 1)))
 
 
 def test_summarize_tasks_tells_unknown_from_zero() -> None:

@@ -11,58 +11,52 @@ import typer
 from infaas.cli.main import app
 from tests.doc_commands import BLOCKS, ROOT, Block
 
-_COMMANDS: Final = "tests/system/infaas/test_doc_commands.py"
-_SIMULATION: Final = "tests/integration/infaas/test_simulation_page.py"
-_NETWORK: Final = "installs packages; a test must not download"
+_SYSTEM: Final = "tests/system/infaas/"
+_INTEGRATION: Final = "tests/integration/"
+_NETWORK: Final = "downloads packages or models, which a test must not"
 _LONG: Final = "a verb of the Makefile, of which the suite itself is one; `tests/unit/tools` checks that each exists"
 
-RUN: Final[Mapping[str, str]] = {
-    "README.md#2": "tests/system/infaas/test_readme.py",
-    "README.md#3": "tests/system/infaas/test_readme.py",
-    "README.md#4": "tests/system/infaas/test_readme.py",
-    "docs/jobs.md#0": _COMMANDS,
-    "docs/rollout.md#0": _COMMANDS,
-    "docs/rollout.md#1": _COMMANDS,
-    "docs/security.md#1": _COMMANDS,
-    "docs/security.md#4": _COMMANDS,
-    "docs/security.md#6": "tests/system/infaas/test_secured.py",
-    **{f"docs/simulation.md#{number}": _SIMULATION for number in range(8)},
+
+def _blocks(page: str, *numbers: int) -> tuple[str, ...]:
+    return tuple(f"{page}#{number}" for number in numbers)
+
+
+_TESTS: Final[Mapping[str, tuple[str, ...]]] = {
+    f"{_SYSTEM}test_readme.py": _blocks("README.md", 2, 3, 4),
+    f"{_SYSTEM}test_doc_commands.py": (
+        *_blocks("docs/batch.md", 0),
+        *_blocks("docs/clients.md", 1),
+        *_blocks("docs/jobs.md", 0),
+        *_blocks("docs/rollout.md", 0, 1),
+        *_blocks("docs/security.md", 2, 3, 5, 9),
+    ),
+    f"{_SYSTEM}test_cascade.py": _blocks("docs/models.md", 3),
+    f"{_SYSTEM}test_generation.py": (*_blocks("docs/generation.md", 0, 2), *_blocks("docs/models.md", 1)),
+    f"{_SYSTEM}test_mcp.py": _blocks("docs/mcp.md", 0),
+    f"{_SYSTEM}test_remote_client.py": (*_blocks("docs/admin.md", 0, 1), *_blocks("docs/models.md", 0)),
+    f"{_SYSTEM}test_replicas.py": _blocks("docs/security.md", 0),
+    f"{_SYSTEM}test_secured.py": _blocks("docs/security.md", 6, 7, 8),
+    f"{_SYSTEM}test_tracing.py": _blocks("docs/tracing.md", 0, 1),
+    f"{_INTEGRATION}gateway/jobs/test_notices.py": _blocks("docs/jobs.md", 1),
+    f"{_INTEGRATION}gateway/test_authentication.py": _blocks("docs/security.md", 4),
+    f"{_INTEGRATION}gateway/test_tls.py": _blocks("docs/security.md", 1),
+    f"{_INTEGRATION}infaas/test_models_page.py": _blocks("docs/models.md", 4, 5, 6),
+    f"{_INTEGRATION}infaas/test_record.py": _blocks("docs/traces.md", 0),
+    f"{_INTEGRATION}infaas/test_scale.py": _blocks("docs/operation.md", 1),
+    f"{_INTEGRATION}infaas/test_simulation_page.py": _blocks("docs/simulation.md", *range(8)),
 }
+RUN: Final[Mapping[str, str]] = {name: test for test, names in _TESTS.items() for name in names}
 """Test that runs a block of commands."""
 
 NOT_RUN: Final[Mapping[str, str]] = {
-    "CONTRIBUTING.md#0": _LONG,
-    "README.md#0": _LONG,
-    "README.md#1": _LONG,
+    **dict.fromkeys(("CONTRIBUTING.md#0", "README.md#0", "README.md#1"), _LONG),
+    **dict.fromkeys(("docs/clients.md#0", "docs/models.md#2", "docs/openai.md#0"), _NETWORK),
     "docker/README.md#0": "needs a container engine; `make images` starts what the images hold",
     "docker/README.md#1": "needs a cluster; `tests/unit/infaas/test_k8s.py` checks the manifests",
     "docker/README.md#2": "needs Ray and several machines; `bench/scale/ray_cluster.py` starts four nodes",
-    "docs/admin.md#0": "names a remote host; `tests/system/infaas/test_remote_client.py` has one",
-    "docs/batch.md#0": "needs a task of the reader's; `tests/system/infaas/test_batch.py` runs such jobs",
     "docs/calibration.md#0": "takes 20 minutes; `tests/system/infaas/test_calibrate.py` runs a shorter one",
-    "docs/clients.md#0": _NETWORK,
-    "docs/clients.md#1": "needs topics of the reader's; `tests/system/infaas/test_batch_topics.py` has such",
-    "docs/generation.md#0": "needs a model of the zoo's extra; `tests/system/infaas/test_generation.py` has another",
-    "docs/generation.md#1": "needs models of the reader's; `tests/system/infaas/test_generation.py` has others",
-    "docs/generation.md#2": "as the first block",
-    "docs/jobs.md#1": "settings of a gateway; `tests/integration/gateway/jobs` starts it with them",
-    "docs/mcp.md#0": f"{_NETWORK}; `tests/system/infaas/test_mcp.py` runs the commands",
-    "docs/models.md#0": "names a remote host; `tests/system/infaas/test_remote_client.py` has one",
-    "docs/models.md#1": _NETWORK,
-    "docs/models.md#2": "needs the models of sentiment; `tests/system/infaas/test_cascade.py` has others",
-    "docs/models.md#3": "needs models of the reader's; `tests/integration/registry` registers such",
-    "docs/models.md#4": "as the block before",
-    "docs/openai.md#0": _NETWORK,
-    "docs/operation.md#0": "needs a GPU; `tests/system/infaas/test_scaling.py` starts, scales and pins",
-    "docs/security.md#0": "names a remote host; `tests/integration/gateway/test_tls.py` has such certificates",
-    "docs/security.md#2": "needs a client certificate; `tests/integration/gateway/test_certificates.py` has one",
-    "docs/security.md#3": "needs an issuer; `tests/integration/gateway/test_issuer.py` has one",
-    "docs/security.md#5": "names a database; `tests/unit/store` checks such addresses",
-    "docs/security.md#7": "needs a broker with users; `tests/system/infaas/test_secured.py` has one",
-    "docs/security.md#8": "needs signed queries; `tests/integration/admin/test_tenants.py` makes such keys",
-    "docs/traces.md#0": "records for hours; `tests/integration/infaas/test_record.py` records for seconds",
-    "docs/tracing.md#0": f"{_NETWORK}; `tests/system/infaas/test_tracing.py` starts a system with a receiver",
-    "docs/tracing.md#1": "needs traced queries; `tests/system/infaas/test_tracing.py` reads the exemplars",
+    "docs/generation.md#1": "needs 223 labelled rows; `tests/system/infaas/test_generation.py` has others",
+    "docs/operation.md#0": "needs four cores and a GPU; `tests/system/infaas/test_scaling.py` has one worker, then two",
 }
 """Reason why no test runs a block as it is written."""
 

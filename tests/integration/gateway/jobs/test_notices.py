@@ -7,6 +7,7 @@ import socket
 from collections.abc import AsyncGenerator, Callable, Generator
 from contextlib import asynccontextmanager
 from hashlib import sha256
+from pathlib import Path
 from typing import Any, NamedTuple
 from uuid import uuid4
 
@@ -24,10 +25,9 @@ from gateway.settings import GatewaySettings
 from schemas.defaults import LOOPBACK
 from schemas.headers import as_text
 from schemas.jobs import JobState
+from tests.doc_commands import block, exported
 from tests.integration.gateway.jobs.conftest import QUICK, Office, jobs_service
 from tests.waiting import read_until
-
-KEY = bytes(range(32))
 
 
 class Call(NamedTuple):
@@ -38,13 +38,16 @@ class Call(NamedTuple):
 class Hook:
     """Webhook whose port is reserved before any job names it."""
 
-    def __init__(self, door: socket.socket) -> None:
+    def __init__(self, door: socket.socket, folder: Path) -> None:
         self._door = door
         self.host = f"localhost:{door.getsockname()[1]}"
+        own = {"hooks.example.com": self.host, "*.example.org": "127.0.0.1:1"}
+        found = exported(block("docs/jobs.md#1"), folder, own)
         self.allowed: dict[str, Any] = {
-            "INFAAS_WEBHOOK_HOSTS": (self.host, "127.0.0.1:1"), "INFAAS_WEBHOOK_PLAIN_HTTP": True
+            "INFAAS_WEBHOOK_HOSTS": json.loads(found["INFAAS_WEBHOOK_HOSTS"]), "INFAAS_WEBHOOK_PLAIN_HTTP": True
         }  # fmt: skip
-        secret, networks = f"whsec_{base64.b64encode(KEY).decode()}", ("127.0.0.0/8", "::1/128")
+        secret, networks = found["INFAAS_JOBS_WEBHOOK_SECRET"], ("127.0.0.0/8", "::1/128")
+        self.key = base64.b64decode(secret.removeprefix("whsec_"))
         self.heard = JobsSettings.model_validate(
             QUICK.model_dump(exclude_unset=True)
             | self.allowed
@@ -72,9 +75,10 @@ class Hook:
 
 
 @pytest.fixture
-def hook() -> Generator[Hook]:
+def hook(tmp_path: Path) -> Generator[Hook]:
+    """Return a webhook with the settings of `docs/jobs.md`."""
     with socket.create_server((LOOPBACK, 0)) as door:
-        yield Hook(door)
+        yield Hook(door, tmp_path)
 
 
 @pytest.fixture
@@ -99,7 +103,7 @@ async def test_webhook_is_signed_and_retried_until_success(office: Office, hook:
     assert len({call.body for call in calls}) == 1
     headers, body = calls[-1]
     signed = f"{job_id}.{headers['webhook-timestamp']}.".encode() + body
-    signature = base64.b64encode(hmac.new(KEY, signed, sha256).digest()).decode()
+    signature = base64.b64encode(hmac.new(hook.key, signed, sha256).digest()).decode()
     assert headers["webhook-signature"] == f"v1,{signature}"
     assert headers["Content-Type"].startswith("application/cloudevents+json")
     event = json.loads(body)

@@ -1,11 +1,11 @@
 """Tests of what pages show: pages of lists, plots, updates, and that every page and act has a role."""
 
 import re
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 from pathlib import Path
 
-from admin.activity import CountSeries
+from admin.activity import CountSeries, arrange_load
 from admin.endpoints import ENDPOINTS
 from admin.registrations import model as register
 from gateway.console.page import PageRange, page_of
@@ -13,9 +13,10 @@ from gateway.console.pages import ACTS, PAGES
 from gateway.console.rendering import Rendering
 from gateway.console.scale import with_rest
 from gateway.console.stream import EVENT_BYTES, Blocks, least_pause_s, pause_s
-from gateway.console.task import ask_fields, frontier, frontier_plot
+from gateway.console.task import ask_fields, frontier, frontier_plot, load_plot
 from registry.comparison import ComparedPoint
 from schemas.jobs import JobProgress
+from store.samples import TaskLoadPoint
 from tests.example_rows import a_task
 
 CONSOLE = Path(__file__).parents[4] / "gateway" / "console"
@@ -38,6 +39,24 @@ def test_frontier_keeps_what_is_faster_or_more_accurate_and_shows_used_first() -
 def test_plots_of_many_variants_are_bounded() -> None:
     points = frontier([a_point(f"v{n}", 0.5, 0.001 * n) for n in range(1, 1000)], {})
     assert len(frontier_plot(points)["x"]) == 100
+
+
+def test_load_plot_leaves_out_intervals_that_readings_do_not_cover() -> None:
+    """A steady load is a level line, though the last interval has begun a moment ago."""
+    begin = datetime(2026, 1, 1, tzinfo=UTC)
+    points = [
+        TaskLoadPoint(
+            at=begin + timedelta(seconds=10 * step), target=None, min_accuracy=0.5, latency_ms=None, offline=False,
+            queries=queries, refused=0, answered=queries, late=0, failed=0,
+        )
+        for step, queries in enumerate((100, 100, 20))
+    ]  # fmt: skip
+    plot = load_plot(arrange_load("digits", 10, points, begin + timedelta(seconds=22)))
+    assert plot["x"] == [begin.timestamp(), begin.timestamp() + 10]
+    assert [one["y"] for one in plot["series"]] == [[10.0, 10.0]]
+    whole = load_plot(arrange_load("digits", 10, points[:2], begin + timedelta(seconds=20)))
+    assert whole["x"] == plot["x"]
+    assert load_plot(arrange_load("digits", 10, points, None))["x"] == []
     series = [CountSeries(name=str(n), counts=[1, n]) for n in range(10)]
     assert with_rest(series, 3)[-1] == CountSeries(name="8 others", counts=[8, 44])
     assert with_rest(series[:3], 3) == series[:3]

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from infaas.batch.asker import ChunkAsker
+from infaas.batch.asker import ChunkAsker, cost_of
 from infaas.batch.job import BatchJob
 from infaas.batch.limits import BatchLimits
 from infaas.batch.rows import Chunk, ChunkResult, FailedRow, OutputRows
@@ -45,6 +45,13 @@ async def test_batch_job_bounds_chunks_in_flight_and_read() -> None:
     await running
     assert model.most_at_once <= 5
     assert len(sink.committed) == 400
+
+
+def test_cost_of_generated_text_counts_its_tokens() -> None:
+    """A price is for 1000 queries, but that of generated text for 1000 tokens."""
+    texts = {"text_output": np.array([b"a", b"b c"], object), "completion_tokens": np.array([2, 3], np.int32)}
+    assert cost_of(answer(texts, cost=4.0)) == pytest.approx(0.02)
+    assert cost_of(answer({"y": np.zeros((2, 1))}, cost=4.0)) == pytest.approx(0.004)
 
 
 @given(st.sets(st.integers(0, 29), max_size=30))

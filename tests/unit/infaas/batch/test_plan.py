@@ -8,6 +8,9 @@ from msgspec.structs import replace
 from infaas.batch.limits import BatchLimits
 from infaas.batch.plan import MOST_ROWS, BatchNeeds, Offer, find_offers, make_plan, rows_of_chunk
 from schemas.errors import OperatorError, Unsatisfiable
+from schemas.generation import GenerationProfile, PrefillTime, StepTime
+from schemas.generation_model import GenerationModel
+from schemas.hardware import cost_per_1000, list_price
 from schemas.status import SERVING, InstanceState
 from tests.example_rows import a_profile, a_variant, a_worker, an_instance
 
@@ -47,6 +50,18 @@ def test_find_offers_without_load_time_while_serving(state: InstanceState) -> No
     variant, placed = a_variant(), replace(an_instance(), state=state)
     (offer,) = find_offers(variant.task, [variant], {variant.name: a_profile()}, [a_worker()], [placed])
     assert (offer.load_s == 0) == (state in SERVING)
+
+
+def test_find_offers_prices_typical_answer_of_generative_variant() -> None:
+    """The price of generated text is per token, the limit of a job for all its rows."""
+    generation = GenerationProfile(
+        context_tokens=2048, sequences=1, prompt_tokens=10, answer_tokens=21, bytes_per_token=4.0,
+        prefill=(PrefillTime(tokens=10, p50_s=0.1, p99_s=0.2),), step=(StepTime(sequences=1, p50_s=0.01, p99_s=0.02),),
+    )  # fmt: skip
+    variant, profile = a_variant(), replace(a_profile(), generation=generation)
+    (offer,) = find_offers(variant.task, [variant], {variant.name: profile}, [a_worker()], [])
+    price = cost_per_1000(GenerationModel(generation).typical_s(1), list_price("cpu", profile.threads)) / 1000
+    assert offer.row_cost == pytest.approx(price, rel=0.01)
 
 
 def test_make_plan_refuses_impossible_job_with_estimate() -> None:
