@@ -25,6 +25,7 @@ async def test_keda_lag_query_is_null_if_lag_is_unknown(store_pool: Pool) -> Non
     for name in names:
         await put_variant(store_pool, a_variant(name, state=VariantState.GENERATED))
     now = datetime.now(UTC)
+    await maintain_partitions(store_pool, now, 3600, 86400)
 
     async def waiting(age_s: float, *lags: int) -> None:
         at = now - timedelta(seconds=age_s)
