@@ -72,12 +72,12 @@ test-unit:
 run_suite = $(1) -o cache_dir=.pytest_cache/$(2) $(3) $(if $(CI),|| { [ $$? = 1 ] && \
 	  $(1) -o cache_dir=.pytest_cache/$(2) $(3) --last-failed --last-failed-no-failures=none; })
 
-# Two processes, since a test waits for half of its time; each has a broker and a database of its own.
+# Two processes each, since a test waits for half of its time; each has a broker and a database of its own.
 test-integration:
 	$(call run_suite,$(PYTEST) --numprocesses=2 --dist=loadfile,integration,tests/integration)
 
 test-system:
-	$(call run_suite,$(PYTEST),system,tests/system)
+	$(call run_suite,$(PYTEST) --numprocesses=2 --dist=loadfile,system,tests/system)
 
 test-torch: $(TORCH)/dev.stamp ## run torch's tests in an environment of their own (5 GB)
 	$(call run_suite,$(TORCH)/bin/python -m pytest -m torch,torch,$(TESTS))
@@ -200,8 +200,11 @@ $(VENV)/dev.stamp: tools/locks/dev.txt tools/locks/run.txt $(PROJECTS) | $(VENV)
 	@$(BIN)/python $(INSTALL) $< && $(BIN)/python $(SELF)
 	@touch $(VENV)/run.stamp $@
 
-$(TORCH)/dev.stamp: tools/locks/torch.txt $(PROJECTS) | $(TORCH)/bin/python
-	@echo "installing what is locked in $< into $(TORCH): about 5 GB, some minutes ..."
+# The lock of torch has all packages of dev.txt: this environment sees those of the other, and gets the rest.
+$(TORCH)/dev.stamp: tools/locks/torch.txt $(VENV)/dev.stamp $(PROJECTS) | $(TORCH)/bin/python
+	@echo "installing what is locked in $< into $(TORCH): about 5 GB, a minute or more ..."
+	@$(BIN)/python -c 'import sysconfig; print("import site; site.addsitedir(%r)" % sysconfig.get_path("purelib"))' \
+	  > "$$($(TORCH)/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/dev.pth"
 	@$(TORCH)/bin/python $(INSTALL) $< && $(TORCH)/bin/python $(SELF)
 	@touch $@
 

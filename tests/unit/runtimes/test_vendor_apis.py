@@ -74,9 +74,14 @@ def test_tensorrt_stand_in_has_vendor_signatures() -> None:
                 assert list(inspect.signature(found).parameters) == parameters, (name, attribute)
 
 
+@pytest.fixture(scope="module")
+def torch() -> Any:
+    """Import torch before a test begins: its import starts a process, which a unit test may not."""
+    return import_torch()
+
+
 @pytest.mark.torch
-def test_torch_has_gpu_apis_that_runtimes_call() -> None:
-    torch = import_torch()
+def test_torch_has_gpu_apis_that_runtimes_call(torch: Any) -> None:
     inductor = inspect.signature(torch._inductor.aoti_load_package).parameters
     assert {"path", "num_runners"} <= inductor.keys()
     assert {"exported_program", "package_path"} <= inspect.signature(
