@@ -147,15 +147,15 @@ async def test_trace_of_a_query_spans_three_processes(hosted: Cli, tmp_path: Pat
             assert {linked[link] for link in batch.links} == {f"process infaas.variants.{VARIANT}"}
             assert batch.attributes["messaging.batch.message_count"] >= 2
             assert len({trace for trace, _ in batch.links}) >= 2
-            await check_exemplars(state, {span.trace for span in known}, tmp_path)
+            await check_exemplars(state, receiver, tmp_path)
         assert {span.trace for span in receiver.spans if span.name.startswith("infer")} <= {
             *(parent(number)[1] for number in (1, 2, *range(1000, 1020)))
         }, "the query without a header is not sampled"
         assert receiver.schemas == {"https://opentelemetry.io/schemas/1.44.0"}
 
 
-async def check_exemplars(state: dict[str, Any], traces: set[str], folder: Path) -> None:
-    """Check that the histograms lead to traces that the receiver has."""
+async def check_exemplars(state: dict[str, Any], receiver: OtlpReceiver, folder: Path) -> None:
+    """Check that the histograms lead to traces that the receiver gets."""
     pages = {"gateway": "infaas_gateway_request_seconds", "worker": "infaas_worker_queue_seconds"}
     for service, metric in pages.items():
         url = next(found["metrics"] for name, found in state["services"].items() if name.startswith(service))
@@ -167,6 +167,11 @@ async def check_exemplars(state: dict[str, Any], traces: set[str], folder: Path)
             line.partition("# ")[2] for line in lines if line.startswith(f"{metric}_bucket") and "trace_id" in line
         ]
         assert shown, metric
-        assert any(trace in exemplar for exemplar in shown for trace in traces)
+        await until_exported(receiver, "\n".join(shown))
         found = await run_commands(block("docs/tracing.md#1"), folder, os.environ, {DOCUMENTED: url})
-        assert any(trace in found for trace in traces)
+        await until_exported(receiver, found)
+
+
+async def until_exported(receiver: OtlpReceiver, text: str) -> None:
+    """Wait for a span of a trace that the text names: an exemplar may be newer than the last export."""
+    await receiver.wait(lambda spans: any(span.trace in text for span in spans))
