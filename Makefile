@@ -74,7 +74,7 @@ run_suite = $(1) -o cache_dir=.pytest_cache/$(2) $(3) $(if $(CI),|| { [ $$? = 1 
 
 # Two processes each, since a test waits for half of its time; each has a broker and a database of its own.
 test-integration:
-	$(call run_suite,$(PYTEST) --numprocesses=2 --dist=loadfile,integration,tests/integration)
+	$(call run_suite,$(PYTEST) --numprocesses=2 --dist=loadfile --no-loadscope-reorder,integration,tests/integration)
 
 test-system:
 	$(call run_suite,$(PYTEST) --numprocesses=2 --dist=loadfile,system,tests/system)
