@@ -9,6 +9,7 @@ from typing import Any, Final
 from msgspec.structs import replace
 
 from broker.kafka.settings import KafkaSettings
+from broker.system_claim import claim_namespace
 from registry.system_identity import join_system
 from schemas.latency import BatchLatency
 from schemas.rows.catalog import AccuracySource, Architecture, Profile, Task, Variant, VariantState
@@ -16,20 +17,40 @@ from store.embedded import EmbeddedPostgres
 from store.migrate import upgrade
 from store.pool import DatabaseSession, open_pool
 from store.registry import put_architecture, put_task, put_variant
+from store.system import read_system
 
 _NO_FILE: Final = "0" * 64
 
 
 @asynccontextmanager
 async def fresh_database(kafka: KafkaSettings | None = None) -> AsyncGenerator[str]:
-    """Run a Postgres of its own, joined to `kafka` if given, though another database used it before; yields its DSN."""
+    """Run a Postgres of its own; yields its DSN.
+
+    With `kafka`, which another database may use, it owns the namespace meanwhile: services of the other system go on,
+    but none can start.
+    """
     with tempfile.TemporaryDirectory(prefix="infaas-bench-", ignore_cleanup_errors=True) as folder:
         async with EmbeddedPostgres(Path(folder) / "postgres", durable=False) as postgres:
             await upgrade(postgres.dsn)
-            if kafka is not None:
-                async with open_pool(postgres.dsn, max_size=1) as pool:
-                    await join_system(pool, kafka, take_over=True)
-            yield postgres.dsn
+            if kafka is None:
+                yield postgres.dsn
+            else:
+                async with _owning(kafka, postgres.dsn):
+                    yield postgres.dsn
+
+
+@asynccontextmanager
+async def _owning(kafka: KafkaSettings, dsn: str) -> AsyncGenerator[None]:
+    """Let the system of a database own the namespace while the context is open."""
+    async with open_pool(dsn, max_size=1) as pool:
+        own = (await read_system(pool)).id
+        owner = await claim_namespace(kafka, own, "bench")
+        await join_system(pool, kafka, take_over=True)
+    try:
+        yield
+    finally:
+        if owner.system != own:
+            await claim_namespace(kafka, owner.system, owner.by, take_over=True)
 
 
 def synthetic_variant(name: str, task: str, **changed: Any) -> Variant:
