@@ -40,6 +40,7 @@ _LAST_ANSWERS_S: Final = 20.0
 _TICK_S: Final = 0.001
 """Least seconds between two checks for due queries."""
 _POLL_S: Final = 0.1
+_READING_S: Final = 10.0
 _SAMPLES: Final = 32
 _STATUSES: Final = {"ok": 200, DeadlineExceeded.code: DeadlineExceeded.http_status}
 """HTTP status of a result; that of any other is that of a refusal."""
@@ -177,11 +178,21 @@ class _Librdkafka(ABC):
         partitions = len(found.topics[self._topic].partitions)
         await ensure_topics(self._kafka, [TopicSpec(self._replies), TopicSpec(self.unread, partitions)])
         self._consumer.assign([AssignedPartition(self._replies, 0, OFFSET_BEGINNING)])
+        await asyncio.to_thread(self._until_read)
         return self
 
     async def __aexit__(self, *_exc: object) -> None:
         await asyncio.to_thread(self._producer.flush, 10.0)
         await asyncio.to_thread(self._consumer.close)
+
+    def _until_read(self) -> None:
+        """Wait until the consumer reads: of a new topic it reads nothing for a second, and answers would be late."""
+        self._producer.produce(self._replies, b"")
+        self._producer.flush(_READING_S)
+        until_s = time.monotonic() + _READING_S
+        while (message := self._consumer.poll(_POLL_S)) is None or message.error() is not None:
+            if time.monotonic() > until_s:
+                raise TimeoutError(f"the consumer has read nothing for {_READING_S:g} s")
 
     def _produce(self, topic: str, query_id: bytes, value: bytes, headers: Headers) -> None:
         fixed = [(h.ID, query_id), (h.REPLY_TO, self._replies.encode()), (h.SENT_NS, b"%d" % time.time_ns())]

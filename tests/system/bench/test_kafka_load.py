@@ -1,10 +1,11 @@
-"""Test of the Kafka load generator: it pairs each result with the query it sent."""
+"""Tests of the Kafka load generator: it reads before it sends, and pairs each result with the query it sent."""
 
 import pytest
+from confluent_kafka import TopicPartition
 
 from bench.latency.end_to_end import bare_hops
 from bench.load.http_load import LoadShape
-from bench.load.kafka_load import KafkaQuery, ReportedLoad
+from bench.load.kafka_load import KafkaQuery, LibrdkafkaLoad, ReportedLoad
 from broker.kafka.settings import KafkaSettings
 
 QUERIES = [KafkaQuery(value, []) for value in (b"first", b"second")]
@@ -22,3 +23,14 @@ async def test_kafka_load_counts_every_result(kafka: KafkaSettings, rate: float)
     assert seen.in_time == seen.answered == seen.sent
     assert sum(kind.sent for kind in seen.kinds) == seen.sent
     assert all(sample.answer.body == QUERIES[sample.request].value for sample in load.samples)
+
+
+class _Observed(LibrdkafkaLoad):
+    def position(self) -> int:
+        """Return the offset up to which the consumer has read."""
+        return self._consumer.position([TopicPartition(self._replies, 0)])[0].offset
+
+
+async def test_kafka_load_reads_before_it_sends(kafka: KafkaSettings) -> None:
+    async with bare_hops(kafka) as entry, _Observed(kafka, entry, b"", ()) as load:
+        assert load.position() > 0
