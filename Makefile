@@ -64,7 +64,7 @@ else
 	@$(MAKE) --no-print-directory --jobs=3 --output-sync=target test-unit test-integration test-system
 endif
 
-test-unit:
+test-unit: $(VENV)/dev.stamp
 	$(PYTEST) tests/unit
 
 # In CI, on a machine that others share, tests with real processes that fail run once more: in a new pytest, so that
@@ -73,10 +73,10 @@ run_suite = $(1) -o cache_dir=.pytest_cache/$(2) $(3) $(if $(CI),|| { [ $$? = 1 
 	  $(1) -o cache_dir=.pytest_cache/$(2) $(3) --last-failed --last-failed-no-failures=none; })
 
 # Two processes each, since a test waits for half of its time; each has a broker and a database of its own.
-test-integration:
+test-integration: $(VENV)/dev.stamp
 	$(call run_suite,$(PYTEST) --numprocesses=2 --dist=loadfile --no-loadscope-reorder,integration,tests/integration)
 
-test-system:
+test-system: $(VENV)/dev.stamp
 	$(call run_suite,$(PYTEST) --numprocesses=2 --dist=loadfile,system,tests/system)
 
 test-torch: $(TORCH)/dev.stamp ## run torch's tests in an environment of their own (5 GB)
