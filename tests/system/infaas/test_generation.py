@@ -9,7 +9,7 @@ import os
 import re
 import signal
 from collections import Counter
-from collections.abc import Generator
+from collections.abc import Generator, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
@@ -94,20 +94,25 @@ async def by_own_client(client: InfaasClient, number: int, progress: asyncio.Sem
 
 async def by_openai_client(client: AsyncOpenAI, number: int, progress: asyncio.Semaphore) -> str:
     """Read one answer as `by_own_client`; ask again if the gateway is lost, which cuts the stream."""
+    query_id, prompt = f"stream-{number}", prompt_of(number)
+    expected = counted(prompt, TOKENS)
     while True:
         try:
-            return await from_openai_client(client, number, progress)
+            made = await from_openai_client(client, query_id, expected, progress, model=TASK, prompt=prompt)
         except (httpx.TransportError, openai.APIConnectionError):
             continue
+        assert made == (expected, "length", TOKENS)
+        return query_id
 
 
-async def from_openai_client(client: AsyncOpenAI, number: int, progress: asyncio.Semaphore) -> str:
-    text, expected, query_id = "", counted(prompt_of(number), TOKENS), f"stream-{number}"
-    options: dict[str, Any] = {"stream_options": {"include_usage": True}, "extra_headers": {h.ID: query_id}}
-    stream = await client.completions.create(
-        model=TASK, prompt=prompt_of(number), max_tokens=TOKENS, stream=True, **options
-    )
-    reason, tokens = "", 0
+async def from_openai_client(
+    client: AsyncOpenAI, query_id: str, expected: str, progress: asyncio.Semaphore, *, model: str, prompt: str,
+    max_tokens: int = TOKENS, headers: Mapping[str, str] = {}, **options: Any,
+) -> tuple[str, str, int]:  # fmt: skip
+    """Read one answer, each part of which must continue the expected text; return text, reason of the end, tokens."""
+    options |= {"stream_options": {"include_usage": True}, "extra_headers": {h.ID: query_id, **headers}}
+    stream = await client.completions.create(model=model, prompt=prompt, max_tokens=max_tokens, stream=True, **options)
+    text, reason, tokens = "", "", 0
     async for chunk in stream:
         assert chunk.id == query_id
         tokens += chunk.usage.completion_tokens if chunk.usage else 0
@@ -117,8 +122,7 @@ async def from_openai_client(client: AsyncOpenAI, number: int, progress: asyncio
             assert expected.startswith(text)
             for _ in choice.text:
                 progress.release()
-    assert (text, reason, tokens) == (expected, "length", TOKENS)
-    return query_id
+    return text, reason, tokens
 
 
 async def test_killed_processes_lose_no_part_of_an_answer(writing: Cli) -> None:
@@ -344,3 +348,41 @@ async def test_client_that_leaves_during_draft_stops_worker(writing: Cli, cascad
         drafts = await drafts_of(state)
         await read_until(left_early, lambda ends: ends == Counter({"deadline_exceeded": 1}))
         assert (await drafts_of(state) - drafts) % 450 == 0, "no part of a draft counts as discarded"
+
+
+async def test_killed_worker_loses_no_answer_of_cascade(writing: Cli, cascade: str) -> None:
+    """One of two workers is killed among 100 streams of OpenAI's client, of which half escalate."""
+    state, progress = await writing.state(), asyncio.Semaphore(0)
+    killed = state["services"][KILLED[0]]["pid"]
+    headers, prompts = (
+        {h.TTFT_MS: str(PATIENCE_S * 1e3)},
+        [f"{number} {(EASY, HARD)[number % 2]}" for number in range(100)],
+    )
+    async with (
+        asyncio.timeout(PATIENCE_S),
+        AsyncOpenAI(base_url=f"{state['gateway']}/v1", api_key="me", timeout=PATIENCE_S) as client,
+        asyncio.TaskGroup() as asking,
+    ):
+        streams = {
+            prompt: asking.create_task(
+                from_openai_client(
+                    client,
+                    f"cascade-{prompt}",
+                    counted(prompt, ALPHABET),
+                    progress,
+                    model=cascade,
+                    prompt=prompt,
+                    max_tokens=60,
+                    headers=headers,
+                    temperature=0,
+                )
+            )
+            for prompt in prompts
+        }
+        for _ in range(len(prompts) * ALPHABET // 4):
+            await progress.acquire()
+        os.kill(killed, signal.SIGKILL)
+        assert not all(stream.done() for stream in streams.values())
+    made = {prompt: stream.result() for prompt, stream in streams.items()}
+    assert made == {prompt: (counted(prompt, ALPHABET), "stop", ALPHABET + 1) for prompt in prompts}
+    await writing.state_when(lambda now: now["services"][KILLED[0]]["pid"] != killed)
