@@ -118,7 +118,7 @@ async def timeline(context: RequestContext, request: TimelineRequest) -> ScaleTi
     return arrange_timeline(instances, workers, decisions)
 
 
-def arrange_load(task: str, step_s: int, points: Iterable[TaskLoadPoint], until: datetime | None = None) -> LoadHistory:
+def arrange_load(task: str, step_s: int, points: Iterable[TaskLoadPoint], until: datetime | None) -> LoadHistory:
     """Return the load with one series per class. Pure."""
     by_class = defaultdict[tuple[str | None, float, float | None, bool], dict[datetime, TaskLoadPoint]](dict)
     for point in points:

@@ -13,7 +13,7 @@ from typing import Final, TypeAlias
 
 import msgspec
 
-from schemas.generation_model import GenerationModel
+from schemas.generation_model import cheapest_s
 from schemas.hardware import cost_per_1000, list_price
 from schemas.latency import BatchLatency, LatencyModel
 from schemas.rows.catalog import Profile, Variant
@@ -70,10 +70,9 @@ class ComparedVariant(msgspec.Struct, frozen=True):
     @property
     def cost(self) -> float:
         """USD for 1000 inputs, or tokens of a generative variant, at its cheapest, at list prices."""
-        price, generation = list_price(self.variant.hardware, self.profile.threads), self.profile.generation
-        if generation is not None:
-            return cost_per_1000(GenerationModel(generation).token_s(offline=True), price)
-        return cost_per_1000(min(self.latency.batch_s(size) / size for size in self.sizes), price)
+        input_s = min(self.latency.batch_s(size) / size for size in self.sizes)
+        price = list_price(self.variant.hardware, self.profile.threads)
+        return cost_per_1000(cheapest_s(self.profile.generation, input_s), price)
 
     def point(self) -> ComparedPoint:
         """Return the values to show of it."""

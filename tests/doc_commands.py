@@ -65,12 +65,16 @@ BLOCKS = [
 
 def block(name: str) -> str:
     """Return the text of a block by its name."""
-    return next(one.text for one in BLOCKS if one.name == name)
+    return _named(name).text
 
 
 def documented_commands(name: str) -> list[list[str]]:
     """Return the words of each command of `infaas` in a block, without `infaas`."""
-    return next(one for one in BLOCKS if one.name == name).commands()
+    return _named(name).commands()
+
+
+def _named(name: str) -> Block:
+    return next(one for one in BLOCKS if one.name == name)
 
 
 class Start(NamedTuple):

@@ -17,7 +17,7 @@ def a_point(step: int, queries: int, latency_ms: float | None = None) -> TaskLoa
 
 
 def test_arrange_load_makes_parallel_series_busiest_first() -> None:
-    load = arrange_load("digits", 10, [a_point(0, 1), a_point(1, 2), a_point(1, 9, latency_ms=20.0)])
+    load = arrange_load("digits", 10, [a_point(0, 1), a_point(1, 2), a_point(1, 9, latency_ms=20.0)], None)
     assert load.times == [AT, AT + timedelta(seconds=10)]
     assert [(one.latency_ms, one.queries, one.refused) for one in load.classes] == [
         (20.0, [0, 9], [0, 1]),
