@@ -16,6 +16,7 @@ import msgspec
 
 from schemas.rows.cluster import DecisionRow, DuePartition, InstanceRow, Lease, WorkerRow
 from schemas.status import InstanceState
+from store.errors import StoreConflict
 from store.pool import DatabaseSession, load_queries
 from store.samples import write_decisions
 
@@ -139,6 +140,9 @@ async def change_placement(
         StoreConflict: a variant or a worker does not exist any more.
     """
     if delete:
+        variants = {variant for variant, _worker in delete}
+        if gone := variants.difference(await session.fetch_values(str, _SQL["keep_variants"], sorted(variants))):
+            raise StoreConflict(f"variant {min(gone)} does not exist any more")  # nor do decisions about it
         await session.execute_many(_SQL["delete_instance"], delete)
     if put:
         await put_instances(session, put)

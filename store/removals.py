@@ -111,9 +111,10 @@ async def list_serving(session: DatabaseSession, names: RegisteredNames) -> list
 async def delete_registered(pool: Pool, names: RegisteredNames, topics: Collection[str]) -> None:
     """Delete all rows of these names, and the samples of them and of their topics, in one transaction."""
     async with pool.transaction() as session:
-        observed = (names.task, names.architectures, names.variants, list(topics))
-        await session.execute(_SQL["delete_samples"], *observed)
         await session.execute(_SQL["delete_variants"], names.variants)
         await session.execute(_SQL["delete_architectures"], names.architectures)
         await session.execute(_SQL["delete_task"], names.task)
+        # Last: deleting the variants waits for a plan that is being written, whose decisions go, too.
+        observed = (names.task, names.architectures, names.variants, list(topics))
+        await session.execute(_SQL["delete_samples"], *observed)
         await session.execute(_FREE_NAMES, [*names.architectures, *filter(None, (names.task,))])

@@ -77,6 +77,10 @@ INSERT INTO instances (variant, worker, partitions, max_batch, reason) VALUES ($
 ON CONFLICT (variant, worker) DO UPDATE SET
     partitions = excluded.partitions, max_batch = excluded.max_batch, reason = excluded.reason, updated_at = now()
 
+-- name: keep_variants
+-- Those of these variants that exist, kept from being deleted until the transaction ends.
+SELECT name AS text FROM variants WHERE name = ANY ($1::text[]) FOR KEY SHARE
+
 -- name: delete_instance
 -- Delete an instance that is no longer wanted.
 DELETE FROM instances WHERE variant = $1 AND worker = $2

@@ -1,13 +1,17 @@
 """Tests of samples of lag, load, instances and workers: by second, summed by minute, deleted by table partition."""
 
+import asyncio
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from math import nan
 
 import msgspec
 import pytest
+from msgspec.structs import replace
 
 from schemas.generation import GenerationProfile, PrefillTime, StepTime
 from schemas.rows.cluster import DecisionKind, DecisionRow
+from schemas.rows.removals import RegisteredNames
 from schemas.rows.samples import (
     AnswerTimesSample,
     GroupHealth,
@@ -20,12 +24,15 @@ from schemas.rows.samples import (
 )
 from schemas.status import InstanceState
 from store import samples
+from store.errors import StoreConflict
 from store.leader import Leadership
 from store.placement import change_placement, list_instances, register_worker
-from store.pool import Pool
+from store.pool import DatabaseSession, Pool
 from store.registry import get_profile, put_profile
+from store.removals import delete_registered
 from tests.example_rows import a_worker, an_instance, register
 from tests.store_queries import instances_since, lag_since, load_since, workers_since
+from tests.waiting import until
 
 NOW = datetime(2026, 1, 1, 12, 0, 30, tzinfo=UTC)
 HOUR_S, DAY_S = 3600.0, 86400.0
@@ -223,6 +230,29 @@ async def test_change_placement_writes_decisions(database: str, store_pool: Pool
         )
     assert [row.variant for row in await list_instances(store_pool)] == ["mlp.onnx-int8.cpu"]
     assert [row.at for row in await samples.list_decisions(store_pool)] == [NOW + timedelta(seconds=1), NOW]
+
+
+async def test_removal_leaves_no_decision_of_concurrent_plan(database: str, store_pool: Pool) -> None:
+    variant = "mlp.onnx-fp32.cpu"
+    await register(store_pool, variant)
+    await register_worker(store_pool, a_worker())
+    names = RegisteredNames(task="digits", architectures=("mlp",), variants=(variant,))
+    late, decided = [(variant, "cpu-0")], [replace(_decision(NOW), variant=variant)]
+    async with Leadership(database, "autoscaler") as lead, asyncio.TaskGroup() as tasks:
+        async with lead.transaction() as session:
+            await change_placement(session, delete=late, decisions=decided)
+            removal = tasks.create_task(delete_registered(store_pool, names, []))
+            await until(partial(_lock_waits, session))
+        await removal
+        assert await samples.list_decisions(store_pool) == []
+        with pytest.raises(StoreConflict, match="does not exist any more"):
+            async with lead.transaction() as session:
+                await change_placement(session, delete=late, decisions=decided)
+    assert await samples.list_decisions(store_pool) == []
+
+
+async def _lock_waits(session: DatabaseSession) -> bool:
+    return bool(await session.fetch_value(int, "SELECT count(*) FROM pg_locks WHERE NOT granted"))
 
 
 def _decision(at: datetime) -> DecisionRow:
