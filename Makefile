@@ -74,10 +74,10 @@ run_suite = $(1) -o cache_dir=.pytest_cache/$(2) $(3) $(if $(CI),|| { [ $$? = 1 
 
 # Two processes each, since a test waits for half of its time; each has a broker and a database of its own.
 test-integration: $(VENV)/dev.stamp
-	$(call run_suite,$(PYTEST) --numprocesses=2 --dist=loadfile --no-loadscope-reorder,integration,tests/integration)
+	$(call run_suite,$(PYTEST) --numprocesses=2 --dist=loadfile,integration,tests/integration)
 
 test-system: $(VENV)/dev.stamp
-	$(call run_suite,$(PYTEST) --numprocesses=2 --dist=loadfile,system,tests/system)
+	$(call run_suite,$(PYTEST) --numprocesses=2 --dist=loadgroup,system,tests/system)
 
 test-torch: $(TORCH)/dev.stamp ## run torch's tests in an environment of their own (5 GB)
 	$(call run_suite,$(TORCH)/bin/python -m pytest -m torch,torch,$(TESTS))

@@ -196,8 +196,8 @@ async def unregistered_by_two(cli: Cli) -> None:
 
 
 def files_of(cli: Cli) -> set[str]:
-    """Return the names of all files of models and of builds."""
-    return {path.name for path in (cli.home / "artifacts").rglob("*") if path.is_file()}
+    """Return the paths of all files of models, uploads and builds."""
+    return {str(path.relative_to(cli.home)) for path in (cli.home / "artifacts").rglob("*") if path.is_file()}
 
 
 async def nothing_is_left(state: Any) -> None:
