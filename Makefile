@@ -77,7 +77,7 @@ test-integration: $(VENV)/dev.stamp
 	$(call run_suite,$(PYTEST) --numprocesses=2 --dist=loadfile,integration,tests/integration)
 
 test-system: $(VENV)/dev.stamp
-	$(call run_suite,$(PYTEST) --numprocesses=2 --dist=loadgroup,system,tests/system)
+	$(call run_suite,$(PYTEST) --numprocesses=2 --dist=loadfile,system,tests/system)
 
 test-torch: $(TORCH)/dev.stamp ## run torch's tests in an environment of their own (5 GB)
 	$(call run_suite,$(TORCH)/bin/python -m pytest -m torch,torch,$(TESTS))

@@ -4,6 +4,8 @@ from pathlib import Path
 from typing import Final
 
 import pytest
+from xdist.remote import Producer
+from xdist.scheduler import LoadFileScheduling
 
 LIMIT_S = 400
 SYSTEMS: Final = ("shared", "guarded")
@@ -11,21 +13,25 @@ SYSTEMS: Final = ("shared", "guarded")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Give each test below this folder the limit, unless it has one, and a group, and let quiet ones run last.
+    """Give each test below this folder the limit, unless it has one, and let quiet ones run last.
 
-    The tests of a group run in one process of the suite: those of a shared system, or of a file. When the quiet ones
-    run, the other suites of `make test` have ended, and more of the machine is free.
+    By then the other suites of `make test` have ended, and more of the machine is free.
     """
     for item in items:
-        if Path(__file__).parent not in item.path.parents:
-            continue
-        if item.get_closest_marker("timeout") is None:
+        if Path(__file__).parent in item.path.parents and item.get_closest_marker("timeout") is None:
             item.add_marker(pytest.mark.timeout(LIMIT_S))
-        item.add_marker(pytest.mark.xdist_group(group_of(item)))
     items.sort(key=lambda item: item.get_closest_marker("quiet") is not None)
 
 
-def group_of(item: pytest.Item) -> str:
-    """Return the shared system that a test uses, or else its file."""
-    used = getattr(item, "fixturenames", ())
-    return next((system for system in SYSTEMS if system in used), str(item.path))
+class SystemScheduling(LoadFileScheduling):
+    """Scheduling of `pytest --dist=loadfile` that gives the files of a shared system to one process."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        file = super()._split_scope(nodeid)
+        text = (self.config.rootpath / file).read_text()
+        return next((system for system in SYSTEMS if f"{system}: Cli" in text), file)
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> SystemScheduling | None:
+    """Schedule by shared systems and files where the suite runs by files."""
+    return SystemScheduling(config, log) if config.getvalue("dist") == "loadfile" else None
