@@ -14,7 +14,7 @@ from admin.api import RequestContext, endpoint, param
 from admin.system import cluster_problems, lag_alarms
 from schemas.access import Role
 from schemas.answer_times import quantile_s
-from schemas.generation_model import cheapest_s
+from schemas.generation_model import priced_s
 from schemas.hardware import cost_per_1000, list_price
 from schemas.rows.cluster import ClusterRows, DecisionRow, WorkerRow
 from schemas.rows.samples import WorkerSample
@@ -188,7 +188,7 @@ def _task(
 
 
 def _cost(one: VariantAnswers) -> float:
-    return cost_per_1000(cheapest_s(one.generation, one.input_s), list_price(one.hardware, one.threads))
+    return cost_per_1000(priced_s(one.generation, one.input_s, offline=True), list_price(one.hardware, one.threads))
 
 
 def summarize_workers(cluster: ClusterRows, samples: Iterable[WorkerSample]) -> list[WorkerOverview]:

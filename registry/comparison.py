@@ -13,7 +13,7 @@ from typing import Final, TypeAlias
 
 import msgspec
 
-from schemas.generation_model import cheapest_s
+from schemas.generation_model import priced_s
 from schemas.hardware import cost_per_1000, list_price
 from schemas.latency import BatchLatency, LatencyModel
 from schemas.rows.catalog import Profile, Variant
@@ -72,7 +72,7 @@ class ComparedVariant(msgspec.Struct, frozen=True):
         """USD for 1000 inputs, or tokens of a generative variant, at its cheapest, at list prices."""
         input_s = min(self.latency.batch_s(size) / size for size in self.sizes)
         price = list_price(self.variant.hardware, self.profile.threads)
-        return cost_per_1000(cheapest_s(self.profile.generation, input_s), price)
+        return cost_per_1000(priced_s(self.profile.generation, input_s, offline=True), price)
 
     def point(self) -> ComparedPoint:
         """Return the values to show of it."""

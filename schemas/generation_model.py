@@ -115,12 +115,9 @@ class GenerationModel:
         return max(round(size / max(self.profile.bytes_per_token, 1e-3)), _MIN_TOKENS)
 
 
-def cheapest_s(generation: GenerationProfile | None, input_s: float) -> float:
-    """Return the seconds that a variant is priced by at its cheapest: of a token if it is generative, else of an input.
-
-    `input_s` are those of an input at its best batch size.
-    """
-    return input_s if generation is None else GenerationModel(generation).token_s(offline=True)
+def priced_s(generation: GenerationProfile | None, input_s: float, *, offline: bool) -> float:
+    """Return the seconds that a variant is priced by: of a token if it is generative, else `input_s`, of an input."""
+    return input_s if generation is None else GenerationModel(generation).token_s(offline=offline)
 
 
 def _line(measured: Sequence[PrefillTime], seconds: Callable[[PrefillTime], float]) -> list[tuple[float, float]]:

@@ -13,6 +13,7 @@ from infaas.cli.connect import DEFAULT_HOME, Home, Json
 from infaas.cli.options import RequestOptions, prints, with_options
 from infaas.cli.output import MEASURE_AGAIN, ms, show, show_json, table
 from schemas.errors import OperatorError
+from schemas.generation_model import priced_s
 from schemas.hardware import cost_per_1000, list_price, usd
 from schemas.latency import BatchLatency, LatencyModel, LengthLatency, interpolation_error
 from schemas.rows.catalog import ACCURACY, Task, TensorSpec, VariantState
@@ -50,7 +51,7 @@ def variants(
         return show_json(found)
     _check_task(request.task, found)
     columns = ("variant", "task", "accuracy>", "latency b1>", "b max>", "cost/1000>", "memory>", "dominated by")
-    ready = [_variant_row(one) for one in found if one.variant.state is VariantState.READY]
+    ready = [variant_row(one) for one in found if one.variant.state is VariantState.READY]
     show(table(columns, ready, optional_columns=("memory>", "task", "dominated by")))
     if noisy := [one.variant.name for one in found if one.profile is not None and one.profile.is_noisy]:
         show(f"~ measured while the machine was busy: {', '.join(noisy)}. {MEASURE_AGAIN}")
@@ -109,19 +110,21 @@ def _check_task(task: str | None, found: Sequence[object]) -> None:
         raise OperatorError(f"there is no task {task!r}, or it has no models; `infaas tasks` lists the tasks")
 
 
-def _variant_row(one: catalog.ListedVariant) -> tuple[object, ...]:
+def variant_row(one: catalog.ListedVariant) -> tuple[object, ...]:
+    """Return the row of a variant: times and cost of a query alone, the cost of a generative one for tokens."""
     variant, measured = one.variant, one.profile
     head = (variant.name, variant.task)
     if measured is None:
         return (*head, "-", "-", "-", "-", "-", one.dominated_by)
     first, last = measured.latency[0], measured.latency[-1]
     price = list_price(variant.hardware, measured.threads)
+    seconds = priced_s(measured.generation, LatencyModel(measured.latency, 1).batch_s(1), offline=False)
     return (
         *head,
         f"{measured.accuracy:.2%}" + ("" if one.measure == ACCURACY else f" {one.measure}"),
         ("~" if measured.is_noisy else "") + ms(first.typical_s),
         f"{ms(last.typical_s)} (b{last.batch})",
-        usd(cost_per_1000(LatencyModel(measured.latency, 1).batch_s(1), price)),
+        usd(cost_per_1000(seconds, price)) + ("" if measured.generation is None else " (tokens)"),
         _mib(measured.memory_bytes),
         one.dominated_by,
     )
