@@ -152,11 +152,11 @@ async def test_session_and_form_of_one_gateway_are_valid_at_the_other(
         for tenant, job in ids.items()
     ]
     await put_jobs(store_pool, [jobs])
+    keys = [str(await new_key(store_pool, tenant)) for tenant in ids]  # a gateway learns of later ones by and by
     secret = await read_system_secret(store_pool)  # as each gateway of a system does
     async with guarded(kafka, database, gateways=2, secret=secret) as gateways, aiohttp.ClientSession() as http:
         consoles = [f"{one.url}/console" for one in gateways]
-        for tenant, console in zip(ids, consoles, strict=True):
-            key = str(await new_key(store_pool, tenant))
+        for tenant, key, console in zip(ids, keys, consoles, strict=True):
             async with http.post(f"{console}/sign-in", data={"key": key}, allow_redirects=False) as answer:
                 known[tenant] = {"Cookie": answer.headers["Set-Cookie"].partition(";")[0]}
 

@@ -12,7 +12,8 @@ from prometheus_client import REGISTRY
 from process.loop_delay import DelayCause, sample_loop_delay
 from tests.waiting import until
 
-_BLOCKED_S = 0.03
+_BLOCKED_S = 0.2
+"""Long beside the delays that count, so that a sample is nearly always due in a part that leaves enough of it."""
 
 
 def delayed(cause: DelayCause) -> float:
