@@ -32,6 +32,12 @@ async def _delete(pool: Pool, query: str, name: str, freed: list[str]) -> bool:
     return gone
 
 
+async def count_lock_waits(session: DatabaseSession) -> int:
+    """Return the number of connections to this database that wait for a lock."""
+    waits = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+    return await session.fetch_value(int, waits) or 0
+
+
 async def set_variant_state(session: DatabaseSession, variant: str, state: VariantState, reason: str = "") -> None:
     """Store the state of a variant's registration."""
     update = "UPDATE variants SET state = $2, reason = $3 WHERE name = $1"

@@ -15,11 +15,11 @@ from store.pool import DatabaseSession, Pool, open_pool
 from store.scaling import undrain_workers
 from store.shared_connection import LEASES, ChangeListener
 from tests.example_rows import a_worker, an_instance, register
+from tests.store_queries import count_lock_waits
 from tests.waiting import until
 
 VARIANT = "mlp.onnx-fp32.cpu"
 LONG_S = 600.0
-_WAITING = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
 
 
 async def two_workers(pool: Pool) -> tuple[int, int]:
@@ -108,7 +108,7 @@ async def test_heartbeat_waits_for_takeover_and_is_late(database: str, store_poo
         async with store_pool.transaction() as thief:
             assert await take(thief, "cpu-1", second, 0) == {0: 2}
             beat = asyncio.ensure_future(placement.heartbeat(other, "cpu-0", first))
-            await until(lambda: store_pool.fetch_value(int, _WAITING))
+            await until(lambda: count_lock_waits(store_pool))
         assert await beat is HeartbeatResult.LATE
         assert await held(other, "cpu-0", first) == []
 
@@ -121,7 +121,7 @@ async def test_takeover_waits_for_heartbeat_and_fails(database: str, store_pool:
         async with store_pool.transaction() as owner:
             assert await placement.heartbeat(owner, "cpu-0", first) is HeartbeatResult.LATE
             taking = asyncio.ensure_future(take(other, "cpu-1", second, 0))
-            await until(lambda: store_pool.fetch_value(int, _WAITING))
+            await until(lambda: count_lock_waits(store_pool))
         assert await taking == {}
         assert await held(other, "cpu-0", first) == [0]
 

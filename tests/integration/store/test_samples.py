@@ -2,7 +2,6 @@
 
 import asyncio
 from datetime import UTC, datetime, timedelta
-from functools import partial
 from math import nan
 
 import msgspec
@@ -27,11 +26,11 @@ from store import samples
 from store.errors import StoreConflict
 from store.leader import Leadership
 from store.placement import change_placement, list_instances, register_worker
-from store.pool import DatabaseSession, Pool
+from store.pool import Pool
 from store.registry import get_profile, put_profile
 from store.removals import delete_registered
 from tests.example_rows import a_worker, an_instance, register
-from tests.store_queries import instances_since, lag_since, load_since, workers_since
+from tests.store_queries import count_lock_waits, instances_since, lag_since, load_since, workers_since
 from tests.waiting import until
 
 NOW = datetime(2026, 1, 1, 12, 0, 30, tzinfo=UTC)
@@ -242,17 +241,13 @@ async def test_removal_leaves_no_decision_of_concurrent_plan(database: str, stor
         async with lead.transaction() as session:
             await change_placement(session, delete=late, decisions=decided)
             removal = tasks.create_task(delete_registered(store_pool, names, []))
-            await until(partial(_lock_waits, session))
+            await until(lambda: count_lock_waits(store_pool))
         await removal
         assert await samples.list_decisions(store_pool) == []
         with pytest.raises(StoreConflict, match="does not exist any more"):
             async with lead.transaction() as session:
                 await change_placement(session, delete=late, decisions=decided)
     assert await samples.list_decisions(store_pool) == []
-
-
-async def _lock_waits(session: DatabaseSession) -> bool:
-    return bool(await session.fetch_value(int, "SELECT count(*) FROM pg_locks WHERE NOT granted"))
 
 
 def _decision(at: datetime) -> DecisionRow:

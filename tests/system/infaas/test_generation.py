@@ -354,10 +354,9 @@ async def test_killed_worker_loses_no_answer_of_cascade(writing: Cli, cascade: s
     """One of two workers is killed among 100 streams of OpenAI's client, of which half escalate."""
     state, progress = await writing.state(), asyncio.Semaphore(0)
     killed = state["services"][KILLED[0]]["pid"]
-    headers, prompts = (
-        {h.TTFT_MS: str(PATIENCE_S * 1e3)},
-        [f"{number} {(EASY, HARD)[number % 2]}" for number in range(100)],
-    )
+    options: dict[str, Any] = {"model": cascade, "max_tokens": 60, "temperature": 0}
+    options["headers"] = {h.TTFT_MS: str(PATIENCE_S * 1e3)}
+    prompts = [f"{number} {(EASY, HARD)[number % 2]}" for number in range(100)]
     async with (
         asyncio.timeout(PATIENCE_S),
         AsyncOpenAI(base_url=f"{state['gateway']}/v1", api_key="me", timeout=PATIENCE_S) as client,
@@ -366,15 +365,7 @@ async def test_killed_worker_loses_no_answer_of_cascade(writing: Cli, cascade: s
         streams = {
             prompt: asking.create_task(
                 from_openai_client(
-                    client,
-                    f"cascade-{prompt}",
-                    counted(prompt, ALPHABET),
-                    progress,
-                    model=cascade,
-                    prompt=prompt,
-                    max_tokens=60,
-                    headers=headers,
-                    temperature=0,
+                    client, f"cascade-{prompt}", counted(prompt, ALPHABET), progress, prompt=prompt, **options
                 )
             )
             for prompt in prompts

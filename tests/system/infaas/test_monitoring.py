@@ -97,9 +97,10 @@ async def test_dashboard_rules_and_top_have_values(hosted: Cli, tmp_path: Path) 
             )
             assert [one["variant"] for one in seen["tasks"][0]["variants"]] == ["mlp.onnx-fp32.cpu"]
             assert seen["tasks"][0]["attainment"] == 1, "queries that no variant can answer do not count"
-            alerts = (await get("alerts"))["alerts"]
-            firing = {alert["labels"]["alertname"] for alert in alerts if alert["state"] == "firing"}
-            assert firing <= {"InfaasAttainmentBurnsFast", "InfaasAttainmentBurnsSlowly"}, "half of the queries"
+            alerts = {alert["labels"]["alertname"]: alert["state"] for alert in (await get("alerts"))["alerts"]}
+            if alerts.get("InfaasEventLoopSlow") == "pending":  # by the other suites' load; it fires after 5 minutes
+                del alerts["InfaasEventLoopSlow"]
+            assert alerts.keys() <= {"InfaasAttainmentBurnsFast", "InfaasAttainmentBurnsSlowly"}, "half of the queries"
 
 
 async def test_alert_rules_fire_and_stay_silent() -> None:

@@ -26,6 +26,7 @@ from store.samples import group_partition_ids, present_s, write_reading
 from tests.integration.gateway.jobs.conftest import QUICK, Office, jobs_service
 from tests.integration.gateway.responder import VARIANT
 from tests.processes import service, variables_of
+from tests.store_queries import count_lock_waits
 from tests.waiting import until
 
 COUNT = 600
@@ -64,13 +65,12 @@ async def test_sending_jobs_of_killed_service_are_due_again(office: Office) -> N
 async def test_retry_jobs_waits_for_the_commit_of_sent(office: Office) -> None:
     """Otherwise the job would stay running although its answer was already read."""
     (job_id,) = await office.submit_many(1)
-    waiting = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
     async with asyncio.TaskGroup() as tasks, claiming_due_jobs(office.pool, 10, 10**6) as (session, _):
         await mark_sent(session, [job_id])
         again = tasks.create_task(retry_jobs(office.pool, [job_id], 10, 60.0))
 
         async def waits_or_ended() -> bool:
-            return again.done() or await office.pool.fetch_value(int, waiting) == 1
+            return again.done() or await count_lock_waits(office.pool) == 1
 
         await until(waits_or_ended)
     assert again.result() == [job_id]

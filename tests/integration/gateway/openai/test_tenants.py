@@ -3,6 +3,7 @@
 import asyncio
 import json
 from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
 from uuid import UUID
 
 import openai
@@ -20,9 +21,9 @@ from tests.waiting import read_until
 LINE = {"method": "POST", "url": "/v1/embeddings"}
 
 
-@pytest.fixture
-async def guarded_url(system: OpenAiSystem) -> AsyncGenerator[str]:
-    """URL of a gateway that requires keys."""
+@asynccontextmanager
+async def guarded(system: OpenAiSystem) -> AsyncGenerator[str]:
+    """Run a gateway that requires keys, and knows those there are; yield its URL."""
     settings = system.settings(auth=True)
     async with open_gateway(settings, system.kafka, system.models, system.dsn, asyncio.Event()) as (url, _):
         yield url
@@ -37,9 +38,9 @@ async def begin(client: AsyncOpenAI, task: str, lines: int = 1) -> tuple[str, st
     return file.id, batch.id
 
 
-async def test_missing_and_wrong_keys_have_openais_error(guarded_url: str) -> None:
+async def test_missing_and_wrong_keys_have_openais_error(system: OpenAiSystem) -> None:
     for key in ("none", "infaas_000000000000_wrong"):
-        async with openai_client(guarded_url, key) as client:
+        async with guarded(system) as url, openai_client(url, key) as client:
             with pytest.raises(openai.AuthenticationError) as raised:
                 await client.embeddings.create(model="any", input="a")
             assert raised.value.type == "authentication_error"
@@ -47,15 +48,17 @@ async def test_missing_and_wrong_keys_have_openais_error(guarded_url: str) -> No
                 await client.files.list()
 
 
-async def test_queries_belong_to_the_tenant_of_the_key(system: OpenAiSystem, guarded_url: str) -> None:
-    async with openai_client(guarded_url, str(await new_key(system.pool))) as client:
+async def test_queries_belong_to_the_tenant_of_the_key(system: OpenAiSystem) -> None:
+    key = str(await new_key(system.pool))
+    async with guarded(system) as url, openai_client(url, key) as client:
         answer = await client.embeddings.create(model=system.task, input="one", extra_body={"tenant": "globex"})
         assert answer.data[0].embedding == pytest.approx(vector_of("one"))
     assert system.responder.seen[-1][h.TENANT] == "acme"
 
 
-async def test_quota_is_openais_rate_limit(system: OpenAiSystem, guarded_url: str) -> None:
-    async with openai_client(guarded_url, str(await new_key(system.pool, per_second=0.01))) as client:
+async def test_quota_is_openais_rate_limit(system: OpenAiSystem) -> None:
+    key = str(await new_key(system.pool, per_second=0.01))
+    async with guarded(system) as url, openai_client(url, key) as client:
         await client.embeddings.create(model=system.task, input="one")
         with pytest.raises(openai.RateLimitError) as raised:
             await client.embeddings.create(model=system.task, input="one")
@@ -63,9 +66,15 @@ async def test_quota_is_openais_rate_limit(system: OpenAiSystem, guarded_url: st
         assert int(raised.value.response.headers["retry-after"]) > 0
 
 
-async def test_tenants_see_their_own_files_and_batches(system: OpenAiSystem, guarded_url: str) -> None:
+async def test_tenants_see_their_own_files_and_batches(system: OpenAiSystem) -> None:
     keys = [str(await new_key(system.pool, tenant)) for tenant in ("acme", "globex")]
-    async with openai_client(guarded_url, keys[0]) as acme, openai_client(guarded_url, keys[1]) as globex:
+    keys.append(str(await new_key(system.pool, None, Role.ADMIN)))
+    async with (
+        guarded(system) as url,
+        openai_client(url, keys[0]) as acme,
+        openai_client(url, keys[1]) as globex,
+        openai_client(url, keys[2]) as admin,
+    ):
         file_id, batch_id = await begin(acme, system.task)
         batch = await read_until(lambda: acme.batches.retrieve(batch_id), lambda found: found.status == "completed")
         assert batch.output_file_id is not None
@@ -85,13 +94,13 @@ async def test_tenants_see_their_own_files_and_batches(system: OpenAiSystem, gua
                 await asked
         with pytest.raises(openai.BadRequestError, match="no file"):
             await globex.batches.create(input_file_id=file_id, endpoint="/v1/embeddings", completion_window="24h")
-    async with openai_client(guarded_url, str(await new_key(system.pool, None, Role.ADMIN))) as admin:
         assert (await admin.files.retrieve(file_id)).id == file_id
         assert batch_id in [one.id async for one in admin.batches.list()]
 
 
-async def test_batch_enters_at_the_rate_of_its_key(system: OpenAiSystem, guarded_url: str) -> None:
-    async with openai_client(guarded_url, str(await new_key(system.pool, per_second=2.0))) as client:
+async def test_batch_enters_at_the_rate_of_its_key(system: OpenAiSystem) -> None:
+    key = str(await new_key(system.pool, per_second=2.0))
+    async with guarded(system) as url, openai_client(url, key) as client:
         _, batch_id = await begin(client, system.task, lines=5)
         batch = await read_until(lambda: client.batches.retrieve(batch_id), lambda found: found.status == "completed")
         assert batch.request_counts is not None
@@ -100,9 +109,9 @@ async def test_batch_enters_at_the_rate_of_its_key(system: OpenAiSystem, guarded
         assert len({UUID(one).int >> 80 for one in ids}) >= 3, "two lines at once, by the time in their ids"
 
 
-async def test_lines_are_computed_with_the_rights_of_the_key(system: OpenAiSystem, guarded_url: str) -> None:
-    key = await new_key(system.pool, tasks=["other"])
-    async with openai_client(guarded_url, str(key)) as client:
+async def test_lines_are_computed_with_the_rights_of_the_key(system: OpenAiSystem) -> None:
+    key = str(await new_key(system.pool, tasks=["other"]))
+    async with guarded(system) as url, openai_client(url, key) as client:
         _, batch_id = await begin(client, system.task)
         batch = await read_until(lambda: client.batches.retrieve(batch_id), lambda found: found.status == "completed")
         assert batch.error_file_id is not None
@@ -111,10 +120,14 @@ async def test_lines_are_computed_with_the_rights_of_the_key(system: OpenAiSyste
     assert system.responder.seen == []
 
 
-async def test_keys_see_batches_of_their_tasks_only(system: OpenAiSystem, guarded_url: str) -> None:
+async def test_keys_see_batches_of_their_tasks_only(system: OpenAiSystem) -> None:
     keys = [str(await new_key(system.pool, tasks=tasks)) for tasks in (None, [system.task], ["other"])]
-    clients = [openai_client(guarded_url, key) for key in keys]
-    async with clients[0] as free, clients[1] as permitted, clients[2] as other:
+    async with (
+        guarded(system) as url,
+        openai_client(url, keys[0]) as free,
+        openai_client(url, keys[1]) as permitted,
+        openai_client(url, keys[2]) as other,
+    ):
         _, batch_id = await begin(free, system.task)
         await read_until(lambda: free.batches.retrieve(batch_id), lambda found: found.status == "completed")
         assert [one.id async for one in permitted.batches.list()] == [batch_id]
