@@ -67,6 +67,7 @@ class Tail:
     async def _begin(self) -> None:
         """Find the ends of the topics: they must be known before the context is entered, not with the first fetch."""
         client = self._connection.client
+        await client.set_topics(self._topics)  # one request for all of them
         for topic in self._topics:
             await client._wait_on_metadata(topic)  # pyright: ignore[reportPrivateUsage] - there is no other way
         partitions = self._partitions(client.cluster)
