@@ -24,7 +24,7 @@ CHANGED := { git diff --name-only --diff-filter=d --merge-base $(BASE) 2>/dev/nu
 	git ls-files --others --exclude-standard; } | grep '\.py$$' | sort -u
 
 .PHONY: help setup demo up down check check-style check-types check-unit test test-unit test-integration test-system \
-	test-torch lint scan-secrets audit bench bench-chats bench-runtimes bench-scale bench-peers bench-variants \
+	test-torch test-repeat lint scan-secrets audit bench bench-chats bench-runtimes bench-scale bench-peers bench-variants \
 	bench-profiles bench-zoo bench-systems bench-selectors bench-search bench-ablation bench-calibration neighbours chaos \
 	chaos-jobs chaos-batches fuzz screenshots docs docs-site docs-links images lock clean
 .DELETE_ON_ERROR:
@@ -64,13 +64,16 @@ else
 	@$(MAKE) --no-print-directory --jobs=3 --output-sync=target test-unit test-integration test-system
 endif
 
-test-unit: $(VENV)/dev.stamp
-	$(PYTEST) tests/unit
+# With REPEAT=later a suite whose tests failed ends well, and `make test-repeat` decides: in CI, on a machine that others
+# share, tests with real processes that fail run once more, when nothing else runs. What failed first is printed there,
+# and is a defect to mend, of the test or of the code.
+run_suite = $(1) -o cache_dir=.pytest_cache/$(2) $(3) $(if $(filter later,$(REPEAT)),|| [ $$? = 1 ])
+repeat_suite = [ ! -e .pytest_cache/$(2)/v/cache/lastfailed ] || \
+	  $(1) -o cache_dir=.pytest_cache/$(2) $(3) --last-failed --last-failed-no-failures=none || [ $$? = 5 ]
+TORCH_PYTEST := $(TORCH)/bin/python -m pytest -m torch
 
-# In CI, on a machine that others share, tests with real processes that fail run once more: in a new pytest, so that
-# nothing of the first run is left. What failed then is a defect to mend, of the test or of the code.
-run_suite = $(1) -o cache_dir=.pytest_cache/$(2) $(3) $(if $(CI),|| { [ $$? = 1 ] && \
-	  $(1) -o cache_dir=.pytest_cache/$(2) $(3) --last-failed --last-failed-no-failures=none; })
+test-unit: $(VENV)/dev.stamp
+	$(call run_suite,$(PYTEST),unit,tests/unit)
 
 # Two processes each, since a test waits for half of its time; each has a broker and a database of its own.
 test-integration: $(VENV)/dev.stamp
@@ -80,7 +83,13 @@ test-system: $(VENV)/dev.stamp
 	$(call run_suite,$(PYTEST) --numprocesses=2 --dist=loadfile,system,tests/system)
 
 test-torch: $(TORCH)/dev.stamp ## run torch's tests in an environment of their own (5 GB)
-	$(call run_suite,$(TORCH)/bin/python -m pytest -m torch,torch,$(TESTS))
+	$(call run_suite,$(TORCH_PYTEST),torch,$(TESTS))
+
+test-repeat: # what failed in suites that ran with REPEAT=later
+	$(call repeat_suite,$(PYTEST),unit,tests/unit)
+	$(call repeat_suite,$(PYTEST),integration,tests/integration)
+	$(call repeat_suite,$(PYTEST),system,tests/system)
+	$(call repeat_suite,$(TORCH_PYTEST),torch)
 
 lint: $(VENV)/dev.stamp ## ruff, the rules of the house and of its English, layers of imports, secrets, pyright strict
 	$(BIN)/ruff check .
