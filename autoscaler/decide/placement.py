@@ -101,16 +101,20 @@ class _Placer:
     def drop_unwanted(self) -> None:
         builder = self.builder
         for variant, worker in list(builder.rows):
-            idle = f"{builder.snapshot.idle_of(variant):.0f} s"
             if variant not in builder.variants:
                 builder.remove(variant, worker, "remove", "it is no longer registered as ready")
-            elif self.count_of(variant):
-                continue
-            elif builder.variants[variant].task in self.wanted.idle_tasks:
-                builder.remove(variant, worker, "unload", f"no query of {builder.variants[variant].task} for {idle}")
-            elif self.is_obsolete(variant):
-                why = "another variant is better in all measures, or its version does not serve"
-                builder.remove(variant, worker, "remove", f"{why}; idle for {idle}")
+            elif not self.count_of(variant):
+                self.drop_unused(variant, worker)
+
+    def drop_unused(self, variant: str, worker: str) -> None:
+        """Drop an instance of an unused task, or of a variant that is worse than others and idle."""
+        builder = self.builder
+        task, idle = builder.variants[variant].task, f"{builder.snapshot.idle_of(variant):.0f} s"
+        if task in self.wanted.idle_tasks:
+            builder.remove(variant, worker, "unload", f"no query of {task} for {idle}")
+        elif self.is_obsolete(variant):
+            why = "another variant is better in all measures, or its version does not serve"
+            builder.remove(variant, worker, "remove", f"{why}; idle for {idle}")
 
     def is_obsolete(self, variant: str) -> bool:
         ranking = self.builder.ranking
@@ -339,6 +343,8 @@ class _Placer:
             elif builder.is_served(variant):
                 state = "does not exist any more" if capacity is None else "cannot run it any more"
                 builder.remove(variant, worker, "remove", f"{worker} {state}; another worker serves it")
+            elif not builder.is_awaited(variant):  # it fits nowhere; the next plan, which knows that, would drop it
+                self.drop_unused(variant, worker)
 
     def is_dispensable(self, variant: str, capacity: WorkerCapacity) -> bool:
         """Return true if a draining worker no longer needs to serve the variant."""

@@ -216,6 +216,22 @@ def test_decide_is_stable(cluster: ClusterCase) -> None:
     assert (again.changes, again.workers, again.drain) == ((), (), ())
 
 
+def test_decide_is_stable_if_a_pinned_variant_no_longer_fits() -> None:
+    """The worker has memory for two of three variants; two rows of the pinned one are left from dead workers."""
+    names = [f"digits-{letter}.onnx-fp32.cpu" for letter in "abc"]
+    known = [profile("digits-a", 0.7, memory=43), profile("digits-b", 0.7, memory=4), profile("digits-c", memory=41)]
+    there = [a_worker(f"cpu-{number}", memory_bytes=87, alive=number == 1) for number in range(3)]
+    rows = [an_instance(name, "cpu-1") for name in names] + [an_instance(names[0], f"cpu-{n}") for n in (0, 2)]
+    cluster = a_cluster(
+        known, there, *rows, demand_age_s={names[1]: 0.0}, idle_s=dict(zip(names, (900.0, 0.0, 0.0), strict=True)),
+        classes=(load("digits", 10.0, accuracy=0.75),), bounds=(a_pin(("variant", names[0]), 1, None),),
+        observed_s=1000.0,
+    )  # fmt: skip
+    plan = cluster.plan()
+    assert names[0] in plan.unplaced
+    assert not cluster.after(plan, memory=plan.memory).plan().changes
+
+
 def test_decide_replaces_surplus_by_demanded_at_once() -> None:
     """A pin limits the task to two instances; a surplus one makes room for the demanded one."""
     rows = [an_instance("mnist-b.onnx-fp32.cpu", f"cpu-{number}") for number in range(2)]
