@@ -134,6 +134,10 @@ class BatchProgress(msgspec.Struct, frozen=True, kw_only=True):
     completed: int
     failed: int
     errors: list[BatchError]
+    output_file: str | None
+    """File with the answers, for `/v1/files/{id}/content`; None until the batch has ended."""
+    error_file: str | None
+    """File with the lines that failed."""
     created_at: datetime
     ended_at: datetime | None
 

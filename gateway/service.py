@@ -34,6 +34,7 @@ from gateway.limits.quotas import QuotaMeters
 from gateway.model_directory import ModelDirectory
 from gateway.openai.batch_keeper import keeping_batches
 from gateway.openai.errors import openai_errors
+from gateway.openai.files import FileRoutes
 from gateway.openai.routes import OpenAiRoutes
 from gateway.query_client import QueryClient
 from gateway.settings import GatewaySettings
@@ -134,7 +135,7 @@ async def open_gateway(
             settings, models, asking, generation, query_client, bodies, writer, quotas, pool, artifacts
         )
         secret = system_secret or urandom(32)
-        pages, ends = _console(settings, secret, authenticator, admin, uploads, models, asking, bodies)
+        pages, ends = _console(settings, secret, authenticator, admin, uploads, openai.files, models, asking, bodies)
         parts = (inference, generating, jobs, admin, uploads, openai, ManualRoutes(settings.manual), *pages)
         app = make_app(settings, all_routes(parts, models, statistics, bodies, reason), authenticator, [openai_errors])
         app.on_shutdown.extend(ends)
@@ -232,18 +233,20 @@ async def _close(listener: AbstractAsyncContextManager[str]) -> None:
 
 def _console(
     settings: GatewaySettings, secret: bytes, authenticator: Authenticator, admin: AdminRoutes, uploads: UploadRoutes,
-    models: ModelDirectory, asking: Inference, bodies: RequestBodies,
+    files: FileRoutes, models: ModelDirectory, asking: Inference, bodies: RequestBodies,
 ) -> tuple[list[RouteGroup], list[Callable[[web.Application], Awaitable[None]]]]:  # fmt: skip
     """Return the routes of the console if it is on, and the functions that end the updates of its open pages."""
     if not settings.console:
         return [], []
     # Not above: only a gateway with a console needs its templates.
     from gateway.console.asking import AskRoutes
+    from gateway.console.downloads import DownloadRoutes
     from gateway.console.registering import RegisterRoutes
     from gateway.console.routes import ConsoleRoutes
 
     console = ConsoleRoutes(settings, authenticator, admin, bodies, secret, version())
-    return [AskRoutes(console, models, asking), RegisterRoutes(console, uploads), console], [console.end]
+    own = AskRoutes(console, models, asking), RegisterRoutes(console, uploads), DownloadRoutes(console, files)
+    return [*own, console], [console.end]
 
 
 def _grpc_listening():  # the inferred type has the parameters

@@ -29,9 +29,11 @@ async def _load(visit: Visit) -> dict[str, Any]:
         list_some, state=state or None, model=model or None, batch=visit.text("batch") or None,
         before=before or None, limit=_LISTED,
     )  # fmt: skip
+    going = await visit.call(progress, limit=_GROUPS)
     return {
-        "progress": await visit.call(progress, limit=_GROUPS),
+        "progress": going,
         "batches": await visit.call(batches, limit=_GROUPS),
+        "pace": {one.batch: one for one in going if one.batch},
         "jobs": jobs,
         "following": jobs[-1].id if len(jobs) == _LISTED else "",
         "states": [one.value for one in JobState],

@@ -1,4 +1,4 @@
-"""A task: the accuracy and latency of its variants with their shares of the queries, its load, and a form that asks."""
+"""A task: accuracy, latency and cost of its variants with their shares of queries, its load, and a form that asks."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
@@ -31,8 +31,9 @@ class FrontierPoint(msgspec.Struct, frozen=True, kw_only=True):
     share: float
     """Share of the task's answers, 0..1."""
     best: bool
-    """True if no other variant is at least as accurate and faster."""
-    dominated_by: str = ""
+    """True if no other variant is at least as good in accuracy, latency and cost, and better in one of them."""
+    beaten_by: str = ""
+    """Variant of the frontier that is better; empty for those of the frontier."""
 
 
 class AskField(msgspec.Struct, frozen=True, kw_only=True):
@@ -47,34 +48,43 @@ class AskField(msgspec.Struct, frozen=True, kw_only=True):
 
 def frontier(compared: Sequence[ComparedPoint], shares: Mapping[str, float]) -> list[FrontierPoint]:
     """Return the points of the plot, the used ones and the frontier first. Pure."""
-    best, most = set[str](), -1.0
-    for point in sorted(compared, key=lambda one: (one.latency_s, -one.accuracy)):
-        if point.accuracy > most:
-            best.add(point.variant)
-            most = point.accuracy
-    points = [
-        FrontierPoint(
-            variant=one.variant,
-            label=f"{one.architecture} {one.label}",
-            accuracy=one.accuracy,
-            latency_ms=one.latency_s * 1e3,
-            cost=one.cost,
-            share=shares.get(one.variant, 0.0),
-            best=one.variant in best,
-            dominated_by=one.dominated_by,
+    best: list[ComparedPoint] = []
+    points: list[FrontierPoint] = []
+    for one in sorted(
+        compared, key=lambda one: (one.latency_s, -one.accuracy, one.cost)
+    ):  # none is beaten by a later one
+        beaten_by = next((other.variant for other in best if _beats(other, one)), "")
+        if not beaten_by:
+            best.append(one)
+        points.append(
+            FrontierPoint(
+                variant=one.variant,
+                label=f"{one.architecture} {one.label}",
+                accuracy=one.accuracy,
+                latency_ms=one.latency_s * 1e3,
+                cost=one.cost,
+                share=shares.get(one.variant, 0.0),
+                best=not beaten_by,
+                beaten_by=beaten_by,
+            )
         )
-        for one in compared
-    ]
     return sorted(points, key=lambda one: (-one.share, not one.best, -one.accuracy, one.latency_ms))
 
 
+def _beats(one: ComparedPoint, other: ComparedPoint) -> bool:
+    """Return whether a variant that is at least as fast is at least as good, and better in something. Pure."""
+    values = (one.accuracy, -one.cost, -one.latency_s), (other.accuracy, -other.cost, -other.latency_s)
+    return values[0] != values[1] and one.accuracy >= other.accuracy and one.cost <= other.cost
+
+
 def frontier_plot(points: Sequence[FrontierPoint]) -> dict[str, Any]:
-    """Return the plot of accuracy against latency; shares are in percent. Pure."""
+    """Return the plot of accuracy against latency and cost; shares are in percent. Pure."""
     shown = sorted(points[:_MOST_POINTS], key=lambda one: one.latency_ms)
     return {
         "kind": "frontier",
         "x": [round(one.latency_ms, 3) for one in shown],
         "y": [round(one.accuracy, 4) for one in shown],
+        "cost": [float(f"{one.cost:.3g}") for one in shown],
         "share": [round(one.share * 100, 1) for one in shown],
         "best": [int(one.best) for one in shown],
         "names": [one.label for one in shown],

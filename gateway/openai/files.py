@@ -113,8 +113,11 @@ class FileRoutes:
 
     async def content(self, request: web.Request) -> web.StreamResponse:
         """Answer with the content of a file, in pieces."""
-        row = await self._find(request)
-        response = web.StreamResponse(headers={"Content-Type": "application/octet-stream"})
+        return await self.send(request, await self._find(request))
+
+    async def send(self, request: web.Request, row: FileRow, headers: Mapping[str, str] = {}) -> web.StreamResponse:
+        """Answer with the content of a file and further headers."""
+        response = web.StreamResponse(headers={"Content-Type": "application/octet-stream", **headers})
         response.content_length = row.bytes
         async with in_thread(self._store().held(row.sha256)) as file:
             with await asyncio.to_thread(file.open, "rb") as content:
@@ -125,8 +128,15 @@ class FileRoutes:
         return response
 
     async def _find(self, request: web.Request) -> FileRow:
-        file_id = request.match_info["id"]
-        rows = await stored.list_files(self._pool, owner_of(request), file_id=file_id) if file_id.isprintable() else []
+        return await self.find(request.match_info["id"], owner_of(request))
+
+    async def find(self, file_id: str, owner: str | None) -> FileRow:
+        """Return a file of a tenant, None: of any.
+
+        Raises:
+            HTTPNotFound: there is none.
+        """
+        rows = await stored.list_files(self._pool, owner, file_id=file_id) if file_id.isprintable() else []
         if not rows:
             raise web.HTTPNotFound(reason="there is no such file; it may have expired")
         return rows[0]

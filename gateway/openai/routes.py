@@ -53,10 +53,11 @@ class OpenAiRoutes:
         most, kept_s = settings.max_body_bytes, settings.file_retention_s
         self.keeper = BatchKeeper(pool, writer, models, uploads, now_ns, most, kept_s, quotas)
         """Background work of batches."""
+        self.files = FileRoutes(settings, pool, uploads)
         self._parts = (
             OpenAiQueryRoutes(models, inference, bodies),
             CompletionRoutes(models, generation, bodies),
-            FileRoutes(settings, pool, uploads),
+            self.files,
             BatchRoutes(pool, bodies, self.keeper),
         )
 

@@ -73,9 +73,8 @@
   function frontier(spec) {
     const palette = colours();
     const wide = Math.max(...spec.x) / Math.max(Math.min(...spec.x), 1e-6) > 10;
-    const best = spec.x.map((_, at) => (spec.best[at] ? spec.y[at] : null));
     return {
-      data: [spec.x, spec.y, best],
+      data: [spec.x, spec.y],
       options: {
         scales: {
           x: { time: false, distr: wide ? 3 : 1, range: wide ? undefined : (_, low, high) => [low - 0.1 * (high - low || low), high + 0.1 * (high - low || low)] },
@@ -85,7 +84,6 @@
         series: [
           { label: "ms" },
           { label: "accuracy", stroke: palette[0], paths: () => null, points: { show: false } },
-          { label: "frontier", stroke: palette[2], width: 1.5, spanGaps: true, dash: [6, 4], points: { show: false } },
         ],
         hooks: { draw: [(plot) => points(plot, spec, palette)] },
       },
@@ -95,6 +93,8 @@
   function points(plot, spec, palette) {
     const { ctx } = plot;
     const size = devicePixelRatio || 1;
+    const [least, most] = [Math.min(...spec.cost), Math.max(...spec.cost)];
+    const rank = (cost) => (most > least && least > 0 ? Math.log(cost / least) / Math.log(most / least) : 0.5);
     ctx.save();
     ctx.font = `${11 * size}px system-ui, sans-serif`;
     spec.x.forEach((_, at) => {
@@ -102,8 +102,9 @@
       const y = plot.valToPos(spec.y[at], "y", true);
       const radius = (4 + 2 * Math.sqrt(spec.share[at])) * size;
       ctx.beginPath(); ctx.arc(x, y, radius, 0, 2 * Math.PI);
-      ctx.fillStyle = spec.share[at] ? palette[0] : spec.best[at] ? palette[2] : palette[7];
-      ctx.globalAlpha = spec.share[at] ? 0.85 : 0.55; ctx.fill(); ctx.globalAlpha = 1;
+      ctx.fillStyle = palette[0];
+      ctx.globalAlpha = 0.15 + 0.75 * rank(spec.cost[at]); ctx.fill(); ctx.globalAlpha = 1;
+      if (spec.best[at]) { ctx.strokeStyle = palette[1]; ctx.lineWidth = 2 * size; ctx.stroke(); }
       if (spec.share[at] || (spec.best[at] && spec.x.length < 30)) {
         ctx.fillStyle = style("--text");
         const text = spec.share[at] ? `${spec.names[at]} ${spec.share[at]} %` : spec.names[at];

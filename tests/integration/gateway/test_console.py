@@ -5,6 +5,7 @@ import re
 import ssl
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 
 import aiohttp
@@ -17,9 +18,11 @@ from gateway.model_directory import ModelDirectory
 from gateway.service import open_gateway
 from gateway.settings import GatewaySettings
 from schemas import headers as h
-from schemas.access import Role
+from schemas.access import ANYONE, Role
 from schemas.jobs import NewJob
+from schemas.rows.batches import BatchStatus
 from store.audit import list_acts
+from store.batches import NewBatch, end_batch, put_batch
 from store.jobs import put_jobs
 from store.pool import Pool
 from store.scaling import get_control
@@ -48,6 +51,10 @@ async def get(http: aiohttp.ClientSession, url: str, headers: Mapping[str, str] 
 async def act(http: aiohttp.ClientSession, url: str, **fields: str) -> tuple[int, str]:
     async with http.post(url, data=fields, headers={"HX-Request": "true"}) as answer:
         return answer.status, await answer.text()
+
+
+def bearer(key: object) -> dict[str, str]:
+    return {"Authorization": f"Bearer {key}"}
 
 
 def token_in(html: str) -> str:
@@ -130,7 +137,7 @@ async def test_tenants_see_their_own_jobs_and_batches(kafka: KafkaSettings, data
         console = f"{gateway.url}/console/jobs"
         seen: list[tuple[int, bool]] = []
         for key in (owner, other):
-            known = {"Authorization": f"Bearer {key}"}
+            known = bearer(key)
             status, page = await get(http, console, known)
             assert (status, job.id[:13] in page) == (200, key is owner)
             seen.append(((await get(http, f"{console}/{job.id}", known))[0], "digits" in page))
@@ -140,6 +147,26 @@ async def test_tenants_see_their_own_jobs_and_batches(kafka: KafkaSettings, data
             async with http.post(f"{console}/cancel-batch", data={"id": "batch_1"}, headers=known | token) as answer:
                 assert answer.status == (404 if key is owner else 403)
         assert seen == [(200, True), (404, False)]
+
+
+async def test_results_of_batch_are_for_its_tenant_and_administrators(
+    kafka: KafkaSettings, database: str, store_pool: Pool, tmp_path: Path
+) -> None:
+    owner, other = await new_key(store_pool), await new_key(store_pool, "other")
+    administrator = await new_key(store_pool, None, Role.ADMIN)
+    async with guarded(kafka, database, home=tmp_path) as (gateway,), aiohttp.ClientSession() as http:
+        form = aiohttp.FormData({"purpose": "batch"})
+        form.add_field("file", b'{"custom_id": "1"}\n', filename="lines.jsonl")
+        async with http.post(f"{gateway.url}/v1/files", data=form, headers=bearer(owner)) as answer:
+            file = (await answer.json())["id"]
+        batch = NewBatch("batch_1", ANYONE, file, "/v1/embeddings", "24h", 3600.0, None)
+        assert await put_batch(store_pool, "acme", batch)
+        await end_batch(store_pool, batch.id, BatchStatus.COMPLETED, (1, 0), (file, None), datetime.now(UTC))
+        for key, status, text in ((owner, 200, '{"custom_id": "1"}\n'), (administrator, 200, None), (other, 404, None)):
+            page = await get(http, f"{gateway.url}/console/jobs", bearer(key))
+            assert (f'href="/console/files/{file}"' in page[1]) == (status == 200)
+            answered = await get(http, f"{gateway.url}/console/files/{file}", bearer(key))
+            assert answered == (status, text or answered[1])
 
 
 async def test_session_and_form_of_one_gateway_are_valid_at_the_other(

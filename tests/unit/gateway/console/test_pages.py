@@ -22,18 +22,33 @@ from tests.example_rows import a_task
 CONSOLE = Path(__file__).parents[4] / "gateway" / "console"
 
 
-def a_point(variant: str, accuracy: float, latency_s: float) -> ComparedPoint:
+def a_point(variant: str, accuracy: float, latency_s: float, cost: float = 1.0) -> ComparedPoint:
     return ComparedPoint(
-        variant=variant, architecture="a", label=variant, accuracy=accuracy, latency_s=latency_s, cost=1.0
+        variant=variant, architecture="a", label=variant, accuracy=accuracy, latency_s=latency_s, cost=cost
     )
 
 
-def test_frontier_keeps_what_is_faster_or_more_accurate_and_shows_used_first() -> None:
-    points = frontier(
-        [a_point("slow", 0.9, 0.1), a_point("worse", 0.7, 0.05), a_point("fast", 0.8, 0.01)], {"worse": 0.5}
-    )
-    assert [(one.variant, one.best) for one in points] == [("worse", False), ("slow", True), ("fast", True)]
-    assert frontier_plot(points)["x"] == [10.0, 50.0, 100.0]
+def test_frontier_keeps_faster_cheaper_and_more_accurate_variants() -> None:
+    """Used variants come first; a cheap one is kept though another is faster and more accurate."""
+    compared = [
+        a_point("slow", 0.9, 0.1),
+        a_point("worse", 0.7, 0.05),
+        a_point("fast", 0.8, 0.01),
+        a_point("cheap", 0.7, 0.06, cost=0.5),
+        a_point("dear", 0.8, 0.01, cost=2.0),
+    ]
+    points = frontier(compared, {"worse": 0.5})
+    assert [(one.variant, one.best, one.beaten_by) for one in points] == [
+        ("worse", False, "fast"), ("slow", True, ""), ("fast", True, ""), ("cheap", True, ""), ("dear", False, "fast"),
+    ]  # fmt: skip
+    plot = frontier_plot(points)
+    assert plot["x"] == [10.0, 10.0, 50.0, 60.0, 100.0]
+    assert sorted(plot["cost"]) == [0.5, 1.0, 1.0, 1.0, 2.0]
+
+
+def test_frontier_of_equal_variants_keeps_all() -> None:
+    points = frontier([a_point("a", 0.9, 0.1), a_point("b", 0.9, 0.1)], {})
+    assert all(one.best for one in points)
 
 
 def test_plots_of_many_variants_are_bounded() -> None:
