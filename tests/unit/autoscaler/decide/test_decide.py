@@ -207,13 +207,27 @@ def test_decide_does_not_retry_failed_load_on_its_worker(cluster: ClusterCase) -
 
 @given(clusters() | busy_clusters() | failing_clusters())
 def test_decide_is_stable(cluster: ClusterCase) -> None:
+    """A plan applied to its own result changes nothing.
+
+    The plan of a worker with too little memory for its instances knows only afterwards that their load needs another
+    one, and that an emptied worker may leave.
+    """
+    evicts = any(change.action == "evict" for change in cluster.plan().changes)
+    again = applied(applied(cluster) if evicts else cluster).plan()
+    assert (again.changes, again.workers) == ((), ())
+    if again.drain:
+        last = applied(applied(cluster)).plan()
+        assert (last.changes, last.workers, last.drain) == ((), (), ())
+
+
+def applied(cluster: ClusterCase) -> ClusterCase:
+    """Return the cluster after its plan."""
     plan = cluster.plan()
     drained = tuple(
         msgspec.structs.replace(w, draining=w.draining or w.name in plan.drain) for w in cluster.snapshot.workers
     )
     wanted = cluster.snapshot.wanted_workers | {change.hardware: change.count for change in plan.workers}
-    again = cluster.after(plan, memory=plan.memory, workers=drained, wanted_workers=wanted).plan()
-    assert (again.changes, again.workers, again.drain) == ((), (), ())
+    return cluster.after(plan, memory=plan.memory, workers=drained, wanted_workers=wanted)
 
 
 def test_decide_is_stable_if_a_pinned_variant_no_longer_fits() -> None:
