@@ -1,17 +1,19 @@
-"""Takes the screenshots of the console in `docs/console`: `make screenshots`, for some of them `SHOTS="jobs scale"`.
+"""Takes the screenshots in `docs/console`: `make screenshots`, for some of them `SHOTS="jobs scale"`.
 
-Starts a system with the zoo and an encoder of sentences, sends queries of several needs to all tasks, keeps jobs and
-batches, writes a dead letter, does some acts of an administrator, and photographs each page in Debian's Chromium under
-this load. Takes ten minutes. The encoder is built from the zoo's own MiniLM, so nothing is downloaded.
+Starts a guarded system with the zoo and an encoder of sentences, sends queries of several needs to all tasks, keeps
+jobs and batches, writes a dead letter, does some acts of an administrator, and photographs each page in Debian's
+Chromium under this load, and the output of `infaas explain`. Takes ten minutes. The encoder is built from the zoo's own
+MiniLM, so nothing is downloaded.
 """
 
 import asyncio
 import io
 import json
+import os
 import shutil
 import sys
 import tempfile
-from collections.abc import AsyncGenerator, Collection, Iterable
+from collections.abc import AsyncGenerator, Collection, Mapping
 from contextlib import asynccontextmanager, suppress
 from itertools import count
 from pathlib import Path
@@ -22,6 +24,8 @@ import numpy as np
 from openai import AsyncOpenAI
 from PIL import Image
 from playwright.async_api import Page, async_playwright
+from rich.console import Console
+from rich.text import Text
 
 from broker.dead_letters.letter import publish_dead_letter
 from broker.kafka.types import Record
@@ -44,7 +48,7 @@ _COLOURS: Final = 96
 """Number of colours of a screenshot: pages have few, and the files shrink to a third."""
 _VARIANTS: Final = 4
 _WIDTH: Final = 1200
-_MOST_HEIGHT: Final = 2200
+_MOST_HEIGHT: Final = 3000
 _TASKS: Final = ("sentiment-text", "mnist-image", "digits", "mnist", "sentiment")
 _CLIENTS: Final = 3
 """Clients of each task that ask one query after another."""
@@ -52,6 +56,8 @@ _JOBS: Final = 400
 _EMBEDDINGS: Final = "sentences"
 """Task of the batches."""
 _DEPTH: Final = 6
+_UPLOADED: Final = "uploaded-mlp"
+"""Model that is registered through the gateway, and removed again."""
 _LINES: Final = (40, 4000)
 """Lines of the batch that has ended, and of the one that is computed when its page is photographed."""
 
@@ -64,6 +70,26 @@ _ACTS: Final[tuple[tuple[str, str, dict[str, int]], ...]] = (
     ("DELETE", "pins/hardware/cpu", {}),
 )
 """Acts of an administrator: method, path and fields."""
+_EXPLAIN: Final = ("explain", "mnist-image", "--latency-ms=1000", "--min-accuracy=0.95")
+_COLUMNS: Final = 105
+
+
+class GuardedSystem(NamedTuple):
+    """System that is photographed."""
+
+    home: Path
+    gateway: str
+    key: str
+    """Key of an administrator."""
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """Headers of the administrator's requests."""
+        return {"Authorization": f"Bearer {self.key}"}
+
+    def session(self) -> aiohttp.ClientSession:
+        """Return a session of the administrator."""
+        return aiohttp.ClientSession(headers=self.headers)
 
 
 class Shot(NamedTuple):
@@ -71,19 +97,34 @@ class Shot(NamedTuple):
 
     name: str
     path: str
+    """Address, with names of `_furnish` in braces."""
     dark: bool = False
+    stranger: bool = False
+    """True for a page that is seen before the sign-in."""
 
 
 _SHOTS: Final = (
+    Shot("sign-in", "/console", stranger=True),
     Shot("overview", "/console"),
     Shot("task", "/console/tasks/mnist-image"),
     Shot("models", "/console/models"),
     Shot("model", "/console/models/mnist-mlp-image"),
+    Shot("registration", "/console/registrations/{registration}"),
+    Shot("removal-plan", "/console/removal-plan?name=mnist-mlp-image"),
+    Shot("removal", "/console/removals/{removal}"),
     Shot("scale", "/console/scale", dark=True),
+    Shot("scale-explanation", "/console/scale/explanation?about=mnist-mlp-image.onnx-fp32.cpu"),
     Shot("jobs", "/console/jobs"),
+    Shot("job", "/console/jobs/{job}"),
+    Shot("dead-letters", "/console/dead-letters"),
     Shot("dead-letter", "/console/dead-letters/{letter}"),
+    Shot("keys", "/console/keys"),
+    Shot("tenants", "/console/tenants"),
+    Shot("tenant", "/console/tenants/acme"),
     Shot("audit", "/console/audit"),
 )
+_TERMINAL: Final = "explain"
+"""Screenshot of a command."""
 
 
 async def _main(names: Collection[str]) -> None:
@@ -91,100 +132,131 @@ async def _main(names: Collection[str]) -> None:
     if chromium is None:
         raise OperatorError("screenshots need Debian's browser: apt-get install chromium")
     with tempfile.TemporaryDirectory(prefix="infaas-screenshots-") as folder:
-        home = Path(folder) / "home"
-        async with _system(home) as gateway:
-            letter = await _furnish(home, gateway)
+        async with _system(Path(folder) / "home") as site:
+            found = await _furnish(site)
             with suppress(TimeoutError):  # pages with more variants say more
-                await _until_variants(gateway, "mnist-image")
+                await _until_variants(site, "mnist-image")
             async with asyncio.TaskGroup() as tasks:
-                load = [tasks.create_task(_load(gateway, task), name=task) for task in _TASKS for _ in range(_CLIENTS)]
-                load.append(tasks.create_task(_offline_load(gateway), name="jobs"))
+                load = [tasks.create_task(_load(site, task), name=task) for task in _TASKS for _ in range(_CLIENTS)]
+                load.append(tasks.create_task(_offline_load(site), name="jobs"))
                 await asyncio.sleep(_LOAD_S)
-                await _photograph(chromium, gateway, letter, [shot for shot in _SHOTS if shot.name in names])
+                await _photograph(chromium, site, found, names)
                 for one in load:
                     one.cancel()
 
 
 @asynccontextmanager
-async def _system(home: Path) -> AsyncGenerator[str]:
-    """Run a system with the zoo while the context is open; yield the gateway's address."""
+async def _system(home: Path) -> AsyncGenerator[GuardedSystem]:
+    """Run a guarded system with the zoo while the context is open."""
     port = free_port()
-    words = ("up", f"--home={home}", f"--gateway-port={port}", "--kafka-port=0", "--register-zoo")
+    words = ("up", f"--home={home}", f"--gateway-port={port}", "--kafka-port=0", "--register-zoo", "--auth")
     process = await asyncio.create_subprocess_exec(sys.executable, "-m", "infaas.cli.main", *words)
-    gateway = f"http://{LOOPBACK}:{port}"
     try:
         async with asyncio.timeout(_READY_S):
+            while not ((state := read_state(home)) and state.ready):  # noqa: ASYNC110 - a file of another process
+                await asyncio.sleep(1.0)
+            key: dict[str, Any] = json.loads(await _command(home, "keys", "create", "--role=admin", "--json"))
+            site = GuardedSystem(home, f"http://{LOOPBACK}:{port}", key["key"])
             for task in _TASKS:
-                await _until_ready(f"{gateway}/v2/models/{task}/ready")
-        yield gateway
+                await _until_ready(site, task)
+        yield site
     finally:
         with suppress(ProcessLookupError):
             process.terminate()
         await process.wait()
 
 
-async def _until_ready(url: str) -> None:
-    async with aiohttp.ClientSession() as http:
+async def _command(home: Path, *words: str, **variables: str) -> str:
+    """Run a command of `infaas` with a home, and return its output."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "infaas.cli.main", *words, f"--home={home}",
+        env=os.environ | variables, stdout=asyncio.subprocess.PIPE,
+    )  # fmt: skip
+    async with asyncio.timeout(_READY_S):
+        output, _ = await process.communicate()
+    if process.returncode:
+        raise OperatorError(f"infaas {words[0]} failed")
+    return output.decode()
+
+
+async def _until_ready(site: GuardedSystem, task: str) -> None:
+    async with site.session() as http:
         while True:
             with suppress(aiohttp.ClientError):
-                async with http.get(url) as answer:
+                async with http.get(f"{site.gateway}/v2/models/{task}/ready") as answer:
                     if answer.status == 200:
                         return
             await asyncio.sleep(1.0)
 
 
-async def _until_variants(gateway: str, task: str) -> None:
+async def _until_variants(site: GuardedSystem, task: str) -> None:
     """Wait until several variants of a task are ready."""
-    async with asyncio.timeout(_VARIED_S), aiohttp.ClientSession() as http:
+    async with asyncio.timeout(_VARIED_S), site.session() as http:
         while True:
-            async with http.get(f"{gateway}/v1/variants?task={task}") as answer:
-                listed: list[dict[str, Any]] = await answer.json()
+            listed: list[dict[str, Any]] = await _get(http, f"{site.gateway}/v1/variants?task={task}")
             if sum(one["variant"]["state"] == "ready" for one in listed) >= _VARIANTS:
                 return
             await asyncio.sleep(2.0)
 
 
-async def _furnish(home: Path, gateway: str) -> str:
-    """Keep jobs and a batch, do acts of an administrator, and write a dead letter; return its id."""
-    await _register_encoder(home)
-    await _create_batch(gateway, _LINES[0])
-    async with aiohttp.ClientSession() as http:
-        await _keep_jobs(http, gateway, 12)
+async def _get(http: aiohttp.ClientSession, url: str) -> Any:
+    async with http.get(url) as answer:
+        answer.raise_for_status()
+        return await answer.json()
+
+
+async def _furnish(site: GuardedSystem) -> dict[str, str]:
+    """Fill the pages; return the names in their addresses."""
+    await _register_encoder(site)
+    await _create_batch(site, _LINES[0])
+    await _command(site.home, "keys", "create", "--tenant=acme", "--per-second=50", "--note=the shop's web site")
+    await _command(site.home, "tenants", "create", "acme", "--kafka-user=acme", "--scram")
+    async with site.session() as http:
+        job = await _keep_jobs(http, site, 12)
         for method, path, fields in _ACTS:
-            async with http.request(method, f"{gateway}/v1/scale/{path}", json=fields) as answer:
+            async with http.request(method, f"{site.gateway}/v1/scale/{path}", json=fields) as answer:
                 answer.raise_for_status()
-        state = read_state(home)
-        assert state is not None, "the system runs"
-        async with Producer(find_kafka(home), "screenshots") as producer:
+        async with Producer(find_kafka(site.home), "screenshots") as producer:
             headers = ((h.ID, b"query-17"), (h.TASK, b"digits"))
             record = Record(task_topic("digits"), 0, 17, 0, 0, b"k", b'{"inputs": [{"name": "x", "shape": [1', headers)
             await (await publish_dead_letter(producer, record, "the body is not JSON: it ends too early"))
-        async with http.get(f"{gateway}/v1/dead-letters") as answer:
-            letters: list[dict[str, Any]] = await answer.json()
-    return str(letters[-1]["letter"])
+        letters = await _get(http, f"{site.gateway}/v1/dead-letters")
+        registration = await _registration(http, site)
+        async with http.post(f"{site.gateway}/v1/removals", json={"name": _UPLOADED, "force": True}) as answer:
+            answer.raise_for_status()
+            removal = (await answer.json())["id"]
+    return {
+        "letter": str(letters[-1]["letter"]), "job": job, "registration": registration, "removal": removal,
+    }  # fmt: skip
 
 
-async def _register_encoder(home: Path) -> None:
+async def _registration(http: aiohttp.ClientSession, site: GuardedSystem) -> str:
+    """Register a model through the gateway, as from another machine; return the id when it has ended."""
+    variables = {"INFAAS_URL": site.gateway, "INFAAS_KEY": site.key, "INFAAS_HOME": ""}
+    words = ("register", str(DATA / "digits_mlp.onnx"), f"--name={_UPLOADED}", "--task=digits", "--accuracy=0.9")
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "infaas.cli.main", *words, env=os.environ | variables
+    )
+    async with asyncio.timeout(_READY_S):
+        if await process.wait():
+            raise OperatorError("the model was not registered through the gateway")
+    return str((await _get(http, f"{site.gateway}/v1/registrations"))[0]["id"])
+
+
+async def _register_encoder(site: GuardedSystem) -> None:
     """Register an encoder of sentences, which is measured by the vectors of its own FP32 variant."""
-    folder = home.parent
+    folder = site.home.parent
     model, texts = folder / "sentence-minilm.onnx", folder / "texts.npz"
     await asyncio.to_thread(build_sentence_encoder, unpack(_DEPTH), _DEPTH, model)
     rows = labelled("sentiment-text")[0]["text"][:64]
     np.savez(texts, allow_pickle=False, text=rows.astype("S"))
-    words = (
-        f"--task={_EMBEDDINGS}",
-        f"--tokenizer={DATA / 'tokenizer.json'}",
-        "--measure=cosine",
-        "--variant=onnx-fp32",
-    )
-    command = ("-m", "infaas.cli.main", "register", str(model), *words, f"--calibration={texts}", f"--home={home}")
-    process = await asyncio.create_subprocess_exec(sys.executable, *command)
-    async with asyncio.timeout(_READY_S):
-        if await process.wait():
-            raise OperatorError("the encoder of sentences was not registered")
+    await _command(
+        site.home, "register", str(model), f"--task={_EMBEDDINGS}", f"--tokenizer={DATA / 'tokenizer.json'}",
+        "--measure=cosine", "--variant=onnx-fp32", f"--calibration={texts}",
+    )  # fmt: skip
 
 
-async def _create_batch(gateway: str, lines: int) -> None:
+async def _create_batch(site: GuardedSystem, lines: int) -> None:
     """Create a batch of OpenAI's API that computes vectors of texts."""
     texts = [text.decode() for text in labelled("sentiment-text")[0]["text"]]
     rows = [
@@ -192,31 +264,34 @@ async def _create_batch(gateway: str, lines: int) -> None:
          "body": {"model": _EMBEDDINGS, "input": texts[number % len(texts)]}}
         for number in range(lines)
     ]  # fmt: skip
-    async with AsyncOpenAI(base_url=f"{gateway}/v1", api_key="me") as client:
+    async with AsyncOpenAI(base_url=f"{site.gateway}/v1", api_key=site.key) as client:
         content = "\n".join(map(json.dumps, rows)).encode()
         file = await client.files.create(file=("texts.jsonl", content), purpose="batch")
         await client.batches.create(input_file_id=file.id, endpoint="/v1/embeddings", completion_window="24h")
 
 
-async def _keep_jobs(http: aiohttp.ClientSession, gateway: str, number: int) -> None:
-    """Keep jobs for images, and half as many for texts."""
-    image = (DATA / "seven.png").read_bytes()
+async def _keep_jobs(http: aiohttp.ClientSession, site: GuardedSystem, number: int) -> str:
+    """Keep jobs for images, and half as many for texts; return the id of the last one."""
+    image, job = (DATA / "seven.png").read_bytes(), ""
     for place in range(number):
         task, data, form = ("sentiment-text", b"a wonderful film", "text/plain") if place % 3 == 2 else (
             "mnist-image", image, "image/png")  # fmt: skip
-        async with http.post(f"{gateway}/v2/models/{task}/jobs", data=data, headers={"Content-Type": form}) as answer:
+        url = f"{site.gateway}/v2/models/{task}/jobs"
+        async with http.post(url, data=data, headers={"Content-Type": form}) as answer:
             answer.raise_for_status()
+            job = (await answer.json())["id"]
+    return job
 
 
-async def _offline_load(gateway: str) -> None:
+async def _offline_load(site: GuardedSystem) -> None:
     """Keep three jobs a second until cancelled."""
-    async with aiohttp.ClientSession() as http:
+    async with site.session() as http:
         while True:
-            await _keep_jobs(http, gateway, 3)
+            await _keep_jobs(http, site, 3)
             await asyncio.sleep(1.0)
 
 
-async def _load(gateway: str, task: str) -> None:
+async def _load(site: GuardedSystem, task: str) -> None:
     """Send queries of several needs until cancelled, more and more of them."""
     inputs, _ = labelled(task)
     rows, began = len(next(iter(inputs.values()))), asyncio.get_running_loop().time()
@@ -225,7 +300,7 @@ async def _load(gateway: str, task: str) -> None:
         QueryOptions(latency_ms=500.0, min_accuracy=0.9),
         QueryOptions(latency_ms=250.0, max_cost=2e-6),
     )
-    async with InfaasClient(gateway=gateway) as client:
+    async with InfaasClient(gateway=site.gateway, key=site.key) as client:
         for number in count():
             row = {name: values[number % rows : number % rows + 1] for name, values in inputs.items()}
             with suppress(QueryError):
@@ -234,25 +309,45 @@ async def _load(gateway: str, task: str) -> None:
             await asyncio.sleep(0.02 + 0.1 * left)
 
 
-async def _photograph(chromium: str, gateway: str, letter: str, shots: Iterable[Shot]) -> None:
+async def _photograph(chromium: str, site: GuardedSystem, found: Mapping[str, str], names: Collection[str]) -> None:
     FOLDER.mkdir(exist_ok=True)
     async with async_playwright() as playwright:
         browser = await playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
-        for shot in shots:
-            page = await browser.new_page(
-                viewport={"width": _WIDTH, "height": 800}, color_scheme="dark" if shot.dark else "light"
-            )
-            if shot.name == "jobs":
-                await _create_batch(gateway, _LINES[1])
-                async with aiohttp.ClientSession() as http:
-                    await _keep_jobs(http, gateway, _JOBS)
-            await page.goto(gateway + shot.path.format(letter=letter))
-            if shot.name == "task":
-                await _ask(page)
-            await page.wait_for_timeout(2500)  # an update, and the plots
-            _save(await page.screenshot(full_page=True), FOLDER / f"{shot.name}.png")
-            await page.close()
+        for shot in _SHOTS:
+            if shot.name in names:
+                page = await browser.new_page(
+                    viewport={"width": _WIDTH, "height": 800},
+                    color_scheme="dark" if shot.dark else "light",
+                    extra_http_headers={} if shot.stranger else site.headers,
+                )
+                await _open(page, site, shot, found)
+                _save(await page.screenshot(full_page=True), FOLDER / f"{shot.name}.png")
+                await page.close()
+        if _TERMINAL in names:
+            page = await browser.new_page()
+            await page.set_content(await _terminal(site))
+            _save(await page.locator("svg").screenshot(), FOLDER / f"{_TERMINAL}.png")
         await browser.close()
+
+
+async def _open(page: Page, site: GuardedSystem, shot: Shot, found: Mapping[str, str]) -> None:
+    """Open the page of a screenshot, and wait for what it shows."""
+    if shot.name == "jobs":
+        await _create_batch(site, _LINES[1])
+        async with site.session() as http:
+            await _keep_jobs(http, site, _JOBS)
+    await page.goto(site.gateway + shot.path.format(**found))
+    if shot.name == "task":
+        await _ask(page)
+    await page.wait_for_timeout(2500)  # an update, and the plots
+
+
+async def _terminal(site: GuardedSystem) -> str:
+    """Return the output of `infaas explain` as an SVG."""
+    output = await _command(site.home, *_EXPLAIN, FORCE_COLOR="1", COLUMNS=str(_COLUMNS))
+    terminal = Console(record=True, width=_COLUMNS, file=io.StringIO())
+    terminal.print(Text.from_ansi(output))
+    return terminal.export_svg(title=f"infaas {' '.join(_EXPLAIN)}")
 
 
 async def _ask(page: Page) -> None:
@@ -270,4 +365,4 @@ def _save(content: bytes, path: Path) -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(_main(sys.argv[1:] or [shot.name for shot in _SHOTS]))
+    asyncio.run(_main(sys.argv[1:] or [*(shot.name for shot in _SHOTS), _TERMINAL]))

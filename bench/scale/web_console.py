@@ -38,7 +38,10 @@ _WORKERS: Final = 200
 _PARTITIONS: Final = 4
 _ROUNDS: Final = 9
 _SECONDS: Final = 40.0
-_PAGES: Final = ("", "/models", "/scale", f"/tasks/task-{0:03d}")
+_PAGES: Final = (
+    "", "/models", "/models/model-0000", "/scale", "/scale/explanation?about=cpu-1", f"/tasks/task-{0:03d}", "/jobs",
+    "/dead-letters", "/keys", "/tenants", "/audit",
+)  # fmt: skip
 _MOST_S: Final = 1.0
 _MOST_PAGE_KB: Final = 300.0
 _MOST_UPDATE_KB: Final = 20.0
@@ -51,7 +54,16 @@ SELECT name, 'cpu-' || 1 + (row_number() OVER (ORDER BY name)) %% %(workers)d, '
     'the most accurate of its task and the fastest' FROM variants;
 INSERT INTO decisions (at, action, variant, worker, reason, inputs)
 SELECT now() - make_interval(secs => n), 'place', 'model-0000.onnx-fp32.cpu', 'cpu-1', 'the load of its task grows',
-    '{"queries_per_s": 120.5, "latency_ms": 20, "instances": 3}' FROM generate_series(1, 500) AS n
+    '{"queries_per_s": 120.5, "latency_ms": 20, "instances": 3}' FROM generate_series(1, 500) AS n;
+INSERT INTO jobs (id, model, task, state, offline, headers, request_bytes, fingerprint, finished_at)
+SELECT to_char(n, 'fm000000') || repeat('0', 30), 'task-000', 'task-000', 'succeeded', true, '{}', 2, '', now()
+FROM generate_series(1, 2000) AS n;
+INSERT INTO api_keys (id, secret_hash, tenant, roles, note)
+SELECT 'key-' || n, decode(md5(n::text) || md5(n::text), 'hex'), 'tenant-' || n, '{query}', 'a shop'
+FROM generate_series(1, 200) AS n;
+INSERT INTO audit (actor, origin, verb, subject, detail, outcome)
+SELECT 'key:0123456789ab', '127.0.0.1', 'pin', 'task:task-000', '{"minimum": 1, "maximum": 3}', 'done'
+FROM generate_series(1, 500) AS n
 """
 
 
