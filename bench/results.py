@@ -84,6 +84,9 @@ MAIN_FIGURES: Final = (
     "100 variants queried by name, one worker: answered",
     "an answer against its prediction, 1 variants at once: median error",
     "an answer against its prediction, 4 variants at once: median error",
+    "console, 1,000 variants, 200 workers: slowest first page",
+    "console, 1,000 variants, 200 workers: largest update",
+    "console, 1,000 variants, 200 workers: idle open page",
 )
 """Names of the figures that `docs/benchmarks.md` shows."""
 
