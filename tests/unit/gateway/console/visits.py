@@ -76,8 +76,9 @@ class Site:
         request = make_mocked_request("GET", path, match_info=names)
         return page, Visit(request, self._principal, "t" * 43, self._execute)
 
-    async def _execute(self, _request: web.Request, _caller: Principal, endpoint: Endpoint[Any, Any], _: Any) -> Any:
+    async def _execute(self, _: web.Request, _caller: Principal, endpoint: Endpoint[Any, Any], asked: Any) -> Any:
         result = self._results.get(endpoint.name, [])
         if isinstance(result, Exception):
             raise result
-        return result
+        limit = getattr(asked, "limit", getattr(asked, "latest", None))
+        return result if limit is None else result[:limit]
