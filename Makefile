@@ -173,6 +173,7 @@ docs: $(VENV)/dev.stamp ## write the JSON Schema, AsyncAPI and OpenAPI documents
 
 docs-site: $(VENV)/dev.stamp ## build the manual as a site into build/site; SERVE=8000 serves it on this machine
 	$(BIN)/sphinx-build --conf-dir docs/site --builder html --nitpicky --fail-on-warning --keep-going --quiet --doctree-dir build/doctrees docs build/site
+	$(BIN)/python -m tools.check_site build/site
 	$(if $(SERVE),$(BIN)/python -m http.server --bind 127.0.0.1 --directory build/site $(SERVE))
 
 docs-links: $(VENV)/dev.stamp ## follow the manual's links to other sites; says NOT DONE where no site answers

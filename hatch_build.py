@@ -40,6 +40,11 @@ class OnePackageHook(BuildHookInterface[Any]):
         if package == CORE and (manual / "index.html").is_file():
             build_data["force_include"][str(manual)] = f"{package}/manual"
 
+    def finalize(self, version: str, build_data: dict[str, Any], artifact_path: str) -> None:
+        """Remove the package that `initialize` made. Hatchling calls this after it has built a wheel."""
+        if version != "editable":
+            self._folder.cleanup()
+
 
 def make_package(sources: dict[str, Path], folder: Path) -> None:
     """Write the packages of `sources`, by their import names, into one package in `folder`.

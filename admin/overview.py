@@ -116,6 +116,7 @@ class Overview(msgspec.Struct, frozen=True, kw_only=True):
     paused: bool
     """True if a person has paused scaling."""
     tasks: list[TaskOverview]
+    """Tasks with load or with waiting queries, by name."""
     workers: list[WorkerOverview]
     decisions: list[DecisionRow]
     """Last decisions of the autoscaler, newest first."""
@@ -146,13 +147,23 @@ def summarize_tasks(
     lags: Iterable[TaskLag] = (),
     times: Iterable[TaskAnswerTimes] = (),
 ) -> list[TaskOverview]:
-    """Return the tasks with load or answers, by name. Pure."""
+    """Return the tasks with load or with waiting queries, by name. Pure."""
     by_task = defaultdict[str, list[VariantAnswers]](list)
     for variant in variants:
         by_task[variant.task].append(variant)
-    waiting = {lag.task: lag for lag in lags}
+    waiting, loaded = {lag.task: lag for lag in lags}, {load.task: load for load in loads}
     took = {one.task: dict(zip(one.buckets, one.counts, strict=True)) for one in times}
-    return [_task(load, by_task[load.task], seconds, waiting.get(load.task), took.get(load.task, {})) for load in loads]
+    return [
+        _task(loaded.get(name) or _no_load(name), by_task[name], seconds, waiting.get(name), took.get(name, {}))
+        for name in sorted(loaded.keys() | waiting.keys())
+    ]
+
+
+def _no_load(task: str) -> TaskAnswers:
+    return TaskAnswers(
+        task=task, queries=0, offline_queries=0, refused=0, answered=0, late=0, failed=0, wanted_accuracy=None,
+        wanted_cost=None,
+    )  # fmt: skip
 
 
 def _task(

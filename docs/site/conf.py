@@ -29,6 +29,7 @@ autodoc_member_order = "bysource"
 autodoc_typehints = "description"
 autodoc_typehints_description_target = "documented"
 llms_txt_summary = "Model-less inference serving on Apache Kafka: a client names a task and its needs, never a model."
+llms_txt_uri_template = "_sources/{docname}{suffix}{sourcelink_suffix}"  # relative: a gateway has the site at /docs
 _MARKDOWN_LITERAL: Final = re.compile(r"(?<!`)`([^`\n]+)`(?!`)")
 _COLON: Final = "\0"
 suppress_warnings = ["misc.highlighting_failure"]  # Pygments does not know CSV

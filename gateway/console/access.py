@@ -23,7 +23,7 @@ _LISTED: Final = 25
 
 async def _load_keys(visit: Visit) -> dict[str, Any]:
     found = (await visit.call(list_keys))[::-1]
-    return {**paged(visit, "keys", found), "roles": [one.value for one in Role]}
+    return {**paged(visit, "keys", found, 15), "roles": [one.value for one in Role]}
 
 
 async def _load_tenants(visit: Visit) -> dict[str, Any]:

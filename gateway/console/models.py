@@ -78,15 +78,16 @@ async def _load(visit: Visit) -> dict[str, Any]:
 async def _load_model(visit: Visit) -> dict[str, Any]:
     name = visit.request.match_info["model"]
     found = await visit.call(history, model=name)
-    versions = {row.name: row.version for row in found.versions}
+    version_of = {row.name: row.version for row in found.versions}
     listed = [
-        one for one in await visit.call(variants, task=found.versions[0].task) if one.variant.architecture in versions
+        one for one in await visit.call(variants, task=found.versions[0].task) if one.variant.architecture in version_of
     ]
-    listed.sort(key=lambda one: (-versions[one.variant.architecture], one.variant.state, one.variant.name))
+    listed.sort(key=lambda one: (-version_of[one.variant.architecture], one.variant.state, one.variant.name))
     return {
         "history": found,
         "name": name,
-        "versions": versions,
+        "version_of": version_of,
+        **paged(visit, "versions", list(found.versions[::-1])),
         **paged(visit, "variants", listed),
         "events": found.events[::-1][:10],
         "publishes": visit.may(rollout),

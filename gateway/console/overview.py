@@ -7,6 +7,7 @@ from typing import Any, Final
 
 from admin.catalog import tasks
 from admin.overview import overview
+from admin.registrations import model as register
 from gateway.console.page import Page, paged
 from gateway.console.visit import Visit
 
@@ -16,13 +17,15 @@ _PLACES: Final = 8
 
 
 async def _load(visit: Visit) -> dict[str, Any]:
+    publishes = visit.may(register)
     if not visit.is_admin:
-        return {"found": None, **paged(visit, "tasks", await visit.call(tasks))}
+        return {"found": None, "publishes": publishes, **paged(visit, "tasks", await visit.call(tasks))}
     found = await visit.call(overview, seconds=_SECONDS)
     loads = {one.task: one for one in found.tasks}
     names = sorted({row.name for row in await visit.call(tasks)} | loads.keys())
     return {
         "found": found,
+        "publishes": publishes,
         **paged(visit, "tasks", [(name, loads.get(name)) for name in names]),
         **paged(visit, "workers", found.workers),
         "decisions": found.decisions[:_PLACES],

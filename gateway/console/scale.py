@@ -25,8 +25,8 @@ async def _load(visit: Visit) -> dict[str, Any]:
     return {
         "control": cluster.control,
         "wanted": cluster.wanted,
-        "pins": cluster.pins,
         "states": Counter(row.state.value for row in cluster.instances),
+        **paged(visit, "pins", cluster.pins),
         **paged(visit, "workers", cluster.workers),
         **paged(visit, "instances", cluster.instances),
         **paged(visit, "decisions", found.decisions, 10),
@@ -43,7 +43,7 @@ def scale_plot(found: ScaleTimeline) -> dict[str, Any]:
         "unit": "number",
         "x": [int(at.timestamp()) for at in found.times],
         "series": [
-            *({"name": f"workers, {one.name}", "y": one.counts} for one in found.workers),
+            *({"name": f"workers, {one.name}", "y": one.counts} for one in with_rest(found.workers, _MOST_SERIES)),
             *({"name": one.name, "y": one.counts} for one in with_rest(found.instances, _MOST_SERIES)),
         ],
         "marks": [int(row.at.timestamp()) for row in found.decisions],

@@ -8,8 +8,10 @@ An act at this gateway ends the pause, but not its first part of at least a seco
 reading: acts without a pause would otherwise make all open pages read without one. An act during a reading or during
 this part is not lost; the next reading follows at the part's end.
 
-An event holds at most 16 KiB; blocks that do not fit follow in the next one. The caller is identified again before each
-reading, so the end of a session ends its streams.
+An event holds the changed blocks that have at most 16 KiB of JSON together; the others follow in the next one. A block
+is not divided, so a larger one is sent alone: templates bound lists, texts and plots, so that none has 20 kB.
+
+The caller is identified again before each reading, so the end of a session ends its streams.
 """
 
 import asyncio
@@ -28,6 +30,7 @@ from store.errors import StoreUnavailable
 
 log = logging.getLogger(__name__)
 EVENT_BYTES: Final = 16 * 1024
+"""Maximum size of several blocks in one event."""
 _LEAST_PAUSE_S: Final = 1.0
 _MOST_PAUSE_S: Final = 15.0
 _PAUSES: Final = 150.0
@@ -85,7 +88,7 @@ class Blocks:
             html = blocks[name]
             if self._shown.get(name) == html:
                 continue
-            size += len(html.encode())
+            size += len(msgspec.json.encode(html))
             if found and size > EVENT_BYTES:
                 break
             self._shown.pop(name, None)

@@ -12,7 +12,7 @@ from rich.table import Table
 from admin.overview import Overview, OverviewRequest, TaskOverview, WorkerOverview, overview
 from infaas.cli.admin_client import asking, call
 from infaas.cli.connect import DEFAULT_HOME, Home, Json
-from infaas.cli.output import date_time, ms, out, plain, show, show_json, table
+from infaas.cli.output import date_time, duration, ms, out, plain, show, show_json, table
 from schemas.hardware import usd
 from schemas.rows.cluster import DecisionRow
 
@@ -65,6 +65,8 @@ def _tasks(found: Overview) -> Table:
         "p99>",
         "accuracy>",
         "cost/1000>",
+        "waiting>",
+        "oldest>",
         "answered by",
     )
     rows = [
@@ -80,11 +82,13 @@ def _tasks(found: Overview) -> Table:
             ms(one.p99_s),
             _accuracies(one),
             _costs(one),
+            f"{one.waiting:,}",
+            "-" if one.waiting_s is None else duration(one.waiting_s),
             _answering(one),
         )
         for one in found.tasks
     ]
-    optional = ("offline/s>", "cost/1000>", "failed>", "late>", "refused>")
+    optional = ("offline/s>", "cost/1000>", "failed>", "late>", "refused>", "oldest>", "p50>")
     return table(columns, rows, title=f"Tasks, last {found.seconds} s", optional_columns=optional)
 
 
@@ -107,10 +111,11 @@ def _answering(task: TaskOverview) -> str:
 
 
 def _workers(workers: list[WorkerOverview]) -> Table:
-    columns = ("worker", "state", "slots>", "busy>", "CPU>", "MiB>", "of MiB>", "serves")
+    columns = ("worker", "hardware", "state", "slots>", "busy>", "CPU>", "MiB>", "of MiB>", "serves")
     rows = [
         (
             one.worker,
+            one.hardware,
             one.state,
             one.slots,
             _percent(one.busy),
@@ -121,7 +126,7 @@ def _workers(workers: list[WorkerOverview]) -> Table:
         )
         for one in workers
     ]
-    return table(columns, rows, title="Workers", optional_columns=("of MiB>", "MiB>"))
+    return table(columns, rows, title="Workers", optional_columns=("of MiB>", "MiB>", "hardware"))
 
 
 def _decisions(decisions: list[DecisionRow]) -> Table:

@@ -61,6 +61,16 @@ def test_summarize_tasks_tells_unknown_from_zero() -> None:
     assert (one.p50_s, one.p99_s) == (None, None)
 
 
+def test_summarize_tasks_has_tasks_that_only_wait() -> None:
+    """A backlog that nothing answers has no load sample: its clients have stopped asking."""
+    lags = [TaskLag(task=name, lag=7, lag_s=90.0) for name in ("zeros", "animals")]
+    found = summarize_tasks([a_load()], [some_answers("v.w.cpu", 1, 0.9, 0.001)], 60, lags)
+    assert [(one.task, one.waiting, one.waiting_s) for one in found] == [
+        ("animals", 7, 90.0), ("digits", 0, None), ("zeros", 7, 90.0),
+    ]  # fmt: skip
+    assert (found[0].queries_per_s, found[0].attainment, found[0].variants) == (0.0, None, [])
+
+
 def test_summarize_workers_tells_unknown_cpu_from_idle() -> None:
     names = ("idle", "unknown", "silent")
     control = ScaleControl(paused=False, changed_by="", changed_at=AT)

@@ -107,11 +107,17 @@ def test_fields_of_tensors_have_an_example() -> None:
 
 
 def test_blocks_are_sent_if_changed_and_bounded() -> None:
-    blocks, large = Blocks(), "x" * EVENT_BYTES
+    blocks, large = Blocks(), "x" * EVENT_BYTES  # sent alone, since a block is not divided
     assert blocks.changed({"a": "1", "b": large, "c": "3"}) == {"a": "1"}
     assert blocks.changed({"a": "1", "b": large, "c": "3"}) == {"b": large}
     assert blocks.changed({"a": "2", "b": large, "c": "3"}) == {"c": "3", "a": "2"}
     assert blocks.changed({"a": "2", "b": large, "c": "3"}) == {}
+
+
+def test_blocks_are_bounded_by_their_size_as_json() -> None:
+    quoted = '"' * (EVENT_BYTES // 3)  # each is two characters of JSON
+    assert set(Blocks().changed({"a": quoted, "b": quoted})) == {"a"}
+    assert set(Blocks().changed({"a": quoted, "b": quoted[: EVENT_BYTES // 8]})) == {"a", "b"}
 
 
 def test_blocks_that_change_always_do_not_hold_up_others() -> None:
