@@ -76,7 +76,9 @@ def write_pages(docs: Path) -> None:
         file = docs / name
         file.parent.mkdir(exist_ok=True)
         if not file.exists() or file.read_text() != text:
-            file.write_text(text)
+            written = file.with_suffix(f".{os.getpid()}")
+            written.write_text(text)
+            written.replace(file)  # at once: another build may read it
 
 
 def local_links(text: str, folder: Path, source: Path | None = None) -> str:
