@@ -26,7 +26,7 @@ CHANGED := { git diff --name-only --diff-filter=d --merge-base $(BASE) 2>/dev/nu
 .PHONY: help setup demo up down check check-style check-types check-unit test test-unit test-integration test-system \
 	test-torch test-repeat lint scan-secrets audit bench bench-chats bench-runtimes bench-scale bench-peers bench-variants \
 	bench-profiles bench-zoo bench-systems bench-selectors bench-search bench-ablation bench-calibration neighbours chaos \
-	chaos-jobs chaos-batches fuzz screenshots docs docs-site docs-links images lock clean
+	chaos-jobs chaos-batches fuzz screenshots dashboard-values docs docs-site docs-links images lock clean
 .DELETE_ON_ERROR:
 
 help: ## list the verbs
@@ -166,6 +166,9 @@ chaos-batches: $(VENV)/dev.stamp ## the same with a batch of OpenAI's API; LINES
 
 screenshots: $(VENV)/dev.stamp ## photograph the console's pages with a system under load into docs/console; needs chromium
 	$(BIN)/python -m tools.screenshots $(SHOTS)
+
+dashboard-values: $(VENV)/dev.stamp ## write the values of the dashboard's queries under load into docs/dashboard.md; needs prometheus
+	DASHBOARD_VALUES=docs/dashboard.md $(BIN)/python -m pytest -q tests/system/infaas/test_monitoring.py -k dashboard
 
 docs: $(VENV)/dev.stamp ## write the JSON Schema, AsyncAPI and OpenAPI documents, and the Python of the .proto
 	$(BIN)/python -m schemas.documents
