@@ -38,6 +38,7 @@ _CONTENTS: Final[Mapping[str, tuple[str, ...]]] = {
     "Explanation": ("explanation/README", "reference/design", "explanation/*", "reference/contributing"),
     "Figures": (
         "benchmarks", "variants", "peers/servers", "systems", "selectors", "losses", "ablation", "calibration",
+        "dashboard",
     ),
 }  # fmt: skip
 """Pages by chapter of the table of contents; every page must be in one."""
