@@ -135,6 +135,7 @@ def test_missing_anchors_finds_links_to_no_heading(tmp_path: Path) -> None:
 
 def test_documents_have_terms_and_links() -> None:
     assert len(TERMS) > 60
+    assert len(INVARIANTS) > 15
     assert len(PACKAGES) > 10
     assert sum(len(links_of(document.read_text())) for document in DOCUMENTS) > 50
 
@@ -164,6 +165,21 @@ def test_document_links_to_existing_files(document: Path) -> None:
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
 def test_document_links_to_existing_anchors(document: Path) -> None:
     assert missing_anchors(document) == set()
+
+
+INVARIANTS = re.findall(r"^\| \*\*.+", (ROOT / "docs/invariants.md").read_text(), re.MULTILINE)
+
+
+@pytest.mark.parametrize("row", INVARIANTS, ids=lambda row: words_of(row.split("**")[1]).replace(" ", "-"))
+def test_invariant_names_existing_tests(row: str) -> None:
+    named = re.findall(r"`(tests/[\w/]+\.py)::(\w+)`", row)
+    assert named, "no test tries to break it"
+    missing = [
+        f"{file}::{name}"
+        for file, name in named
+        if not re.search(rf"^(async )?def {name}\(|^{name} = ", (ROOT / file).read_text(), re.MULTILINE)
+    ]
+    assert missing == []
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
