@@ -25,8 +25,8 @@ CHANGED := { git diff --name-only --diff-filter=d --merge-base $(BASE) 2>/dev/nu
 
 .PHONY: help setup demo up down check check-style check-types check-unit test test-unit test-integration test-system \
 	test-torch test-repeat lint scan-secrets audit bench bench-chats bench-runtimes bench-scale bench-peers bench-variants \
-	bench-profiles bench-zoo bench-systems bench-selectors bench-search bench-ablation bench-calibration neighbours chaos \
-	chaos-jobs chaos-batches fuzz screenshots docs docs-site docs-links images lock clean
+	bench-profiles bench-zoo bench-systems bench-selectors bench-search bench-ablation bench-calibration bench-plots neighbours \
+	chaos chaos-jobs chaos-batches fuzz screenshots dashboard-values docs docs-site docs-links images lock clean
 .DELETE_ON_ERROR:
 
 help: ## list the verbs
@@ -155,6 +155,9 @@ bench-ablation: $(VENV)/dev.stamp ## simulate without one mechanism at a time, w
 bench-calibration: $(VENV)/dev.stamp ## compare simulations with a real system, write docs/calibration.md; half an hour, a quiet machine
 	$(BIN)/python -m bench.calibration $(BENCH)
 
+bench-plots: $(VENV)/dev.stamp ## redraw the plots of simulated figures from the tables of their pages
+	$(BIN)/python -m bench.page_plots
+
 neighbours: $(VENV)/dev.stamp ## ask beside a tenant that does everything wrong; BENCH="--signed --each" for more
 	$(BIN)/python -m bench.neighbours $(BENCH)
 
@@ -166,6 +169,9 @@ chaos-batches: $(VENV)/dev.stamp ## the same with a batch of OpenAI's API; LINES
 
 screenshots: $(VENV)/dev.stamp ## photograph the console's pages with a system under load into docs/console; needs chromium
 	$(BIN)/python -m tools.screenshots $(SHOTS)
+
+dashboard-values: $(VENV)/dev.stamp ## write the values of the dashboard's queries under load into docs/dashboard.md; needs prometheus
+	DASHBOARD_VALUES=docs/dashboard.md $(BIN)/python -m pytest -q tests/system/infaas/test_monitoring.py -k dashboard
 
 docs: $(VENV)/dev.stamp ## write the JSON Schema, AsyncAPI and OpenAPI documents, and the Python of the .proto
 	$(BIN)/python -m schemas.documents

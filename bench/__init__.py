@@ -10,6 +10,6 @@ of a system without queries) -> generation (language models) -> cascade -> rollo
 (of scale and peers) -> variants (`make bench-variants`) -> profiles (`make bench-profiles`) -> zoo (`make bench-zoo`)
 -> neighbours (`make neighbours`) -> simulations (what the simulated ones share) -> systems (`make bench-systems`,
 simulated) -> selectors (`make bench-selectors`, simulated) -> search (`make bench-search`, simulated) -> ablation
-(`make bench-ablation`, simulated) -> calibration (`make bench-calibration`, real beside simulated). Faults and fuzzing
-are in `tests`.
+(`make bench-ablation`, simulated) -> calibration (`make bench-calibration`, real beside simulated) -> page_plots (of
+the pages of the simulated ones, `make bench-plots`). Faults and fuzzing are in `tests`.
 """

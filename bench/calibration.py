@@ -13,7 +13,8 @@ from typing import Final
 from rich.console import Console
 
 from bench.core.system import running_at
-from bench.markdown import table
+from bench.markdown import plot_link, table
+from bench.page_plots import draw
 from bench.results import CALIBRATION, origin, replace_table
 from infaas.calibrate.calibration import CalibratedScenario, Calibration, RealRuns, compare_all
 from infaas.calibrate.session import CalibrationRequest, play
@@ -42,6 +43,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="infaas-bench-") as folder:
         found = compare_all(asyncio.run(_play(asked.home or Path(folder), request)))
     replace_table(CALIBRATION, "calibration", calibration_section(found, request))
+    draw(CALIBRATION)
 
 
 async def _play(home: Path, request: CalibrationRequest) -> RealRuns:
@@ -64,6 +66,9 @@ def calibration_section(found: Calibration, request: CalibrationRequest) -> str:
         f"Of {len(figures)} figures, {verdicts[ErrorVerdict.WITHIN]} are within the goal,",
         f"{verdicts[ErrorVerdict.NOISE]} others within the noise, and {verdicts[ErrorVerdict.OFF]} off (in bold).",
         "A cell holds the real and the simulated mean, and in brackets the error and the noise of the real runs.",
+        "The figure shows the errors, with the goals as dashed lines; the bold ones are red.",
+        "",
+        plot_link(CALIBRATION, "Errors of the simulated figures by scenario, with the goals as dashed lines"),
         "",
         *table(["scenario", *names], "l" + "r" * len(names), map(_row, found.scenarios)),
         "",

@@ -21,7 +21,7 @@ _WORKLOADS: Final = ("S", "H")
 
 def plot_runs(runs: Sequence[tuple[str, Sequence[QuerySample], ScaleLog]], file: Path) -> None:
     """Draw a column for each fleet: load, answers, violations, and running processes; changes of scale are marked."""
-    figure, axes = _subplots(3, len(runs), (4.5 * len(runs), 7), sharex=True, sharey="row")
+    figure, axes = subplots(3, len(runs), (4.5 * len(runs), 7), sharex=True, sharey="row")
     for column, (name, samples, log) in enumerate(runs):
         load, violations, running = axes[:, column]
         asked = Counter(int(sample.due_s) for sample in samples)
@@ -43,7 +43,7 @@ def plot_runs(runs: Sequence[tuple[str, Sequence[QuerySample], ScaleLog]], file:
         axes[row, 0].set_ylabel(label)
     axes[0, 0].legend()
     axes[2, 0].legend()
-    _save(figure, file)
+    save(figure, file)
 
 
 def plot_trials(kept: Sequence[KeptTrial], file: Path) -> None:
@@ -52,7 +52,7 @@ def plot_trials(kept: Sequence[KeptTrial], file: Path) -> None:
         (name, sorted((each.trial for each in kept if each.trial.workload == name), key=lambda trial: trial.goodput))
         for name in _WORKLOADS
     ]
-    figure, axes = _subplots(len(rows), 2, (11, 3.4 * len(rows)))
+    figure, axes = subplots(len(rows), 2, (11, 3.4 * len(rows)))
     for (goodput, cost), (name, trials) in zip(axes, rows, strict=True):
         servers = [trial.server for trial in trials]
         goodput.barh(servers, [trial.goodput for trial in trials], color=[_color(trial) for trial in trials])
@@ -62,19 +62,21 @@ def plot_trials(kept: Sequence[KeptTrial], file: Path) -> None:
         cost.barh(servers, brokers, left=[server_cpu_ms(trial) for trial in trials], color="0.75", label="broker")
         cost.set_title(f"{name}: CPU ms a query, at its goodput")
         cost.legend()
-    _save(figure, file)
+    save(figure, file)
 
 
 def _color(trial: Trial) -> str:
     return "tab:blue" if trial.server.startswith(_OURS) else "0.5"
 
 
-def _subplots(rows: int, columns: int, size: tuple[float, float], **options: Any) -> Any:
+def subplots(rows: int, columns: int, size: tuple[float, float], **options: Any) -> Any:
+    """Return a figure and its axes, in rows and columns; the size is in inches."""
     mpl.rcParams["svg.hashsalt"] = "infaas"
     return pyplot.subplots(rows, columns, figsize=size, squeeze=False, **options)
 
 
-def _save(figure: Any, file: Path) -> None:
+def save(figure: Any, file: Path) -> None:
+    """Write a figure as SVG, the same bytes for the same figure, and close it."""
     figure.tight_layout()
     file.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(file, metadata={"Date": None})

@@ -34,10 +34,12 @@ SELECTORS: Final = _ROOT / "docs" / "selectors.md"
 LOSSES: Final = _ROOT / "docs" / "losses.md"
 ABLATION: Final = _ROOT / "docs" / "ablation.md"
 CALIBRATION: Final = _ROOT / "docs" / "calibration.md"
+PAGE_PLOTS: Final = _ROOT / "docs" / "plots"
 SCALE_PLOTS: Final = _ROOT / "docs" / "scale"
+DASHBOARD: Final = _ROOT / "docs" / "dashboard.md"
 _WRITTEN: Final = (
     README, BENCHMARKS, RESULTS, TRIALS, PLOTS, VARIANTS, VARIANT_PLOTS, SYSTEMS, SELECTORS, LOSSES, ABLATION,
-    CALIBRATION, SCALE_PLOTS,
+    CALIBRATION, PAGE_PLOTS, SCALE_PLOTS, DASHBOARD,
 )  # fmt: skip
 HEADLINES: Final = (
     "end to end less compute, 200/s, p50",

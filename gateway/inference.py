@@ -103,9 +103,12 @@ class Inference:
             result = await self._result_of(model, envelope, on_part)
             if result.status != OK:
                 raise result.failure(msgspec.Raw(result.explanation.encode()) if result.explanation else None)
-            exemplar = None if spans is None else spans.succeeded(result)
+            if spans is not None:
+                result = spans.succeeded(result)
         except QueryError as error:
-            statistics.failed(error, time.monotonic_ns() - started, None if spans is None else spans.failed(error))
+            if spans is not None:
+                spans.failed(error)
+            statistics.failed(error, time.monotonic_ns() - started, None if spans is None else spans.exemplar)
             await self._hold(client, started / 1e9, error)
             raise
         finally:
@@ -115,6 +118,7 @@ class Inference:
             if spans is not None:
                 spans.end()
         total_ns = time.monotonic_ns() - started
+        exemplar = None if spans is None else spans.exemplar
         statistics.succeeded(result, envelope.query.batch, sending - started, total_ns, exemplar)
         return result
 
@@ -161,7 +165,7 @@ def _ignore_part(_attempt: str, _number: int, _value: bytes) -> None:
 
 
 def result_headers(result: Result) -> dict[str, str]:
-    """Return the headers that describe a result: variant, worker, times, accuracy, cost."""
+    """Return the headers that describe a result: variant, worker, times, accuracy, cost, span if it is sampled."""
     fields = {
         h.ID: result.id,
         h.STATUS: result.status,
@@ -178,14 +182,18 @@ def result_headers(result: Result) -> dict[str, str]:
         fields[h.ACCURACY] = str(result.accuracy)
     if result.cost is not None:
         fields[h.COST] = str(result.cost)
+    if result.traceparent:
+        fields[h.TRACEPARENT] = result.traceparent
     return fields
 
 
 def error_headers(error: QueryError) -> dict[str, str]:
-    """Return the headers that describe an error: code, reason, authentication challenge, quota, retry time."""
+    """Return the headers that describe an error: code, reason, authentication challenge, quota, retry time, span."""
     fields = {h.STATUS: error.code.value}
     if error.reason is not None:
         fields[h.REASON] = error.reason.value
+    if error.traceparent:
+        fields[h.TRACEPARENT] = error.traceparent
     if isinstance(error, Unauthenticated):
         fields["WWW-Authenticate"] = _CHALLENGE
     if isinstance(error, QuotaExceeded) and error.use is not None:

@@ -12,6 +12,8 @@ import time
 from collections.abc import Mapping
 from typing import Final
 
+from msgspec.structs import replace
+
 from broker.producing.producer import Ack
 from gateway.model_directory import ServedModel
 from gateway.translation import Envelope
@@ -53,21 +55,26 @@ class QuerySpans:
 
         return Envelope(topic, envelope.value, with_traceparent(envelope.headers, sending.context.header), query, end)
 
-    def succeeded(self, result: Result) -> dict[str, str]:
-        """Describe the result. Return the labels of an exemplar in a metric."""
+    def succeeded(self, result: Result) -> Result:
+        """Describe the result. Return it with the header that names the query's span."""
         found: names.Attributes = {names.VARIANT: result.variant, names.WORKER: result.worker, names.LATE: result.late}
         if result.accuracy is not None:
             found[names.ACCURACY] = result.accuracy
         if result.cost is not None:
             found[names.COST] = result.cost
         self._span.set(found)
-        return self._span.exemplar
+        return replace(result, traceparent=str(self._span.context))
 
-    def failed(self, error: QueryError) -> dict[str, str]:
-        """Describe an error. Return the labels of an exemplar in a metric."""
+    def failed(self, error: QueryError) -> None:
+        """Describe an error, which gets the header that names the query's span."""
         self._span.fail(error.code.value, str(error))
         if error.reason is not None:
             self._span.set({names.REFUSAL: error.reason.value})
+        error.traceparent = str(self._span.context)
+
+    @property
+    def exemplar(self) -> dict[str, str]:
+        """Labels of an exemplar in a metric that lead to the query's span."""
         return self._span.exemplar
 
     def end(self) -> None:

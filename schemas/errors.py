@@ -156,6 +156,8 @@ class QueryError(InfaasError):
     """Reason of a refusal; None for other errors, and for a reason that only newer versions know."""
     explanation: Any = None
     """Candidates that the selector evaluated, if it refused a query with the header `infaas-explain`."""
+    traceparent: str = ""
+    """Span of the gateway that answers the query, if the query is sampled."""
 
     def __init_subclass__(cls, *, code: ErrorCode | None = None) -> None:
         """Give the error the properties of its code; without one, it keeps those of its base class."""

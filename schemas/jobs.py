@@ -218,6 +218,8 @@ class DueNotice(msgspec.Struct, frozen=True):
     reply_to: str | None = None
     result_headers: dict[str, str] | None = None
     result: bytes | None = None
+    trace: Mapping[str, str] = {}
+    """Headers of the trace context."""
 
 
 def new_job_id(now_ms: int, random_bits: int) -> str:

@@ -39,6 +39,8 @@ class Result(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """Of a refusal: a `RefusalReason`, or one that only newer versions know."""
     retry_after_s: float | None = None
     """Of a refusal: seconds until a retry may succeed, as predicted at the time of the refusal."""
+    traceparent: str = ""
+    """Span of the gateway that answers the query, if the query is sampled."""
 
     def error(self) -> QueryError | None:
         """Return the error that this result contains; None if it is an answer."""

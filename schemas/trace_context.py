@@ -9,9 +9,10 @@ Hot path: `is_sampled` runs once per query and process while tracing is on.
 
 import re
 import sys
+from collections.abc import Mapping
 from typing import Final, NamedTuple
 
-from schemas.headers import TRACEPARENT, RawHeaders
+from schemas.headers import TRACE, TRACEPARENT, RawHeaders
 
 _SAMPLED: Final = 1
 _LENGTH: Final = 55
@@ -57,6 +58,13 @@ def with_traceparent(headers: RawHeaders, traceparent: bytes) -> RawHeaders:
     kept = [pair for pair in headers if pair[0] != TRACEPARENT]
     kept.append((TRACEPARENT, traceparent))
     return kept
+
+
+def sendable_trace(fields: Mapping[str, str]) -> dict[str, str]:
+    """Return the trace context in these headers as HTTP headers; clients may have written anything into them."""
+    if parse_traceparent(fields.get(TRACEPARENT, "")) is None:
+        return {}
+    return {name: text for name in TRACE if (text := fields.get(name)) and text.isascii() and text.isprintable()}
 
 
 def current_traceparent() -> str:

@@ -64,6 +64,7 @@ class _ClaimedNotice(msgspec.Struct):
     notice_attempts: int
     result_headers: dict[str, str] | None
     result: bytes | None
+    trace: dict[str, str]
 
 
 async def put_jobs(pool: Pool, requests: Sequence[Sequence[NewJob]]) -> list[EarlierJob]:
@@ -247,7 +248,15 @@ async def claim_notices(pool: Pool, most: int, claim_s: float) -> list[DueNotice
         return []
     jobs = {job.id: job for job in await list_jobs(pool, ids=[one.id for one in claimed], limit=len(claimed))}
     return [
-        DueNotice(jobs[one.id], one.notice_attempts, one.webhook, one.reply_to, one.result_headers, one.result)
+        DueNotice(
+            jobs[one.id],
+            one.notice_attempts,
+            one.webhook,
+            one.reply_to,
+            one.result_headers,
+            one.result,
+            one.trace,
+        )
         for one in claimed
         if one.id in jobs
     ]

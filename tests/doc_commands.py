@@ -63,6 +63,19 @@ BLOCKS = [
 ]
 
 
+_FENCED: Final = re.compile(r"^```.*?^```", re.DOTALL | re.MULTILINE)
+
+
+def inline_code(program: str) -> dict[str, str]:
+    """Return the commands of a program in the prose of the pages, each with a page; without variables before it."""
+    pattern = re.compile(rf"`(?:\w+=\S+\s+)*({program}\s[^`]+)`")
+    return {
+        " ".join(command.split()): page.relative_to(ROOT).as_posix()
+        for page in PAGES
+        for command in pattern.findall(_FENCED.sub("", page.read_text()))
+    }
+
+
 def block(name: str) -> str:
     """Return the text of a block by its name."""
     return _named(name).text

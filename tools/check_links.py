@@ -1,10 +1,11 @@
 """Checks the external links of the manual: `make docs-links`.
 
 Sphinx requests each address once and looks for the anchor in its page. Addresses that redirect are fine. Links within
-the manual are checked by `make docs-site`, and those of other pages by `tests/unit/agreement/test_docs.py`.
+the manual are checked by `make docs-site`, and those of other pages by `tests/unit/agreement/test_docs.py`. The pages
+that Sphinx has read are kept apart from those of `make docs-site`, so that both may run at once.
 
-Exit codes: 0 all addresses exist, or no server answered at all, which is reported as "NOT DONE"; 1 an address does not
-exist, or only some servers answered.
+Exit codes: 0 all addresses exist, or no server answered at all or not in time, which is reported as "NOT DONE"; 1 an
+address does not exist, or only some servers answered.
 """
 
 import re
@@ -20,8 +21,10 @@ FOUND, BROKEN = 0, 1
 _OUTPUT: Final = Path("build/links")
 _BUILD: Final = (
     *("-m", "sphinx", "--conf-dir", "docs/site", "--builder", "linkcheck", "--keep-going", "--quiet"),
-    *("--doctree-dir", "build/doctrees", "docs", str(_OUTPUT)),
+    *("--doctree-dir", str(_OUTPUT / "doctrees"), "docs", str(_OUTPUT)),
 )
+_LIMIT_S: Final = 120
+"""Maximum duration: servers that keep connections open without an answer must not hold up CI."""
 _NO_ANSWER: Final = re.compile("Max retries exceeded|Connection aborted|Read timed out")
 
 
@@ -54,7 +57,12 @@ def main() -> int:
     """Follow the links and print the results; returns the exit code."""
     report = _OUTPUT / "output.json"
     report.unlink(missing_ok=True)
-    done = subprocess.run([sys.executable, *_BUILD], capture_output=True, text=True, check=False)
+    command = [sys.executable, *_BUILD]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=_LIMIT_S)
+    except subprocess.TimeoutExpired:
+        print(f"NOT DONE: the links were not followed within {_LIMIT_S} s")
+        return FOUND
     if not report.is_file():
         print(done.stderr, file=sys.stderr)
         return BROKEN

@@ -15,6 +15,7 @@ from bench.ablation.sensitivity import sensitivity_trials
 from bench.ablation.trial import AblationFigures, AblationTrial, run_trial
 from bench.ablation.trial_log import TrialLog
 from bench.ablation.workloads import WORKLOADS
+from bench.page_plots import draw
 from bench.results import ABLATION, origin
 from bench.simulations import SEED
 from simulator.replications import spawned_pool
@@ -61,6 +62,7 @@ def main() -> None:
         print(text)
     else:
         ABLATION.write_text(text)
+        draw(ABLATION)
 
 
 def _simulated(

@@ -9,7 +9,8 @@ from bench.ablation.inventory import MECHANISMS
 from bench.ablation.mechanism import AblatedMechanism, Area
 from bench.ablation.sensitivity import SETTINGS
 from bench.ablation.workloads import WORKLOADS
-from bench.markdown import table
+from bench.markdown import details, plot_link, table
+from bench.results import ABLATION
 
 _HEAD: Final = """# Ablation
 
@@ -26,7 +27,10 @@ What is worth less than 1 % on every workload and is no promise to users is dele
 against it. A difference of p99 alone below 3 % counts as less: deadlines are met all the same.
 
 {origin}.
+
+{plot}
 """
+_PLOT: Final = "Violations that each mechanism prevents on the workload that shows it most"
 
 _TOGETHER: Final = """\
 Without all of them together (commit 36b344a3, seeds 11, 12 and 13) neither violations nor accuracy or cost of a
@@ -37,7 +41,7 @@ its limit, 2 gateways*, and +1.2 ±0.2 % of p99 in *8 selectors*."""
 def page(found: Differences, origin: str) -> str:
     """Format the page in Markdown; `origin` states seeds, commit, day and machine."""
     parts = [
-        _HEAD.format(origin=origin),
+        _HEAD.format(origin=origin, plot=plot_link(ABLATION, _PLOT)),
         _deleted(),
         _worth(found),
         _unseen(),
@@ -51,6 +55,10 @@ def _table(titles: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return "\n".join(table(titles, "l" * len(titles), rows)) + "\n"
 
 
+def _folded(titles: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    return "\n".join(details(f"Differences, {len(rows)} mechanisms", table(titles, "l" * len(titles), rows))) + "\n"
+
+
 def _deleted() -> str:
     text = f"## Deleted, and kept nevertheless\n\n{_TOGETHER}\n\n"
     text += _table(["deleted", "largest differences without it, three seeds"], DELETED)
@@ -58,12 +66,15 @@ def _deleted() -> str:
 
 
 def _worth(found: Differences) -> str:
-    text = "## Worth of each mechanism\n\nThe largest differences over all workloads, for worse and for better.\n"
+    text = (
+        "## Worth of each mechanism\n\n"
+        "The largest differences over all workloads, for worse and for better; the figure above shows violations.\n"
+    )
     for area in Area:
         rows = [_row(one, found) for one in MECHANISMS.values() if one.area is area and one.name in found]
         if rows:
             text += f"\n### {area.capitalize()}\n\n"
-            text += _table(["without", "lines", "seeds", *FIGURES.values(), "promise"], rows)
+            text += _folded(["without", "lines", "seeds", *FIGURES.values(), "promise"], rows)
     return text
 
 
@@ -115,7 +126,7 @@ def _by_workload(found: Differences) -> str:
         changed = [row for row in rows if any(row[1:])]
         same = [row[0] for row in rows if not any(row[1:])]
         text += f"\n### {name}\n\n"
-        text += _table(["without", *FIGURES.values()], changed) if changed else ""
+        text += _folded(["without", *FIGURES.values()], changed) if changed else ""
         text += f"\nNo difference without: {'; '.join(same)}.\n" if same else ""
     return text
 

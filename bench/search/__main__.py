@@ -4,6 +4,7 @@ import argparse
 
 from rich.console import Console
 
+from bench.page_plots import draw
 from bench.results import LOSSES
 from bench.search.hill_climb import climb, shrink
 from bench.search.kept import KEPT, page
@@ -24,6 +25,7 @@ def main() -> None:
     with spawned_pool() as pool:
         if asked.kept:
             LOSSES.write_text(page(list(pool.map(judge, [kept.case for kept in KEPT]))))
+            draw(LOSSES)
             return
         found = climb(_SCORES.values(), asked.rounds, asked.seed, pool)
         for name, score in _SCORES.items():

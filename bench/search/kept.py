@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from math import isnan
 from typing import Final, NamedTuple
 
-from bench.markdown import paragraph, table
-from bench.results import origin
+from bench.markdown import paragraph, plot_link, table
+from bench.results import LOSSES, origin
 from bench.search.case import SECONDS, WARM_UP_S, SearchCase
 from bench.search.verdict import CaseVerdict
 
@@ -100,7 +100,9 @@ def page(verdicts: Sequence[CaseVerdict]) -> str:
         changes = ", ".join(f"{name} {value}" for name, value in kept.case.changes().items())
         causes.append(paragraph(f"* **{kept.name}** ({changes}). {kept.cause}", "  "))
     lines = table(["case", "violations", "baseline", "oracle", "USD/h", "bound"], "lrrrrr", rows)
-    return "\n\n".join(["# Where it loses", *map(paragraph, paragraphs), "\n".join(lines), "\n".join(causes)]) + "\n"
+    plot = plot_link(LOSSES, "Violations of each case, ours beside those of the baseline and the oracle")
+    parts = ["# Where it loses", *map(paragraph, paragraphs), plot, "\n".join(lines), "\n".join(causes)]
+    return "\n\n".join(parts) + "\n"
 
 
 def _share(value: float) -> str:

@@ -2,6 +2,7 @@
 
 import argparse
 
+from bench.page_plots import draw
 from bench.results import SELECTORS
 from bench.selectors.cell import measure
 from bench.selectors.page import WORKERS, cells, page
@@ -17,6 +18,7 @@ def main() -> None:
     with spawned_pool() as pool:
         rows = run_jobs(pool, measure, planned, "simulating")
     SELECTORS.write_text(page(rows))
+    draw(SELECTORS)
 
 
 if __name__ == "__main__":

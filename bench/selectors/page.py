@@ -4,7 +4,8 @@ from collections.abc import Iterable, Sequence
 from math import isfinite
 from typing import Final
 
-from bench.markdown import paragraph, table
+from bench.markdown import paragraph, plot_link, table
+from bench.results import SELECTORS as SELECTORS_PAGE
 from bench.results import origin
 from bench.selectors.cell import LATENCY_MS, SERVICE_S, Cell, CellFigures
 from bench.selectors.mechanisms import IDEAL, INTERVAL_S, MECHANISMS, PRODUCTION
@@ -59,6 +60,7 @@ def page(rows: Sequence[CellFigures]) -> str:
         [
             "# Many selectors",
             *map(paragraph, paragraphs),
+            plot_link(SELECTORS_PAGE, f"Violations against the number of selectors at load {_HIGHEST}, by choice"),
             _by_fleet(rows),
             paragraph(infeasible),
             "## Mechanisms",

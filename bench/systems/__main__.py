@@ -4,6 +4,7 @@ import argparse
 from collections.abc import Iterable, Sequence
 from typing import Final
 
+from bench.page_plots import draw
 from bench.results import SYSTEMS
 from bench.simulations import SEED, run_jobs
 from bench.systems.comparison import ComparisonRun, after_peak, compare, fleet_of, overload, throughput
@@ -43,6 +44,7 @@ def main() -> None:
             throughput=list(zip(fixed, run_jobs(pool, throughput, fixed, "throughput"), strict=True)),
         )
     SYSTEMS.write_text(page(results))
+    draw(SYSTEMS)
 
 
 def _jobs(workloads: Iterable[str], systems: Sequence[str], seeds: Sequence[int]) -> list[ComparisonRun]:

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from statistics import fmean
 from typing import Final, TypeVar
 
-from bench.markdown import table
-from bench.results import origin
+from bench.markdown import details, plot_link, table
+from bench.results import SYSTEMS, origin
 from bench.systems.comparison import ComparisonRun, Row
 from bench.systems.workloads import FIXED
 from simulator.scenario_file import INFAAS
@@ -107,6 +107,8 @@ def page(results: Results) -> str:
         "",
         "Violations are online queries that were refused, late or never answered.",
         "",
+        plot_link(SYSTEMS, "Price and violations of each system with a fleet that it scales, by workload"),
+        "",
         *_summary(results),
         "",
         *_REASONS,
@@ -206,8 +208,13 @@ def _sections(rows: Sequence[Row]) -> list[str]:
     lines: list[str] = []
     for workload, by in _tables(rows).items():
         lines += [*([""] if lines else []), f"### {workload}", ""]
-        lines += table(_TITLES, "lrrrrrr", [[name, *_cells(one)] for name, one in by.items()])
+        lines += details(_summary_of(by), table(_TITLES, "lrrrrrr", [[name, *_cells(one)] for name, one in by.items()]))
     return lines
+
+
+def _summary_of(by: Mapping[str, _Means]) -> str:
+    ours = by[INFAAS]
+    return f"{INFAAS}: {ours.violations:.2%} violated at {ours.usd_per_hour:.3f} USD/h; all {len(by)} systems"
 
 
 def _cells(one: _Means) -> list[str]:

@@ -20,6 +20,8 @@ class PromQuery(NamedTuple):
 
     expression: str
     legend: str
+    exemplars: bool = False
+    """True to draw the traces of single queries as points, from which Grafana leads to the trace."""
 
 
 class Chart(NamedTuple):
@@ -31,11 +33,12 @@ class Chart(NamedTuple):
 
 
 def _quantiles(metric: str, by: str, where: str = "") -> tuple[PromQuery, ...]:
-    """Return the median and the 99th percentile of a histogram, by a label."""
+    """Return the median and the 99th percentile of a histogram with exemplars, by a label."""
     return tuple(
         PromQuery(
             f"histogram_quantile({share}, sum by (le, {by}) (rate({metric}_bucket{where}[$__rate_interval])))",
             f"{{{{{by}}}}} {name}",
+            exemplars=name == "p99",  # once: both queries read the same buckets
         )
         for share, name in ((0.5, "p50"), (0.99, "p99"))
     )
@@ -185,7 +188,8 @@ def _panel(chart: Chart) -> TimeSeries:
     panel = TimeSeries().title(chart.title).unit(chart.unit).datasource(_SOURCE).min(0).span(8).height(8)
     panel = panel.legend(legend.show_legend(show_legend=True))
     for query in chart.queries:
-        panel = panel.with_target(Dataquery().expr(query.expression).legend_format(query.legend))
+        target = Dataquery().expr(query.expression).legend_format(query.legend)
+        panel = panel.with_target(target.exemplar(exemplar=True) if query.exemplars else target)
     return panel
 
 

@@ -33,11 +33,12 @@ _CONTENTS: Final[Mapping[str, tuple[str, ...]]] = {
     ),
     "Reference": (
         "reference/cli", "reference/client", "reference/http", "reference/grpc", "reference/kafka",
-        "reference/settings", "glossary", "reference/changelog", "reference/licence",
+        "reference/settings", "glossary", "invariants", "reference/changelog", "reference/licence",
     ),
     "Explanation": ("explanation/README", "reference/design", "explanation/*", "reference/contributing"),
     "Figures": (
         "benchmarks", "variants", "peers/servers", "systems", "selectors", "losses", "ablation", "calibration",
+        "dashboard",
     ),
 }  # fmt: skip
 """Pages by chapter of the table of contents; every page must be in one."""
@@ -76,7 +77,9 @@ def write_pages(docs: Path) -> None:
         file = docs / name
         file.parent.mkdir(exist_ok=True)
         if not file.exists() or file.read_text() != text:
-            file.write_text(text)
+            written = file.with_suffix(f".{os.getpid()}")
+            written.write_text(text)
+            written.replace(file)  # at once: another build may read it
 
 
 def local_links(text: str, folder: Path, source: Path | None = None) -> str:

@@ -32,7 +32,8 @@ _NO_REGIONS: Final = (
     "or as binary data"
 )
 _NO_TRACES: Final = (
-    "trace settings are not supported: send a `traceparent` header, which is passed on with the query and its result"
+    "trace settings are not supported: send a `traceparent` header, which is passed on with the query; the answer to a "
+    "sampled query has one, too"
 )
 _NO_LOGS: Final = "log settings are not supported over HTTP: set INFAAS_LOG_LEVEL of each process"
 

@@ -35,6 +35,7 @@ from schemas import headers as h
 from schemas.errors import QueryError
 from schemas.jobs import DueNotice, NoticeState
 from schemas.topics import PREFIX
+from schemas.trace_context import sendable_trace
 from store.errors import StoreUnavailable
 from store.jobs import claim_notices, record_notice
 from store.pool import Pool
@@ -147,7 +148,8 @@ class CompletionNotifier:
             reason = "its host did not answer and is paused"
             return NoticeOutcome(NoticeState.WAITING, reason, _HOST_PAUSE_S, counts=False)
         body = event_of(job)
-        answer = await self._webhooks.call(url, signed_headers(job.id, int(time.time()), body, settings.keys), body)
+        headers = signed_headers(job.id, int(time.time()), body, settings.keys) | sendable_trace(notice.trace)
+        answer = await self._webhooks.call(url, headers, body)
         self._paused_until.pop(host, None)
         if answer.status is None and len(self._paused_until) < _MAX_PAUSED_HOSTS:
             self._paused_until[host] = now + settings.webhook_timeout_s + _HOST_PAUSE_S * random.random()
@@ -158,7 +160,7 @@ class CompletionNotifier:
         job, topic = notice.job, notice.reply_to or ""
         if notice.result is None:
             return NoticeOutcome(NoticeState.FAILED, "the result has expired")
-        fields = (notice.result_headers or {}) | {h.ID: job.id}
+        fields = {**notice.trace, **(notice.result_headers or {}), h.ID: job.id}
         raw = [(name, text.encode()) for name, text in fields.items()]
         try:
             await self._producer.send_and_wait(topic, notice.result, key=job.id.encode(), headers=raw)

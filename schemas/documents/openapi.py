@@ -38,7 +38,7 @@ _ASKING: Final = (
 _LOGGING: Final = "/v2/logging"
 _TRACES: Final = ("/v2/trace/setting", "/v2/models/{name}/trace/setting")
 _MEMORIES: Final = {"systemsharedmemory": "SystemSharedMemory", "cudasharedmemory": "CudaSharedMemory"}
-_RECORDS_ONLY: Final = (h.CONTENT_TYPE, h.CORRELATION, h.REASON, h.RETRY_AFTER_MS)
+_RECORDS_ONLY: Final = (h.CONTENT_TYPE, h.CORRELATION, h.REASON, h.RETRY_AFTER_MS, h.TRACESTATE)
 """Headers of a result record that an HTTP answer leaves out or expresses in another way."""
 
 

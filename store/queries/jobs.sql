@@ -181,14 +181,18 @@ DELETE FROM jobs WHERE id IN (
 
 -- name: claim_notices
 -- Claim due notices for some seconds; then other services may claim them, because the claiming service may have died.
--- The result is read only for a reply topic.
+-- The result is read only for a reply topic. The trace context is that of the result, else that of the job's query.
 UPDATE jobs SET notice_at = clock_timestamp() + make_interval(secs => $2)
 WHERE id IN (
     SELECT id FROM jobs WHERE notice = 'waiting' AND notice_at <= clock_timestamp()
     ORDER BY notice_at LIMIT $1 FOR UPDATE SKIP LOCKED
 )
 RETURNING
-    id, webhook, reply_to, notice_attempts, result_headers, CASE WHEN reply_to IS NOT NULL THEN result END AS result
+    id, webhook, reply_to, notice_attempts, result_headers, CASE WHEN reply_to IS NOT NULL THEN result END AS result,
+    jsonb_strip_nulls(jsonb_build_object(
+        'traceparent', coalesce(result_headers ->> 'traceparent', headers ->> 'traceparent'),
+        'tracestate', coalesce(result_headers ->> 'tracestate', headers ->> 'tracestate')
+    )) AS trace
 
 -- name: read_result
 -- Result of a job if available, optionally only if it belongs to a tenant.

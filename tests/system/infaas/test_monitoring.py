@@ -2,9 +2,10 @@
 
 import asyncio
 import json
-import math
+import os
 import shutil
-from collections.abc import AsyncGenerator
+import time
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from http import HTTPStatus
 from pathlib import Path
@@ -15,22 +16,18 @@ import aiohttp
 import pytest
 
 from process.sockets import free_port
+from tests.otlp_receiver import exporting_to, otlp_receiver
 from tests.system.infaas.conftest import Cli
+from tests.system.infaas.dashboard import MONITORING, panel_queries, task_variable, values_of, write_page
 from tests.waiting import read_until, until
 
-MONITORING: Final = Path(__file__).parents[3] / "docker/monitoring"
+PAGE: Final = os.environ.get("DASHBOARD_VALUES")
+"""File to which the values under load are written."""
+CLIENTS: Final = 8 if PAGE else 1
+LOAD_S: Final = 60.0 if PAGE else 0.0
+TRACE: Final = "7" * 32
 _IMAGE: Final = {"name": "input", "shape": [1, 1, 8, 8], "datatype": "FP32", "data": [0.0] * 64}
 STOP_S: Final = 30
-
-
-def dashboard_queries() -> list[tuple[str, str]]:
-    """Return the title and the expression of each query of the dashboard, its variables replaced."""
-    dashboard = json.loads((MONITORING / "grafana/dashboards/infaas.json").read_text())
-    return [
-        (panel["title"], target["expr"].replace("$__rate_interval", "10s").replace("$task", ".*"))
-        for panel in dashboard["panels"]
-        for target in panel.get("targets", ())
-    ]
 
 
 @asynccontextmanager
@@ -45,7 +42,11 @@ async def prometheus(http: aiohttp.ClientSession, folder: Path, targets: list[st
     config = {"global": times, "rule_files": ["rules.yml"], "scrape_configs": jobs}
     (folder / "prometheus.yml").write_text(json.dumps(config))  # JSON is YAML
     address = f"127.0.0.1:{free_port()}"
-    flags = (f"--config.file={folder}/prometheus.yml", f"--storage.tsdb.path={folder}/data")
+    flags = (
+        f"--config.file={folder}/prometheus.yml",
+        f"--storage.tsdb.path={folder}/data",
+        "--enable-feature=exemplar-storage",
+    )
     process = await asyncio.create_subprocess_exec(program, *flags, f"--web.listen-address={address}")
 
     async def ready() -> bool:
@@ -64,43 +65,97 @@ async def prometheus(http: aiohttp.ClientSession, folder: Path, targets: list[st
             await process.wait()
 
 
+class Load:
+    """Queries over HTTP, until `stop` is called; every tenth can be answered by no variant in time."""
+
+    def __init__(self, http: aiohttp.ClientSession, url: str) -> None:
+        self._http = http
+        self._url = url
+        self._began_s = time.monotonic()
+        self._stopped = False
+
+    async def ask(self, latency_ms: float, **headers: str) -> int:
+        """Send a query; return the status of its answer."""
+        body = {"inputs": [_IMAGE], "parameters": {"latency_ms": latency_ms}}
+        async with self._http.post(self._url, json=body, headers=headers) as response:
+            return response.status
+
+    async def run(self) -> None:
+        while not self._stopped:
+            assert [await self.ask(20_000) for _ in range(9)] == [200] * 9
+            assert await self.ask(0.001) == 422
+
+    def is_settled(self) -> bool:
+        return time.monotonic() - self._began_s >= LOAD_S
+
+    def stop(self) -> None:
+        self._stopped = True
+
+
 async def test_dashboard_rules_and_top_have_values(hosted: Cli, tmp_path: Path) -> None:
-    async with hosted.up("--registrars=1"), aiohttp.ClientSession() as http:
+    async with (
+        otlp_receiver() as receiver,
+        hosted.up("--registrars=1", **exporting_to(receiver), OTEL_TRACES_SAMPLER_ARG="0"),
+        aiohttp.ClientSession() as http,
+    ):
         await hosted.register("digits_mlp.onnx", "--name=mlp", task="digits")
         state = await hosted.state()
         targets = [urlsplit(service["metrics"]).netloc for service in state["services"].values()]
-
-        async def ask(latency_ms: float) -> int:
-            body = {"inputs": [_IMAGE], "parameters": {"latency_ms": latency_ms}}
-            async with http.post(f"{state['gateway']}/v2/models/digits/infer", json=body) as response:
-                return response.status
-
-        async with prometheus(http, tmp_path, targets) as api:
+        load = Load(http, f"{state['gateway']}/v2/models/digits/infer")
+        async with prometheus(http, tmp_path, targets) as api, asyncio.TaskGroup() as tasks:
 
             async def get(path: str, **parameters: str) -> Any:
                 async with http.get(f"{api}/{path}", params=parameters) as response:
                     return (await response.json())["data"]
 
-            async def empty() -> list[str]:
-                """Ask twice, in time and not, and return the titles of panels that show nothing yet."""
-                assert {await ask(20_000), await ask(0.001)} == {200, 422}
-                found = {title: await get("query", query=expression) for title, expression in dashboard_queries()}
-                values = {title: [float(one["value"][1]) for one in data["result"]] for title, data in found.items()}
-                return [title for title, numbers in values.items() if not any(map(math.isfinite, numbers))]
-
-            await read_until(empty, lambda titles: not titles)
-            rules = [rule for group in (await get("rules"))["groups"] for rule in group["rules"]]
-            assert {rule["name"]: rule.get("lastError", "") for rule in rules if rule["health"] != "ok"} == {}
-            assert len(rules) > 10
+            for _ in range(CLIENTS):
+                tasks.create_task(load.run())
+            await until(load.is_settled, LOAD_S + STOP_S)
+            values = await read_until(lambda: values_of(get), lambda found: all(found.values()))
+            if PAGE:
+                write_page(PAGE, values, CLIENTS, hosted.environment()["INFAAS_KAFKA_NAMESPACE"])
+            await check_variable(get)
+            await check_exemplars(get, load)
+            await check_rules(get)
             seen = await read_until(
                 lambda: hosted.json("top"), lambda now: any(one["variants"] for one in now["tasks"])
             )
             assert [one["variant"] for one in seen["tasks"][0]["variants"]] == ["mlp.onnx-fp32.cpu"]
             assert seen["tasks"][0]["attainment"] == 1, "queries that no variant can answer do not count"
-            alerts = {alert["labels"]["alertname"]: alert["state"] for alert in (await get("alerts"))["alerts"]}
-            if alerts.get("InfaasEventLoopSlow") == "pending":  # by the other suites' load; it fires after 5 minutes
-                del alerts["InfaasEventLoopSlow"]
-            assert alerts.keys() <= {"InfaasAttainmentBurnsFast", "InfaasAttainmentBurnsSlowly"}, "half of the queries"
+            load.stop()
+
+
+async def check_variable(get: Callable[..., Awaitable[Any]]) -> None:
+    """Check that the variable of tasks has values, by the request that Grafana makes for it."""
+    variable = task_variable()
+    assert await get(f"label/{variable.label}/values", **{"match[]": variable.metric}) == ["digits"]
+
+
+async def check_exemplars(get: Callable[..., Awaitable[Any]], load: Load) -> None:
+    """Check that each query of exemplars finds a traced query."""
+    began_s = time.time()
+    assert await load.ask(20_000, traceparent=f"00-{TRACE}-{'5' * 16}-01") == 200
+    queries = [query for query in panel_queries() if query.exemplars]
+    assert len(queries) == 3
+    for query in queries:
+
+        async def traces(expression: str = query.executable) -> set[str]:
+            times = {"start": str(began_s - 1), "end": str(time.time() + 1)}
+            found = await get("query_exemplars", query=expression, **times)
+            return {exemplar["labels"]["trace_id"] for series in found for exemplar in series["exemplars"]}
+
+        assert await read_until(traces, bool) == {TRACE}
+
+
+async def check_rules(get: Callable[..., Awaitable[Any]]) -> None:
+    """Check that all rules can be evaluated, and that no alert is raised that the load does not justify."""
+    rules = [rule for group in (await get("rules"))["groups"] for rule in group["rules"]]
+    assert {rule["name"]: rule.get("lastError", "") for rule in rules if rule["health"] != "ok"} == {}
+    assert len(rules) > 10
+    alerts = {alert["labels"]["alertname"]: alert["state"] for alert in (await get("alerts"))["alerts"]}
+    if alerts.get("InfaasEventLoopSlow") == "pending":  # by the other suites' load; it fires after 5 minutes
+        del alerts["InfaasEventLoopSlow"]
+    assert alerts.keys() <= {"InfaasAttainmentBurnsFast", "InfaasAttainmentBurnsSlowly"}, "a tenth of the queries"
 
 
 async def test_alert_rules_fire_and_stay_silent() -> None:

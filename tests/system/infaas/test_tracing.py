@@ -68,14 +68,22 @@ def check(spans: list[ReceivedSpan], sender: str, reply: str, wanted: dict[str, 
     assert link[0] != computed.trace, "a batch has a trace of its own"
 
 
-async def by_http(gateway: str, body: bytes, traceparent: str) -> None:
+def named(spans: list[ReceivedSpan], name: str) -> str:
+    """Return the header that names a span."""
+    return next(f"00-{span.trace}-{span.id}-01" for span in spans if span.name == name)
+
+
+async def by_http(gateway: str, body: bytes, traceparent: str) -> str | None:
+    """Send a query; return the `traceparent` of the answer."""
     async with aiohttp.request(
         "POST", f"{gateway}/v2/models/digits/infer", data=body, headers={"traceparent": traceparent}
     ) as answer:
         assert answer.status == 200, await answer.text()
+        return answer.headers.get("traceparent")
 
 
-async def by_grpc(address: str, traceparent: str) -> None:
+async def by_grpc(address: str, traceparent: str) -> str | bytes | None:
+    """Send a query; return the `traceparent` of the answer."""
     tensor = json.loads(query())["inputs"][0]
     contents = wire.InferTensorContents(fp32_contents=tensor["data"])
     sent = wire.ModelInferRequest.InferInputTensor(
@@ -88,7 +96,9 @@ async def by_grpc(address: str, traceparent: str) -> None:
             request_serializer=wire.ModelInferRequest.SerializeToString,
             response_deserializer=wire.ModelInferResponse.FromString,
         )
-        await method(request, metadata=[("traceparent", traceparent)], timeout=PATIENCE_S)
+        call = method(request, metadata=[("traceparent", traceparent)], timeout=PATIENCE_S)
+        await call
+        return dict(await call.trailing_metadata() or ()).get("traceparent")
 
 
 async def by_kafka(kafka: str, namespace: str, traceparent: str, trace: str) -> str:
@@ -128,19 +138,21 @@ async def test_trace_of_a_query_spans_three_processes(hosted: Cli, tmp_path: Pat
         async with hosted.up(**exporting_to(receiver), **only_clients):
             await hosted.register("digits_mlp.onnx", "--name=mlp", task="digits")
             state = await hosted.state()
-            await by_http(state["gateway"], query(), "")
+            assert await by_http(state["gateway"], query(), "") is None, "it is not sampled"
             reply = "send (temporary)"
             header, trace = parent(1)
-            await by_http(state["gateway"], query(), header)
-            check(await receiver.trace(trace, 8), "send infaas.tasks.digits", reply, BY_GATEWAY)
+            told = await by_http(state["gateway"], query(), header)
+            check(spans := await receiver.trace(trace, 8), "send infaas.tasks.digits", reply, BY_GATEWAY)
+            assert told == named(spans, "infer digits")
             header, trace = parent(2)
-            await by_grpc(urlsplit(state["grpc"]).netloc or state["grpc"], header)
-            check(await receiver.trace(trace, 8), "send infaas.tasks.digits", reply, BY_GATEWAY)
+            told = await by_grpc(urlsplit(state["grpc"]).netloc or state["grpc"], header)
+            check(spans := await receiver.trace(trace, 8), "send infaas.tasks.digits", reply, BY_GATEWAY)
+            assert told == named(spans, "infer digits")
             header, trace = parent(3)
             result = await by_kafka(state["kafka"], namespace, header, trace)
             spans = await receiver.trace(trace, 6)
             check(spans, "client", reply := "send infaas.results.digits", {})
-            assert result == f"00-{trace}-{next(span.id for span in spans if span.name == reply)}-01"
+            assert result == named(spans, reply)
             batch = await batch_of_two(receiver, state["gateway"])
             known = await receiver.wait(lambda spans: {(span.trace, span.id) for span in spans} >= set(batch.links))
             linked = {(span.trace, span.id): span.name for span in known}
@@ -156,8 +168,12 @@ async def test_trace_of_a_query_spans_three_processes(hosted: Cli, tmp_path: Pat
 
 async def check_exemplars(state: dict[str, Any], receiver: OtlpReceiver, folder: Path) -> None:
     """Check that the histograms lead to traces that the receiver gets."""
-    pages = {"gateway": "infaas_gateway_request_seconds", "worker": "infaas_worker_queue_seconds"}
-    for service, metric in pages.items():
+    shown_by = (
+        ("gateway", "infaas_gateway_request_seconds"),
+        ("worker", "infaas_worker_queue_seconds"),
+        ("worker", "infaas_worker_compute_seconds"),
+    )
+    for service, metric in shown_by:
         url = next(found["metrics"] for name, found in state["services"].items() if name.startswith(service))
         accept = {"Accept": "application/openmetrics-text; version=1.0.0"}
         async with aiohttp.request("GET", url, headers=accept) as answer:

@@ -1,15 +1,18 @@
-"""Tests of the shell commands in the documentation: their syntax, and the table of the tests that run them."""
+"""Tests of shell commands in the documentation: their syntax, in prose too, and the table of tests that run them."""
 
 import re
+import shlex
 from collections.abc import Mapping
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Final
 
 import pytest
 import typer
+import yaml
 
 from infaas.cli.main import app
-from tests.doc_commands import BLOCKS, ROOT, Block
+from tests.doc_commands import BLOCKS, ROOT, Block, inline_code
 
 _SYSTEM: Final = "tests/system/infaas/"
 _INTEGRATION: Final = "tests/integration/"
@@ -61,6 +64,10 @@ NOT_RUN: Final[Mapping[str, str]] = {
 """Reason why no test runs a block as it is written."""
 
 
+INLINE: Final = inline_code("infaas")
+COMPOSE: Final = inline_code("docker compose")
+
+
 def test_each_block_is_run_or_has_a_reason() -> None:
     assert RUN.keys() & NOT_RUN.keys() == set()
     assert sorted([*RUN, *NOT_RUN]) == sorted(block.name for block in BLOCKS)
@@ -91,3 +98,31 @@ def test_documented_commands_parse(block: Block, tmp_path: Path, monkeypatch: py
         for file in (word for word in words if re.fullmatch(r"[\w-]+(\.\w+)+", word)):
             Path(file).touch()
         whole.main(args=[word for word in words if word != "..."], standalone_mode=False)
+
+
+@pytest.mark.parametrize("command", INLINE)
+def test_inline_command_and_its_options_exist(command: str) -> None:
+    """The group, the command and each option exist; arguments may be left out in prose."""
+    words = shlex.split(command)[1:]
+    found: Any = typer.main.get_command(app)
+    while (commands := getattr(found, "commands", None)) and words and not words[0].startswith("-"):
+        found = commands.get(words.pop(0))
+        assert found is not None, f"{INLINE[command]}: there is no such command"
+    known = {name for parameter in found.params for name in (*parameter.opts, *parameter.secondary_opts)}
+    named = {word.partition("=")[0] for word in words if word.startswith("-")}
+    assert named - known - {"--help"} == set(), INLINE[command]
+
+
+@pytest.mark.parametrize("command", COMPOSE)
+def test_inline_compose_command_names_file_and_profiles(command: str) -> None:
+    words = shlex.split(command)
+    options = list(pairwise(words))
+    services: Any = yaml.safe_load((ROOT / "docker/compose.yaml").read_text())["services"]
+    profiles = {profile for service in services.values() for profile in service.get("profiles", ())}
+    assert {name for option, name in options if option == "-f"} <= {"docker/compose.yaml"}, COMPOSE[command]
+    assert {name for option, name in options if option == "--profile"} <= profiles, COMPOSE[command]
+
+
+def test_inline_commands_are_found() -> None:
+    assert len(INLINE) > 40
+    assert len(COMPOSE) > 1

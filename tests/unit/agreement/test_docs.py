@@ -45,9 +45,9 @@ def words_of(text: str) -> str:
 
 
 def terms_of(glossary: str) -> list[str]:
-    """Return the terms in the first column of the glossary's tables; a row may define several."""
-    rows = re.findall(r"^\| ([^|]+?) \| ", glossary, re.MULTILINE)
-    return [term for row in rows if row != "term" for term in row.split(", ")]
+    """Return the terms in the first column of the glossary's tables, without their links."""
+    rows = re.findall(r"^\| \[?([^|\]]+?)(?:\]\([^)]*\))? \| ", glossary, re.MULTILINE)
+    return [row for row in rows if row != "term"]
 
 
 def links_of(document: str) -> set[str]:
@@ -65,6 +65,20 @@ def anchors_of(document: str) -> set[str]:
     return {re.sub(r"[^\w -]", "", heading.lower()).strip().replace(" ", "-") for heading in headings}
 
 
+def section_of(document: str, anchor: str) -> str:
+    """Return the section of a Markdown document below a heading, with its subsections; all of it without an anchor."""
+    found, depth = list[str](), 0
+    for line in document.splitlines():
+        marks = len(line) - len(line.lstrip("#"))
+        if marks and depth and marks <= depth:
+            break
+        if marks and not depth and (not anchor or anchor in anchors_of(line)):
+            depth = marks
+        if depth:
+            found.append(line)
+    return "\n".join(found)
+
+
 def missing_anchors(document: Path) -> set[str]:
     """Return the links of a document to anchors that their Markdown document lacks."""
     prose = re.sub(r"^```.*?^```", "", document.read_text(), flags=re.DOTALL | re.MULTILINE)
@@ -78,7 +92,8 @@ def missing_anchors(document: Path) -> set[str]:
 
 
 WORDS = words_of(CODE)
-TERMS = terms_of((ROOT / "docs/glossary.md").read_text())
+GLOSSARY = ROOT / "docs/glossary.md"
+TERMS = terms_of(GLOSSARY.read_text())
 VARIABLES = {name for settings in SETTINGS for name, _ in settings_variables(settings)} | set(
     re.findall(r'"(INFAAS_\w+)"', CODE)
 )
@@ -89,7 +104,15 @@ def test_words_of_splits_identifiers() -> None:
 
 
 def test_terms_of_reads_first_column() -> None:
-    assert terms_of("| term | meaning |\n|---|---|\n| topic, lag | as in | Kafka |\ntext") == ["topic", "lag"]
+    rows = "| term | meaning |\n|---|---|\n| [topic](x.md#y) | as in | Kafka |\n| old lag | text |\ntext"
+    assert terms_of(rows) == ["topic", "old lag"]
+
+
+def test_section_of_ends_at_the_next_heading_of_its_level() -> None:
+    text = "# Page\na\n## One\nb\n### Part\nc\n## Two\nd"
+    assert section_of(text, "one") == "## One\nb\n### Part\nc"
+    assert section_of(text, "") == text
+    assert section_of(text, "three") == ""
 
 
 def test_links_of_returns_files_only() -> None:
@@ -112,6 +135,7 @@ def test_missing_anchors_finds_links_to_no_heading(tmp_path: Path) -> None:
 
 def test_documents_have_terms_and_links() -> None:
     assert len(TERMS) > 60
+    assert len(INVARIANTS) > 15
     assert len(PACKAGES) > 10
     assert sum(len(links_of(document.read_text())) for document in DOCUMENTS) > 50
 
@@ -119,6 +143,14 @@ def test_documents_have_terms_and_links() -> None:
 @pytest.mark.parametrize("term", TERMS)
 def test_glossary_term_occurs_in_code(term: str) -> None:
     assert re.search(rf"\b{words_of(term)}s?\b", WORDS), "no code uses it: take it out, or use it"
+
+
+@pytest.mark.parametrize("term", TERMS)
+def test_glossary_term_links_to_a_section_that_uses_it(term: str) -> None:
+    link = re.search(rf"^\| \[{term}\]\(([^)#]*)#?([^)]*)\) \| ", GLOSSARY.read_text(), re.MULTILINE)
+    assert link is not None, "no section explains it: link to one, or take the term out"
+    section = words_of(section_of((GLOSSARY.parent / link[1]).read_text(), link[2]))
+    assert re.search(rf"\b{words_of(term)}(s|es)?\b", section), f"{link[1]}#{link[2]} does not use it"
 
 
 def test_glossary_defines_each_term_once() -> None:
@@ -133,6 +165,21 @@ def test_document_links_to_existing_files(document: Path) -> None:
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
 def test_document_links_to_existing_anchors(document: Path) -> None:
     assert missing_anchors(document) == set()
+
+
+INVARIANTS = re.findall(r"^\| \*\*.+", (ROOT / "docs/invariants.md").read_text(), re.MULTILINE)
+
+
+@pytest.mark.parametrize("row", INVARIANTS, ids=lambda row: words_of(row.split("**")[1]).replace(" ", "-"))
+def test_invariant_names_existing_tests(row: str) -> None:
+    named = re.findall(r"`(tests/[\w/]+\.py)::(\w+)`", row)
+    assert named, "no test tries to break it"
+    missing = [
+        f"{file}::{name}"
+        for file, name in named
+        if not re.search(rf"^(async )?def {name}\(|^{name} = ", (ROOT / file).read_text(), re.MULTILINE)
+    ]
+    assert missing == []
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))

@@ -7,6 +7,7 @@ import pytest
 
 from broker.kafka.types import KafkaError
 from broker.producing.producer import Ack
+from gateway.inference import error_headers, result_headers
 from gateway.model_directory import ModelDirectory
 from gateway.spans import QuerySpans, begin_spans, mark_unsampled
 from gateway.statistics import ModelStatistics
@@ -48,7 +49,7 @@ async def test_record_names_the_span_that_sends_it() -> None:
     ack.set_result(Ack(sent.topic, 3, 42))
     sent.on_acknowledged(ack)
     result = Result(id="q", status="ok", value=b"", variant="v", worker="w", accuracy=0.9)
-    exemplar = spans.succeeded(result)
+    told = result_headers(spans.succeeded(result))
     spans.end()
     sending, whole = kept.spans
     named = parse_traceparent(h.as_text(sent.headers)[h.TRACEPARENT])
@@ -61,7 +62,10 @@ async def test_record_names_the_span_that_sends_it() -> None:
     assert kept.attributes(INFER)["infaas.latency_ms"] == 50
     assert whole.parent is not None
     assert whole.parent.span_id == PARENT.span_id
-    assert exemplar["trace_id"] == f"{7:032x}"
+    assert whole.context is not None
+    assert parse_traceparent(told[h.TRACEPARENT]) == TraceContext(7, whole.context.span_id, sampled=True, remote=True)
+    assert spans.exemplar["trace_id"] == f"{7:032x}"
+    assert h.TRACEPARENT not in result_headers(result), "the query is not sampled"
 
 
 @pytest.mark.parametrize("cancelled", [False, True])
@@ -76,8 +80,11 @@ async def test_failed_send_and_refusal_are_errors(cancelled: bool) -> None:
     else:
         ack.set_exception(KafkaError("not now"))
     sent.on_acknowledged(ack)
-    spans.failed(Overloaded("later", reason=RefusalReason.KAFKA_UNAVAILABLE))
+    error = Overloaded("later", reason=RefusalReason.KAFKA_UNAVAILABLE)
+    assert h.TRACEPARENT not in error_headers(error), "the query is not sampled"
+    spans.failed(error)
     spans.end()
+    assert error_headers(error)[h.TRACEPARENT].split("-")[1] == spans.exemplar["trace_id"]
     assert kept.attributes(SEND)["error.type"] == ("internal" if cancelled else "KafkaError")
     assert kept.attributes(INFER)["error.type"] == "overloaded"
     assert kept.attributes(INFER)["infaas.refusal"] == RefusalReason.KAFKA_UNAVAILABLE

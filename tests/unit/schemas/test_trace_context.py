@@ -5,7 +5,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from schemas.headers import TRACEPARENT, TRACESTATE
-from schemas.trace_context import TraceContext, current_traceparent, is_sampled, parse_traceparent, with_traceparent
+from schemas.trace_context import (
+    TraceContext,
+    current_traceparent,
+    is_sampled,
+    parse_traceparent,
+    sendable_trace,
+    with_traceparent,
+)
 
 TRACE, SPAN = "4bf92f35" * 4, "00f067aa" * 2
 KNOWN = TraceContext(int(TRACE, 16), int(SPAN, 16), sampled=True, remote=True)
@@ -49,6 +56,21 @@ def test_any_text_is_judged_without_an_error(text: str) -> None:
 def test_replaced_header_is_the_only_one() -> None:
     state = (TRACESTATE, b"mine=1")
     assert with_traceparent([(TRACEPARENT, b"old"), state], KNOWN.header) == [state, (TRACEPARENT, KNOWN.header)]
+
+
+@pytest.mark.parametrize(
+    ("given", "sent"),
+    [
+        ((str(KNOWN), "mine=1"), (str(KNOWN), "mine=1")),
+        ((str(KNOWN), ""), (str(KNOWN),)),
+        ((str(KNOWN), "mine=1\r\nX-Other: 1"), (str(KNOWN),)),
+        ((f"01-{TRACE}-{SPAN}-01-\rmore", ""), ()),
+        (("what a client writes", "mine=1"), ()),
+    ],
+)
+def test_sendable_trace_leaves_out_what_http_refuses(given: tuple[str, str], sent: tuple[str, ...]) -> None:
+    found = sendable_trace(dict(zip((TRACEPARENT, TRACESTATE), given, strict=True)))
+    assert tuple(found.values()) == sent
 
 
 def test_current_span_is_that_of_the_callers_program() -> None:

@@ -1,8 +1,12 @@
 """Tests of the check of external links: one without a network differs from one with broken links."""
 
+import subprocess
+from pathlib import Path
+from typing import Any
+
 import pytest
 
-from tools.check_links import BROKEN, FOUND, CheckedLink, verdict
+from tools.check_links import BROKEN, FOUND, CheckedLink, main, verdict
 
 AWAY = "HTTPSConnectionPool(host='a.org', port=443): Max retries exceeded with url: / (Failed to resolve 'a.org')"
 
@@ -26,3 +30,15 @@ def test_verdict_tells_broken_links_from_no_network(links: list[CheckedLink], co
     found, lines = verdict(links)
     assert found == code
     assert words in lines[0]
+
+
+def test_check_that_takes_too_long_is_not_done(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    def hang(command: list[str], *, timeout: float, **_options: Any) -> None:
+        raise subprocess.TimeoutExpired(command, timeout)
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(subprocess, "run", hang)
+    assert main() == FOUND
+    assert capsys.readouterr().out == "NOT DONE: the links were not followed within 120 s\n"

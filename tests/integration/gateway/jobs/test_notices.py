@@ -8,7 +8,7 @@ from collections.abc import AsyncGenerator, Callable, Generator
 from contextlib import asynccontextmanager
 from hashlib import sha256
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 from uuid import uuid4
 
 import pytest
@@ -27,7 +27,11 @@ from schemas.headers import as_text
 from schemas.jobs import JobState
 from tests.doc_commands import block, exported
 from tests.integration.gateway.jobs.conftest import QUICK, Office, jobs_service
+from tests.integration.gateway.test_inference import json_body
 from tests.waiting import read_until
+
+TRACE: Final[dict[str, Any]] = {"traceparent": f"00-{'7' * 32}-{'5' * 16}-01", "tracestate": "mine=7"}
+"""Trace context of a job's client."""
 
 
 class Call(NamedTuple):
@@ -97,9 +101,10 @@ async def test_webhook_is_signed_and_retried_until_success(office: Office, hook:
         hook.listening(lambda n: web.Response(status=500 if n < 3 else 204)) as calls,
         jobs_service(office, hook.heard),
     ):
-        job_id = (await office.submit(query=f"?webhook=http://{hook.host}/hook"))["id"]
+        job_id = (await office.submit(query=f"?webhook=http://{hook.host}/hook", **TRACE))["id"]
         notice = await told(office, job_id, "delivered")
     assert (notice["attempts"], len(calls)) == (3, 3)
+    assert all(TRACE.items() <= dict(call.headers).items() for call in calls)
     assert len({call.body for call in calls}) == 1
     headers, body = calls[-1]
     signed = f"{job_id}.{headers['webhook-timestamp']}.".encode() + body
@@ -150,7 +155,7 @@ async def test_notice_sends_result_to_reply_topic(office: Office, monkeypatch: p
     topic = f"mine-{uuid4().hex[:8]}"
     await ensure_topics(office.kafka, [TopicSpec(topic)])
     async with Tail(office.kafka, "mine", [topic]) as tail, jobs_service(office):
-        ids = {(await office.submit(infaas_reply_to=topic))["id"] for _ in range(2)}
+        ids = {(await office.submit(infaas_reply_to=topic, **TRACE))["id"] for _ in range(2)}
         found = dict[str, dict[str, str]]()
         while found.keys() != ids:
             for record in await tail.poll():
@@ -162,7 +167,20 @@ async def test_notice_sends_result_to_reply_topic(office: Office, monkeypatch: p
         assert "does not exist" in (await told(office, missing, "failed"))["error"]
     for fields in found.values():
         assert fields["infaas-status"] == "ok"
+        assert TRACE.items() <= fields.items()
         assert json.loads(fields["value"])["outputs"][0]["data"] == [0.0, 2.0, 8.0, 10.0]
+
+
+async def test_notice_of_job_without_result_has_trace_of_its_query(office: Office) -> None:
+    topic = f"mine-{uuid4().hex[:8]}"
+    await ensure_topics(office.kafka, [TopicSpec(topic)])
+    job_id = (await office.submit(json_body(latency_ms=1), infaas_reply_to=topic, **TRACE))["id"]
+    async with Tail(office.kafka, "mine", [topic]) as tail, jobs_service(office):
+        await told(office, job_id, "delivered")
+        (record,) = await tail.poll()
+    fields = as_text(record.headers)
+    assert fields["infaas-status"] == "deadline_exceeded"
+    assert TRACE.items() <= fields.items()
 
 
 async def test_notice_to_topic_is_retried_despite_kafka_errors(office: Office, monkeypatch: pytest.MonkeyPatch) -> None:
