@@ -22,12 +22,28 @@
     beforeAttributeUpdated: (name, node) => !(name === "open" && node.nodeName === "DETAILS"),
   };
 
+  // Gives each row and list item an id by its header or time. Without ids, a row that comes first would take the place of
+  // the one below it, with its focus and its open details.
+  function identify(name, place) {
+    const seen = new Map();
+    for (const row of place.querySelectorAll("tbody tr, ol > li")) {
+      const head = row.querySelector("th[scope=row], time");
+      if (!head) continue; // the legend of a plot
+      const key = head.dateTime || head.textContent;
+      seen.set(key, (seen.get(key) || 0) + 1);
+      row.id = `${name} ${key} ${seen.get(key)}`.replace(/\s+/g, "-");
+    }
+  }
+
   function update(event) {
     say("");
     for (const [name, html] of Object.entries(JSON.parse(event.data))) {
       const place = document.getElementById(`live-${name}`);
       if (!place) continue;
-      Idiomorph.morph(place, html, { morphStyle: "innerHTML", callbacks: keep });
+      const next = Object.assign(document.createElement("template"), { innerHTML: html }).content;
+      identify(name, place);
+      identify(name, next);
+      Idiomorph.morph(place, next, { morphStyle: "innerHTML", callbacks: keep });
       htmx.process(place);
     }
     infaasPlots.drawAll();

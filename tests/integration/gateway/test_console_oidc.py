@@ -5,7 +5,6 @@ The provider's address is another site than the gateway's, so cookies are sent a
 
 import asyncio
 import json
-import shutil
 import sys
 import time
 from collections.abc import AsyncGenerator
@@ -17,7 +16,7 @@ from urllib.parse import parse_qs, urlsplit
 import aiohttp
 import pytest
 from aiohttp.test_utils import make_mocked_request
-from playwright.async_api import async_playwright, expect
+from playwright.async_api import expect
 
 from broker.kafka.settings import KafkaSettings
 from gateway.auth.authenticator import Authenticator
@@ -26,6 +25,7 @@ from gateway.console.rendering import Rendering
 from gateway.console.sessions import SessionCodec
 from gateway.settings import GatewaySettings
 from process.sockets import free_port
+from tests.browser import PHONE, opened_browser, opened_window
 from tests.integration.gateway.test_authentication import Guarded, guarded
 from tests.integration.gateway.test_issuer import DISCOVERY, LARGE, IssuerInPieces
 from tests.processes import environment
@@ -77,17 +77,19 @@ async def offering(kafka: KafkaSettings, database: str, folder: Path) -> AsyncGe
 async def test_sign_in_at_issuer_gives_session_with_rights_of_claims(
     kafka: KafkaSettings, database: str, tmp_path: Path
 ) -> None:
-    chromium = shutil.which("chromium")
-    if chromium is None:
-        pytest.skip("needs chromium (apt-get install chromium)")
-    async with offering(kafka, database, tmp_path) as gateway, async_playwright() as playwright:
-        browser = await playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
-        page = await browser.new_page()
-        await page.goto(f"{gateway.url}/console/scale")
+    async with (
+        offering(kafka, database, tmp_path) as gateway,
+        opened_browser() as browser,
+        opened_window(browser, gateway.url) as window,
+    ):
+        page = window.page
+        await window.open("/console/scale")
+        window.expects("/console/oidc/callback", "status of 401")
         await page.get_by_role("link", name="Sign in at").click()
         await page.get_by_role("button", name="stranger").click()
         await expect(page.get_by_role("alert")).to_contain_text("the token has no tenant")
-        await page.goto(f"{gateway.url}/console/scale")
+        await window.check()
+        await window.open("/console/scale")
         await page.get_by_role("link", name="Sign in at").click()
         await page.get_by_role("button", name="ada").click()
         await page.wait_for_url("**/console/scale")
@@ -95,7 +97,26 @@ async def test_sign_in_at_issuer_gives_session_with_rights_of_claims(
         await expect(page.locator(".who")).to_contain_text("acme")
         [cookie] = await page.context.cookies(f"{gateway.url}/console")
         assert (cookie.get("name"), cookie.get("sameSite")) == ("infaas-console", "Strict")
-        await browser.close()
+
+
+@pytest.mark.parametrize("options", [{}, PHONE], ids=["wide", "phone-dark"])
+async def test_pages_of_sign_in_at_issuer_are_accessible(
+    kafka: KafkaSettings, database: str, tmp_path: Path, options: dict[str, object]
+) -> None:
+    """The page after the sign-in leads on at once, so a copy of it that stays is checked."""
+    done = Rendering("1").text("oidc_done.html", target="/console").replace('http-equiv="refresh"', "")
+    async with (
+        offering(kafka, database, tmp_path) as gateway,
+        opened_browser() as browser,
+        opened_window(browser, gateway.url, **options) as window,
+    ):
+        await window.open("/console/scale")
+        await expect(window.page.get_by_role("link", name="Sign in at")).to_be_visible()
+        await window.check()
+        await window.page.route("**/console/done", lambda route: route.fulfill(body=done, content_type="text/html"))
+        await window.open("/console/done")
+        await expect(window.page.get_by_role("heading", level=1)).to_have_text("Signed in")
+        await window.check()
 
 
 async def test_sign_in_at_issuer_must_return_to_its_browser(

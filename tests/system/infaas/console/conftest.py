@@ -1,30 +1,29 @@
-"""Fixtures: Debian's Chromium, the guarded system with one of each key, and a visitor of its console.
+"""Fixtures: Chromium, the guarded system with one of each key, a visitor of its console, and tasks to ask.
 
-All tests share one event loop, browser and system. A visitor's page fails its test if the browser reports an error, or
-if axe finds a violation of the rules of accessibility.
+All tests share one event loop, browser and system.
 """
 
-import json
-import shutil
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
-from pathlib import Path
+from dataclasses import dataclass, field
+from hashlib import sha256
 from typing import Any, NamedTuple
 from uuid import uuid4
 
-import pytest
+import aiohttp
 import pytest_asyncio
-from playwright.async_api import Browser, BrowserContext, ConsoleMessage, Page, async_playwright, expect
+from playwright.async_api import Browser
 
-from tests.system.infaas.conftest import Cli
-
-AXE = (Path(__file__).parent / "axe.min.js").read_text()
-"""axe-core 4.14.1 from npm, under the Mozilla Public License 2.0."""
-EXPECTED = ("status of 4", "status of 5", "ERR_", "net::")
-"""Texts of errors that the browser reports for an answer with an error's status, which a test may want."""
-
-
-expect.set_options(timeout=30_000)
+from broker.dead_letters.letter import publish_dead_letter
+from broker.kafka.types import Record
+from broker.producing.producer import Producer
+from infaas.cli.connect import find_kafka
+from schemas import headers as h
+from schemas.topics import task_topic
+from tests.browser import BrowserWindow, opened_browser, opened_window
+from tests.system.infaas.conftest import UP_S, Cli
+from tests.waiting import read_until
+from zoo.samples import DATA
 
 
 class ConsoleSite(NamedTuple):
@@ -39,19 +38,49 @@ class ConsoleSite(NamedTuple):
     stranger: str
     """Key of another tenant with the role query."""
 
+    async def ask(self, method: str, path: str, **content: Any) -> Any:
+        """Send a request to the API as the administrator; return the answer's JSON."""
+        headers = {"Authorization": f"Bearer {self.admin}"}
+        async with (
+            aiohttp.ClientSession(self.url, headers=headers, raise_for_status=True) as http,
+            http.request(method, path, **content) as answer,
+        ):
+            return await answer.json()
 
-class Visitor(NamedTuple):
-    """A browser window with its own cookies, and the errors that it has reported."""
+    async def put_job(self, task: str) -> str:
+        """Store a job with an image; return its id."""
+        image, kind = (DATA / "seven.png").read_bytes(), {"Content-Type": "image/png"}
+        return (await self.ask("POST", f"/v2/models/{task}/jobs", data=image, headers=kind))["id"]
 
-    site: ConsoleSite
-    page: Page
-    context: BrowserContext
-    errors: list[str]
+    async def put_letters(self, task: str, reasons: Sequence[str]) -> None:
+        """Write a dead letter of a task for each reason."""
+        async with Producer(find_kafka(self.cli.home), "test") as producer:
+            for number, reason in enumerate(reasons):
+                headers = ((h.ID, b"letter-%d" % number), (h.TASK, task.encode()))
+                record = Record(task_topic(task), 0, number, 0, 0, b"k", b"<b>payload</b>\xff", headers)
+                await (await publish_dead_letter(producer, record, reason))
 
-    async def open(self, path: str) -> None:
-        """Open a page, and wait until its scripts have run."""
-        await self.page.goto(f"{self.site.url}{path}")
-        await self.page.wait_for_load_state("load")
+    async def request_registration(self, model: str, task: str) -> str:
+        """Request the registration of a small model that takes tensors; return its id."""
+        content = (DATA / "digits_linear.onnx").read_bytes()
+        upload = sha256(content).hexdigest()
+        await self.ask("PUT", f"/v1/uploads/{upload}", data=content)
+        file = {"name": "digits_linear.onnx", "upload": upload}
+        asked = {"name": model, "task": task, "file": file, "accuracy": 0.9, "variants": ["onnx-fp32"], "max_batch": 2}
+        return (await self.ask("POST", "/v1/registrations", json=asked))["id"]
+
+    async def registered(self, registration: str) -> None:
+        """Wait until a registration has succeeded."""
+        path = f"/v1/registrations/{registration}"
+        shown = await read_until(lambda: self.ask("GET", path), lambda one: one["finished_at"] is not None, UP_S)
+        assert not shown["error"], shown
+
+
+@dataclass(frozen=True)
+class Visitor(BrowserWindow):
+    """A window of the browser at a system."""
+
+    site: ConsoleSite = field(kw_only=True)
 
     async def sign_in(self, key: str, path: str = "/console") -> None:
         """Sign in by a key, and arrive at a page."""
@@ -60,41 +89,11 @@ class Visitor(NamedTuple):
         await self.page.get_by_role("button", name="Sign in").click()
         await self.page.wait_for_url(f"**{path}")
 
-    async def outcome(self) -> str:
-        """Return the text that an act has left."""
-        shown = self.page.locator("#outcome p").first
-        await shown.wait_for()
-        return await shown.inner_text()
-
-    async def updated(self) -> None:
-        """Wait until the page has received its first update."""
-        await expect(self.page.locator("body[data-updates]")).to_be_visible()
-
-    async def check(self) -> None:
-        """Assert that axe finds no violation on the page."""
-        await self.page.evaluate(AXE)
-        found: Any = await self.page.evaluate("axe.run({resultTypes: ['violations']})")
-        said = [
-            f"{one['id']}: {one['nodes'][0]['html']} {one['nodes'][0]['failureSummary']}" for one in found["violations"]
-        ]
-        assert not said, "\n".join([self.page.url, *said])
-
-
-@pytest.fixture(scope="package")
-def chromium() -> str:
-    """Path of Chromium; with CI set, a skipped test is a failed one."""
-    path = shutil.which("chromium")
-    if path is None:
-        pytest.skip("needs chromium (apt-get install chromium)")
-    return path
-
 
 @pytest_asyncio.fixture(scope="package", loop_scope="package")
-async def browser(chromium: str) -> AsyncGenerator[Browser]:
-    async with async_playwright() as playwright:
-        browser = await playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+async def browser() -> AsyncGenerator[Browser]:
+    async with opened_browser() as browser:
         yield browser
-        await browser.close()
 
 
 @pytest_asyncio.fixture(scope="package", loop_scope="package")
@@ -109,22 +108,9 @@ async def site(guarded: Cli) -> ConsoleSite:
 
 @asynccontextmanager
 async def visiting(browser: Browser, site: ConsoleSite, **options: Any) -> AsyncGenerator[Visitor]:
-    """Open a window while the context is open; fail if the browser has reported an error."""
-    context = await browser.new_context(**options)
-    page, errors = await context.new_page(), list[str]()
-    page.set_default_timeout(30_000)
-
-    def on_message(message: ConsoleMessage) -> None:
-        if message.type == "error" and not any(text in message.text for text in EXPECTED):
-            errors.append(message.text)
-
-    page.on("console", on_message)
-    page.on("pageerror", lambda error: errors.append(str(error)))
-    try:
-        yield Visitor(site, page, context, errors)
-        assert not errors, json.dumps(errors)
-    finally:
-        await context.close()
+    """Open a window at the system while the context is open; errors of the browser fail the test."""
+    async with opened_window(browser, site.url, **options) as one:
+        yield Visitor(one.url, one.page, one.context, one.errors, one.expected, site=site)
 
 
 @pytest_asyncio.fixture(loop_scope="package")
@@ -136,7 +122,6 @@ async def visitor(browser: Browser, site: ConsoleSite) -> AsyncGenerator[Visitor
 @pytest_asyncio.fixture(loop_scope="package")
 async def administrator(visitor: Visitor) -> Visitor:
     await visitor.sign_in(visitor.site.admin)
-    visitor.page.on("dialog", lambda dialog: dialog.accept())
     return visitor
 
 
@@ -155,3 +140,20 @@ async def image_task(site: ConsoleSite) -> ImageTask:
     words = (f"--name={model}", "--image=28x28:grey", "--top=1")
     [made] = await site.cli.register("mnist_mlp.onnx", *words, task=task, data="mnist-image", most=300)
     return ImageTask(task, model, made["name"])
+
+
+class TensorTask(NamedTuple):
+    """A task that takes tensors, with one model that was registered from an upload."""
+
+    task: str
+    model: str
+    registration: str
+
+
+@pytest_asyncio.fixture(scope="package", loop_scope="package")
+async def tensor_task(site: ConsoleSite) -> TensorTask:
+    word = uuid4().hex[:6]
+    task, model = f"digits-{word}", f"linear-{word}"
+    registration = await site.request_registration(model, task)
+    await site.registered(registration)
+    return TensorTask(task, model, registration)

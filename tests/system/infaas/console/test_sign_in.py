@@ -4,6 +4,8 @@ import aiohttp
 import pytest
 from playwright.async_api import Browser, expect
 
+from gateway.console.pages import PAGES
+from schemas.access import Role
 from tests.system.infaas.console.conftest import ConsoleSite, Visitor, visiting
 
 pytestmark = pytest.mark.asyncio(loop_scope="package")
@@ -12,6 +14,7 @@ pytestmark = pytest.mark.asyncio(loop_scope="package")
 async def test_sign_in_leads_to_requested_page_and_out_again(visitor: Visitor) -> None:
     await visitor.open("/console/scale")
     await visitor.check()
+    visitor.expects("/console/sign-in", "status of 401")
     await visitor.page.get_by_label("API key").fill("infaas_wrong")
     await visitor.page.get_by_role("button", name="Sign in").click()
     await expect(visitor.page.get_by_role("alert")).to_contain_text("not an API key")
@@ -39,7 +42,8 @@ async def test_tenant_sees_its_own_and_no_more(browser: Browser, site: ConsoleSi
         menu = tenant.page.get_by_role("navigation", name="Pages").get_by_role("link")
         assert await menu.all_inner_texts() == ["Overview", "Models", "Jobs"]
         await tenant.check()
-        for path in ("/console/scale", "/console/keys", "/console/audit", "/console/dead-letters"):
+        for path in [page.path for page in PAGES if page.role is Role.ADMIN and "{" not in page.path]:
+            tenant.expects(path, "status of 403")
             await tenant.open(path)
             await expect(tenant.page.get_by_role("heading", level=1)).to_have_text("Error 403")
         await tenant.open("/console/models")
