@@ -25,7 +25,7 @@ from gateway.http.connection import HttpConnection
 ROOT: Final = Path(__file__).parents[2]
 PUBLISHED: Final = {
     *("aiokafka", "aiokafka.abc", "aiokafka.admin", "aiokafka.errors", "aiokafka.helpers", "aiokafka.structs"),
-    *("aiohttp", "aiohttp.abc", "aiohttp.typedefs", "aiohttp.web"),
+    *("aiohttp", "aiohttp.abc", "aiohttp.test_utils", "aiohttp.typedefs", "aiohttp.web"),
 }
 """Modules in the reference documentation of the packages."""
 MODULES: Final[dict[str, set[str]]] = {
