@@ -62,7 +62,7 @@ async def list_some(context: RequestContext, request: JobsRequest) -> list[Job]:
         state=request.state,
         batch=request.batch,
         before=request.before,
-        tenant=_owner(principal),
+        tenant=principal.owner,
         tasks=principal.tasks,
         limit=request.limit,
     )
@@ -146,13 +146,13 @@ class BatchProgress(msgspec.Struct, frozen=True, kw_only=True):
 async def progress(context: RequestContext, request: ProgressRequest) -> list[JobProgress]:
     """Show the number of jobs in each state, by model and batch, the latest first."""
     principal = context.principal
-    return await job_progress(context.pool, tenant=_owner(principal), tasks=principal.tasks, limit=request.limit)
+    return await job_progress(context.pool, tenant=principal.owner, tasks=principal.tasks, limit=request.limit)
 
 
 @endpoint("batches.list", "GET", "/v1/jobs/batches", Role.QUERY)
 async def batches(context: RequestContext, request: BatchesRequest) -> list[BatchProgress]:
     """List the batches of OpenAI's API with their progress, the latest first."""
-    owner, tasks = _owner(context.principal), context.principal.tasks
+    owner, tasks = context.principal.owner, context.principal.tasks
     rows = await list_batches(context.pool, owner, tasks=tasks, after=request.after, limit=request.limit)
     return [_batch(row) for row in rows]
 
@@ -165,7 +165,7 @@ async def stop_batch(context: RequestContext, request: BatchCancellation) -> Bat
         NotFound: the batch does not exist, belongs to another tenant, or may have jobs of tasks that the key does not
             permit.
     """
-    pool, owner = context.pool, _owner(context.principal)
+    pool, owner = context.pool, context.principal.owner
     if not await list_batches(pool, owner, batch_id=request.id, tasks=context.principal.tasks):
         raise NotFound(f"there is no batch {request.id[:80]!r}")
     async with audited(pool, context.act(AuditVerb.CANCEL_JOBS, request.id)):
@@ -178,12 +178,7 @@ def _batch(row: BatchRow) -> BatchProgress:
 
 
 async def _find(session: DatabaseSession, principal: Principal, ids: Collection[str]) -> list[Job]:
-    return await list_jobs(session, ids=ids, tenant=_owner(principal), tasks=principal.tasks, limit=len(ids))
-
-
-def _owner(principal: Principal) -> str | None:
-    """Return the tenant whose jobs the principal sees: empty for jobs without a tenant, None for all jobs."""
-    return None if principal.has(Role.ADMIN) else principal.tenant or ""
+    return await list_jobs(session, ids=ids, tenant=principal.owner, tasks=principal.tasks, limit=len(ids))
 
 
 JOBS: Final = (list_some, show, progress, batches, stop_batch, cancel, result)

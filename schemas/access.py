@@ -104,6 +104,11 @@ class Principal(msgspec.Struct, frozen=True):
         """Return true if the caller has this role or a higher one."""
         return any(_RANKS[own] >= _RANKS[role] for own in self.roles)
 
+    @property
+    def owner(self) -> str | None:
+        """Tenant whose jobs, files and batches the caller sees: empty for those without a tenant, None for all."""
+        return None if self.has(Role.ADMIN) else self.tenant or ""
+
     def may_ask(self, task: str) -> bool:
         """Return true if the caller may query this task."""
         return self.tasks is None or task in self.tasks

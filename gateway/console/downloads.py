@@ -19,7 +19,6 @@ class DownloadRoutes:
         return [web.get("/console/files/{id}", self._console.handler(self._download))]
 
     async def _download(self, visit: Visit) -> web.StreamResponse:
-        owner = None if visit.is_admin else visit.principal.tenant or ""
-        row = await self._files.find(visit.request.match_info["id"], owner)
+        row = await self._files.find(visit.request.match_info["id"], visit.principal.owner)
         headers = {"Content-Disposition": f'attachment; filename="{row.id}.jsonl"', "X-Content-Type-Options": "nosniff"}
         return await self._files.send(visit.request, row, headers)
