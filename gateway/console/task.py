@@ -50,9 +50,10 @@ def frontier(compared: Sequence[ComparedPoint], shares: Mapping[str, float]) -> 
     """Return the points of the plot, the used ones and the frontier first. Pure."""
     best: list[ComparedPoint] = []
     points: list[FrontierPoint] = []
-    for one in sorted(
+    ordered = sorted(
         compared, key=lambda one: (one.latency_s, -one.accuracy, one.cost)
-    ):  # none is beaten by a later one
+    )  # none is beaten by a later one
+    for one in ordered:
         beaten_by = next((other.variant for other in best if _beats(other, one)), "")
         if not beaten_by:
             best.append(one)
@@ -73,8 +74,8 @@ def frontier(compared: Sequence[ComparedPoint], shares: Mapping[str, float]) -> 
 
 def _beats(one: ComparedPoint, other: ComparedPoint) -> bool:
     """Return whether a variant that is at least as fast is at least as good, and better in something. Pure."""
-    values = (one.accuracy, -one.cost, -one.latency_s), (other.accuracy, -other.cost, -other.latency_s)
-    return values[0] != values[1] and one.accuracy >= other.accuracy and one.cost <= other.cost
+    is_equal = (one.accuracy, one.cost, one.latency_s) == (other.accuracy, other.cost, other.latency_s)
+    return one.accuracy >= other.accuracy and one.cost <= other.cost and not is_equal
 
 
 def frontier_plot(points: Sequence[FrontierPoint]) -> dict[str, Any]:
