@@ -9,7 +9,6 @@ MiniLM, so nothing is downloaded.
 import asyncio
 import io
 import json
-import os
 import shutil
 import sys
 import tempfile
@@ -27,13 +26,12 @@ from playwright.async_api import Page, async_playwright
 from rich.console import Console
 from rich.text import Text
 
+from bench.core.system import infaas, running_at
 from broker.dead_letters.letter import publish_dead_letter
 from broker.kafka.types import Record
 from broker.producing.producer import Producer
 from infaas.cli.connect import find_kafka
 from infaas.client.client import InfaasClient, QueryOptions
-from infaas.up.state import read_state
-from process.sockets import LOOPBACK, free_port
 from schemas import headers as h
 from schemas.errors import OperatorError, QueryError
 from schemas.topics import task_topic
@@ -148,35 +146,13 @@ async def _main(names: Collection[str]) -> None:
 @asynccontextmanager
 async def _system(home: Path) -> AsyncGenerator[GuardedSystem]:
     """Run a guarded system with the zoo while the context is open."""
-    port = free_port()
-    words = ("up", f"--home={home}", f"--gateway-port={port}", "--kafka-port=0", "--register-zoo", "--auth")
-    process = await asyncio.create_subprocess_exec(sys.executable, "-m", "infaas.cli.main", *words)
-    try:
+    async with running_at(home, "apache", flags=("--register-zoo", "--auth")) as system:
+        key: dict[str, Any] = json.loads(await infaas(home, "keys", "create", "--role=admin", "--json"))
+        site = GuardedSystem(home, system.gateway, key["key"])
         async with asyncio.timeout(_READY_S):
-            while not ((state := read_state(home)) and state.ready):  # noqa: ASYNC110 - a file of another process
-                await asyncio.sleep(1.0)
-            key: dict[str, Any] = json.loads(await _command(home, "keys", "create", "--role=admin", "--json"))
-            site = GuardedSystem(home, f"http://{LOOPBACK}:{port}", key["key"])
             for task in _TASKS:
                 await _until_ready(site, task)
         yield site
-    finally:
-        with suppress(ProcessLookupError):
-            process.terminate()
-        await process.wait()
-
-
-async def _command(home: Path, *words: str, **variables: str) -> str:
-    """Run a command of `infaas` with a home, and return its output."""
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "infaas.cli.main", *words, f"--home={home}",
-        env=os.environ | variables, stdout=asyncio.subprocess.PIPE,
-    )  # fmt: skip
-    async with asyncio.timeout(_READY_S):
-        output, _ = await process.communicate()
-    if process.returncode:
-        raise OperatorError(f"infaas {words[0]} failed")
-    return output.decode()
 
 
 async def _until_ready(site: GuardedSystem, task: str) -> None:
@@ -209,8 +185,8 @@ async def _furnish(site: GuardedSystem) -> dict[str, str]:
     """Fill the pages; return the names in their addresses."""
     await _register_encoder(site)
     await _create_batch(site, _LINES[0])
-    await _command(site.home, "keys", "create", "--tenant=acme", "--per-second=50", "--note=the shop's web site")
-    await _command(site.home, "tenants", "create", "acme", "--kafka-user=acme", "--scram")
+    await infaas(site.home, "keys", "create", "--tenant=acme", "--per-second=50", "--note=the shop's web site")
+    await infaas(site.home, "tenants", "create", "acme", "--kafka-user=acme", "--scram")
     async with site.session() as http:
         job = await _keep_jobs(http, site, 12)
         for method, path, fields in _ACTS:
@@ -232,14 +208,8 @@ async def _furnish(site: GuardedSystem) -> dict[str, str]:
 
 async def _registration(http: aiohttp.ClientSession, site: GuardedSystem) -> str:
     """Register a model through the gateway, as from another machine; return the id when it has ended."""
-    variables = {"INFAAS_URL": site.gateway, "INFAAS_KEY": site.key, "INFAAS_HOME": ""}
     words = ("register", str(DATA / "digits_mlp.onnx"), f"--name={_UPLOADED}", "--task=digits", "--accuracy=0.9")
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "infaas.cli.main", *words, env=os.environ | variables
-    )
-    async with asyncio.timeout(_READY_S):
-        if await process.wait():
-            raise OperatorError("the model was not registered through the gateway")
+    await infaas(site.home, *words, INFAAS_URL=site.gateway, INFAAS_KEY=site.key)
     return str((await _get(http, f"{site.gateway}/v1/registrations"))[0]["id"])
 
 
@@ -250,7 +220,7 @@ async def _register_encoder(site: GuardedSystem) -> None:
     await asyncio.to_thread(build_sentence_encoder, unpack(_DEPTH), _DEPTH, model)
     rows = labelled("sentiment-text")[0]["text"][:64]
     np.savez(texts, allow_pickle=False, text=rows.astype("S"))
-    await _command(
+    await infaas(
         site.home, "register", str(model), f"--task={_EMBEDDINGS}", f"--tokenizer={DATA / 'tokenizer.json'}",
         "--measure=cosine", "--variant=onnx-fp32", f"--calibration={texts}",
     )  # fmt: skip
@@ -344,7 +314,7 @@ async def _open(page: Page, site: GuardedSystem, shot: Shot, found: Mapping[str,
 
 async def _terminal(site: GuardedSystem) -> str:
     """Return the output of `infaas explain` as an SVG."""
-    output = await _command(site.home, *_EXPLAIN, FORCE_COLOR="1", COLUMNS=str(_COLUMNS))
+    output = await infaas(site.home, *_EXPLAIN, FORCE_COLOR="1", COLUMNS=str(_COLUMNS))
     terminal = Console(record=True, width=_COLUMNS, file=io.StringIO())
     terminal.print(Text.from_ansi(output))
     return terminal.export_svg(title=f"infaas {' '.join(_EXPLAIN)}")

@@ -88,15 +88,19 @@ def _environment(home: Path) -> dict[str, str]:
     return {**os.environ, "INFAAS_HOME": str(home)}
 
 
-async def infaas(home: Path, *arguments: str) -> str:
-    """Run a command of the command line on the system in a folder. Returns its output.
+async def infaas(home: Path, *arguments: str, **variables: str) -> str:
+    """Run a command of the command line on the system in a folder, with further environment variables.
+
+    Returns:
+        Its output.
 
     Raises:
         RuntimeError: it failed.
     """
     process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "infaas.cli.main", *arguments, env=_environment(home), stdout=asyncio.subprocess.PIPE
-    )
+        *(sys.executable, "-m", "infaas.cli.main"), *arguments,
+        env=_environment(home) | variables, stdout=asyncio.subprocess.PIPE,
+    )  # fmt: skip
     output, _ = await process.communicate()
     if process.returncode:
         raise RuntimeError(f"`infaas {' '.join(arguments)}` failed with exit code {process.returncode}")
