@@ -108,10 +108,7 @@ async def test_refused_variant_is_shown_with_its_reason(administrator: Visitor) 
     code, _, told = await administrator.site.cli.run("register", *words)
     assert code == EXIT_PARTIAL, told
     await administrator.open("/console/models")
-    counts = page.get_by_role("row", name=model).get_by_role("cell")
-    columns = await page.locator("#live-models thead th").all_inner_texts()
-    for column in ("Ready", "Refused"):
-        await expect(counts.nth(columns.index(column) - 1)).to_have_text("1")
+    await shows(page, "models", model, {"Ready": "^1$", "Refused": "^1$"})
     await page.get_by_role("link", name=model).click()
     variants = page.locator("#live-variants")
     await expect(variants.get_by_role("row", name=f"{model}.onnx-fp32.cpu").locator(".state")).to_have_text("ready")
