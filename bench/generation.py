@@ -2,9 +2,11 @@
 
 The bare server is llama.cpp's own, from the package of the runtime, with the same file, threads and places. One client
 sends chats to both by OpenAI's API, each a new one as soon as the last has ended, and reads the tokens as they come.
-The two take turns in each round. All chats have the same length of prompt and answer, and prompts that differ from the
-first word on, so that no cache helps either. They name the options of sampling, since the defaults differ: the bare
-server samples from the 40 likeliest tokens, ours from all, as OpenAI does, which takes 0.3 ms a token longer.
+The two take turns in each round. Prompts have the same length and differ from the first word on, so that no cache helps
+either. Answers have different lengths, the same ones for both, since chats of one length would begin in step. They do
+at first, so the times leave out the first answer of each. Chats name the options of sampling, since the defaults
+differ: the bare server samples from the 40 likeliest tokens, ours from all, as OpenAI does, which takes 0.3 ms a token
+longer.
 """
 
 import asyncio
@@ -33,8 +35,9 @@ from zoo.chat import QUESTIONS, SMOLLM, chat_model_file
 
 CHATS: Final = (1, 4, 16)
 """Chats at once."""
-SECONDS: Final = 10.0
+SECONDS: Final = 20.0
 TOKENS: Final = 48
+"""Mean length of an answer."""
 WITHIN: Final = 1.1
 """Largest ratio of a time to that of the bare server."""
 _SEQUENCES: Final = max(CHATS)
@@ -43,6 +46,8 @@ _TASK: Final = "bench-chat"
 _MODEL: Final = "bench-model"
 _PROMPT: Final = "Tell me a long story about number {0}, and about a river, a mountain, a bird and a very old tree."
 _TIMEOUT_S: Final = 120.0
+_STRIDE: Final = 19
+"""Step from the length of a chat to that of the next one."""
 _SERVER: Final = """
 import sys, xllamacpp
 given = xllamacpp.CommonParams()
@@ -77,6 +82,8 @@ class EndedChat(NamedTuple):
 class _Server(NamedTuple):
     url: str
     process: psutil.Process
+    numbers: "itertools.count[int]"
+    """Numbers of the chats that it was not asked yet."""
 
 
 async def measure(system: SystemUnderTest, broker: str, console: Console) -> list[Figure]:
@@ -99,17 +106,16 @@ async def measure_file(
         "--variant", _own_label(model),
     )  # fmt: skip
     await infaas(system.home, "scale", "pin", "task", _TASK, "--min", "1", "--max", "1")
-    ours = _Server(system.gateway, psutil.Process(system.pid))
-    numbers = itertools.count()
+    ours = _Server(system.gateway, psutil.Process(system.pid), itertools.count())
     async with bare_server(model) as bare, chat_session() as session:
         for server in (bare, ours):
-            await ask(session, server.url, next(numbers))
+            await ask(session, server.url, next(server.numbers))
         figures = list[Figure]()
         for count in CHATS:
 
             async def take(_number: int, count: int = count) -> tuple[Chats, Chats]:
-                of_bare = await _round(session, bare, count, numbers)
-                of_ours = await _round(session, ours, count, numbers)
+                of_bare = await _round(session, bare, count)
+                of_ours = await _round(session, ours, count)
                 console.log(f"{count} chats: bare {of_bare}, ours {of_ours}")
                 return of_ours, of_bare
 
@@ -151,30 +157,39 @@ async def bare_server(model: Path) -> AsyncGenerator[_Server]:
     try:
         async with asyncio.timeout(_TIMEOUT_S):
             url = (await process.stdout.readline()).decode().strip()
-        yield _Server(url, psutil.Process(process.pid))
+        yield _Server(url, psutil.Process(process.pid), itertools.count())
     finally:
         process.kill()
         await process.wait()
 
 
-async def _round(session: aiohttp.ClientSession, server: _Server, count: int, numbers: "itertools.count[int]") -> Chats:
-    before_s, began_s, ended = sum(cpu_seconds(server.process).values()), time.monotonic(), list[EndedChat]()
+async def _round(session: aiohttp.ClientSession, server: _Server, count: int) -> Chats:
+    before_s, began_s = sum(cpu_seconds(server.process).values()), time.monotonic()
 
-    async def keep_asking() -> None:
+    async def keep_asking() -> list[EndedChat]:
+        ended = list[EndedChat]()
         while time.monotonic() - began_s < SECONDS:
-            ended.append(await ask(session, server.url, next(numbers)))
+            number = next(server.numbers)
+            ended.append(await ask(session, server.url, number, tokens=_length(number)))
+        return ended
 
     async with asyncio.TaskGroup() as tasks:
-        for _ in range(count):
-            tasks.create_task(keep_asking())
-    took_s, tokens = time.monotonic() - began_s, sum(one.tokens for one in ended)
+        asking = [tasks.create_task(keep_asking()) for _ in range(count)]
+    took_s, chats = time.monotonic() - began_s, [task.result() for task in asking]
+    tokens = sum(one.tokens for chat in chats for one in chat)
     cpu_s = sum(cpu_seconds(server.process).values()) - before_s
+    timed = [one for chat in chats for one in chat[1:]]
     return Chats(
-        1e3 * median(one.ttft_s for one in ended),
-        1e3 * median(one.tpot_s for one in ended),
+        1e3 * median(one.ttft_s for one in timed),
+        1e3 * median(one.tpot_s for one in timed),
         tokens / took_s,
         1e3 * cpu_s / tokens,
     )
+
+
+def _length(number: int) -> int:
+    """Return the tokens of the answer of a chat: from half to one and a half of the mean, in a mixed order."""
+    return TOKENS // 2 + number * _STRIDE % (TOKENS + 1)
 
 
 async def ask(
