@@ -4,9 +4,7 @@ import asyncio
 import hashlib
 import io
 import json
-import resource
-from collections.abc import AsyncIterator, Generator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +17,7 @@ from schemas.access import Access, Role, Visibility
 from store.pool import Pool
 from store.tenants import set_access
 from tests.example_rows import register
+from tests.full_disk import limited_files
 from tests.integration.gateway.test_authentication import Guarded, guarded, new_key
 
 CONTENT = b"what somebody calls a model" * 50_000
@@ -40,17 +39,6 @@ async def send(gateway: Guarded, key: object, data: Any = CONTENT, path: str = H
 async def ask(gateway: Guarded, key: ApiKey, path: str, method: str = "GET", **json: Any) -> tuple[int, Any]:
     status, _, said = await gateway.ask(key, path, method, json=json or None)
     return status, said
-
-
-@contextmanager
-def small_files_only() -> Generator[None]:
-    """Make the kernel refuse files above 64 KiB, as a full disk would."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (64 * 1024, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
 async def stalling() -> AsyncIterator[bytes]:
@@ -78,7 +66,7 @@ async def test_upload_is_verified_and_kept_for_its_tenant(
         assert uploads.has(SHA256)
         uploads.discard(SHA256)
         assert (await ask(gateway, acme, HERE))[0] == 404, "it was lost: who asks sends it again"
-        with small_files_only():
+        with limited_files(64 * 1024):
             assert (await send(gateway, acme))[0] == 503
         assert (await send(gateway, acme))[0] == 201
         assert (await ask(gateway, acme, HERE))[1]["bytes"] == len(CONTENT)

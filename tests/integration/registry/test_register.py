@@ -2,7 +2,6 @@
 
 import asyncio
 import math
-import resource
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -44,6 +43,7 @@ from store.registry import (
 from store.rollouts import list_events
 from store.tenants import list_access
 from tests.example_rows import a_task
+from tests.full_disk import limited_files
 from tests.store_queries import set_variant_state
 from workers.serving.model import find_model, load_session
 
@@ -340,13 +340,8 @@ async def test_full_disk_registers_nothing(
         x=["batch", 4],
         datatype=TensorProto.FLOAT,
     )
-    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, limits[1]))
-    try:
-        with pytest.raises(OperatorError, match="File too large"):
-            await run(file=big)
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    with limited_files(1 << 20), pytest.raises(OperatorError, match="File too large"):
+        await run(file=big)
     assert await _nothing_registered(store_pool, artifacts, tmp_path)
 
 

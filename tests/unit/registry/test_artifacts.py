@@ -2,29 +2,19 @@
 
 import hashlib
 import os
-import resource
 import time
-from collections.abc import Generator
 from pathlib import Path
 
 import pytest
 
 from registry.artifacts import ArtifactStore, sha256_of
 from schemas.errors import OperatorError
+from tests.full_disk import limited_files
 
 
 @pytest.fixture
 def store(tmp_path: Path) -> ArtifactStore:
     return ArtifactStore(tmp_path / "artifacts")
-
-
-@pytest.fixture
-def small_files_only() -> Generator[None]:
-    """Limit files to 64 KiB, so that writes fail as on a full disk."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (64 * 1024, hard))
-    yield
-    resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
 def _file(folder: Path, content: bytes) -> Path:
@@ -47,12 +37,9 @@ def test_artifact_store_deduplicates_content(store: ArtifactStore, tmp_path: Pat
     assert len(list((tmp_path / "artifacts").iterdir())) == 1
 
 
-def test_artifact_store_leaves_nothing_after_full_disk(
-    store: ArtifactStore, tmp_path: Path, request: pytest.FixtureRequest
-) -> None:
+def test_artifact_store_leaves_nothing_after_full_disk(store: ArtifactStore, tmp_path: Path) -> None:
     file = _file(tmp_path, b"x" * (1 << 20))
-    request.getfixturevalue("small_files_only")
-    with pytest.raises(OperatorError, match="cannot store model in"):
+    with limited_files(64 * 1024), pytest.raises(OperatorError, match="cannot store model in"):
         store.put(file)
     assert list((tmp_path / "artifacts").iterdir()) == []
 
@@ -140,7 +127,7 @@ def test_copy_to_is_safe_against_link_race(
     assert not (tmp_path / "copy").exists()
 
 
-@pytest.mark.usefixtures("small_files_only")
 def test_incoming_artifact_explains_a_failed_write(store: ArtifactStore) -> None:
-    with store.receiving("the model") as incoming, pytest.raises(OperatorError, match="cannot store the model in "):
+    unable = pytest.raises(OperatorError, match="cannot store the model in ")
+    with store.receiving("the model") as incoming, limited_files(64 * 1024), unable:
         incoming.write(bytes(1 << 20))
