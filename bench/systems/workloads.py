@@ -34,6 +34,8 @@ TEN: Final = 400.0
 """Queries a second that take about ten workers."""
 LOW: Final = 4.0
 """Queries a second of a low load: the one of INFaaS's evaluation."""
+DAY_S: Final = 600.0
+"""Seconds of a simulated day, in which the start of a worker takes 30 s."""
 _TEN_FLEET: Final = {"cpu": 1, "t4": 4, "inf1": 1}
 _FORTY_FLEET: Final = {"cpu": 1, "t4": 16, "inf1": 4}
 
@@ -75,7 +77,7 @@ def _arrivals(process: str, rate: float) -> dict[str, Any]:
         case "bursty":
             return {"process": "markov", "rates": [rate / 2, rate * 2], "means": [40, 20]}
         case "diurnal":
-            return {"process": "diurnal", "rate": rate, "amplitude": 0.8, "period": 150}
+            return {"process": "diurnal", "rate": rate, "amplitude": 0.8, "period": DAY_S}
         case "low after a peak":
             return {"process": "steps", "rates": [rate, rate * LOW / TEN], "lengths": [60, 600]}
         case "servegen":
@@ -90,14 +92,14 @@ _LOADS: Final[Mapping[str, ComparedLoad]] = {
     "Zipf, 5 tasks": _few("poisson", 100, _ZIPF),
     "flat, 10 workers": _many("poisson"),
     "bursty, 10 workers": _many("bursty"),
-    "diurnal, 10 workers": _many("diurnal"),
+    "diurnal, 10 workers": _many("diurnal", seconds=60 + DAY_S),
     "Zipf, 10 workers": _many("poisson", 1.7 * TEN, _ZIPF),
     "Azure code, 12 times its speed": _published("azure-code-2023", 12),
     "Azure conversation, 12 times its speed": _published("azure-conv-2023", 12),
     "Mooncake, 16 times its speed": _published("mooncake-conversation-2025", 16),
     "ServeGen, a tenth of its rate": _many("servegen"),
     "flat, 40 workers": _many("poisson", 4 * TEN, seconds=120),
-    "diurnal, 40 workers": _many("diurnal", 4 * TEN, seconds=150),
+    "diurnal, 40 workers": _many("diurnal", 4 * TEN, seconds=60 + DAY_S),
 }
 WORKLOADS: Final = tuple(_LOADS)
 """Workloads with a fleet that every system scales."""

@@ -55,6 +55,10 @@ from selector.policy.variants import PricedVariant
 
 _MOST_UPGRADES: Final = 16
 """Number of more accurate variants that are examined for an upgrade."""
+_UPGRADED: Final = 0.8
+"""Share of the time to the deadline that an upgrade may take. Nobody asked for it, so a batch that takes longer than
+predicted must not be late for it.
+"""
 _BARRED_S: Final = 0.1
 """Seconds for which replicas that take no upgrades are not examined again: the interval of their statuses."""
 _NEAR: Final = 0.5
@@ -240,7 +244,7 @@ def _upgrade(context: ChoiceContext, choice: Choice, candidates: Candidates) -> 
                 share /= replicas.senders
             if share > 0.0 and (share >= 1.0 or _seed(context) < share * (1 << 32)):
                 finish = finish_s(instance, batch, now, due_s=context.query.due_s)
-                if finish <= context.slack_s:
+                if finish <= _UPGRADED * context.slack_s:
                     return Choice(
                         candidate.variant, instance.next_partition, instance, finish, choice.cost, choice.cost_header,
                         upgraded=True,

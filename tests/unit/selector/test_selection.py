@@ -331,6 +331,14 @@ def test_upgrade_skips_late_or_busy_instance() -> None:
     assert chosen(query(latency_ms=100), where, config=PolicyConfig()).variant.name == FAST
 
 
+@pytest.mark.parametrize(("share", "upgraded"), [(0.75, True), (0.85, False)])
+def test_upgrade_leaves_time_for_a_batch_that_takes_longer(share: float, upgraded: bool) -> None:
+    where = three()
+    needed_ms = 1e3 * chosen(query(target=GOOD, latency_ms=100), where).predicted_s
+    choice = chosen(query(latency_ms=needed_ms / share), where, config=PolicyConfig())
+    assert (choice.upgraded, choice.variant.name) == (upgraded, GOOD if upgraded else FAST)
+
+
 def test_upgrade_ends_at_a_rate_that_fills_the_worker() -> None:
     where = three()
     now = NOW
