@@ -8,5 +8,6 @@ selector's decision among many replicas) -> statuses, catalog_change (cost of a 
 in a selector) -> fleet (two hundred workers on one Postgres, and the cost of a registration for each catalog watcher)
 -> synthetic_worker, cluster (CPU time of each service of a cluster of up to a thousand workers, and the ages of
 statuses and heartbeats) -> recorder (cost of observing 10,000 partitions) -> simulation (CPU time and memory of the
-simulator) -> web_console (sizes and costs of the console) -> ray_nodes, ray_cluster (four Ray nodes on this machine, one killed under load) -> __main__.
+simulator) -> web_console (sizes and costs of the console) -> ray_nodes, ray_cluster (four Ray nodes on this machine,
+one killed under load) -> __main__.
 """

@@ -13,7 +13,16 @@ from bench.systems.workloads import AFTER_PEAK, FIXED, WORKLOADS
 from simulator.replications import spawned_pool
 from simulator.scenario_file import INFAAS
 
-_SYSTEMS: Final = ("infaas-paper", "infaas-code", "static", "individual", "slackfit", "proteus-fleet")
+_SYSTEMS: Final = (
+    "infaas-paper",
+    "infaas-code",
+    "static",
+    "individual",
+    "slackfit",
+    "proteus-fleet",
+    "ray-serve",
+    "keda",
+)
 _FIXED: Final = (INFAAS, "infaas-paper", "static", "individual", "slackfit-fixed", "proteus")
 """Systems on fixed hardware, all of which runs from the start."""
 _AFTER_PEAK: Final = (INFAAS, "static", "individual", "slackfit", "static on V100", "individual on V100")
