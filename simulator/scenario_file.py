@@ -52,6 +52,8 @@ class ScenarioFile(ScenarioSettings, frozen=True, kw_only=True, forbid_unknown_f
     """File of a trace."""
     workload: str | Workload = ""
     """Workload to draw the trace from: a short description, the name of a JSON file, or the workload itself."""
+    overlay: tuple[str, ...] = ()
+    """Files of further traces, whose queries arrive together with those of the trace or workload."""
     speed: Annotated[float, Meta(gt=0)] = 1.0
     """Factor by which the trace runs faster."""
     cut: tuple[Seconds, Seconds | None] | None = None
@@ -106,7 +108,7 @@ class ScenarioFile(ScenarioSettings, frozen=True, kw_only=True, forbid_unknown_f
         else:
             described = read_workload(self.workload) if isinstance(self.workload, str) else self.workload
             trace = generate(described, seed)
-        trace = trace.faster(self.speed)
+        trace = trace.overlaid([read_trace(Path(file)) for file in self.overlay]).faster(self.speed)
         if self.cut is not None:
             begin_s, end_s = self.cut
             trace = trace.cut(begin_s, math.inf if end_s is None else end_s)

@@ -26,7 +26,7 @@ from simulator.services.infaas import InfaasSystem
 from simulator.system import SimulatedSystem, SimulationContext
 from simulator.trace import QueryKind
 
-_BEGIN_S: Final = 10.0
+BEGIN_S: Final = 10.0
 """Virtual time of a trace's start; the services run from 0 on, so that statuses and loads are known by then."""
 _SAMPLES: Final = 1200
 _LEAST_INTERVAL_S: Final = 1.0
@@ -103,20 +103,20 @@ class Simulation:
         began, scenario, events = time.perf_counter(), self.scenario, self.events
         self.system.begin()
         for fault in scenario.faults:
-            events.at(_BEGIN_S + fault.at_s, self._inflict, fault)
-        events.at(_BEGIN_S, self._sample)
-        events.at(_BEGIN_S + scenario.warm_up_s, self._end_warm_up)
-        self._run_until(_BEGIN_S)
+            events.at(BEGIN_S + fault.at_s, self._inflict, fault)
+        events.at(BEGIN_S, self._sample)
+        events.at(BEGIN_S + scenario.warm_up_s, self._end_warm_up)
+        self._run_until(BEGIN_S)
         self._arrive_all(progress or (lambda _: None))
         usd = self.cluster.usd_now()
         self._drain(events.now + scenario.drain_s)
         check_end(scenario.trace, self.outcomes, self.cluster, self.system)
         return SimulationResult(
             scenario=scenario,
-            queries=self.outcomes.columns(_BEGIN_S),
+            queries=self.outcomes.columns(BEGIN_S),
             samples=tuple(self.samples),
             usd=usd - self._first_usd,
-            changes=tuple(ScaleChange(at_s - _BEGIN_S, *rest) for at_s, *rest in self.system.changes),
+            changes=tuple(ScaleChange(at_s - BEGIN_S, *rest) for at_s, *rest in self.system.changes),
             events=self._stepped,
             wall_s=time.perf_counter() - began,
         )
@@ -133,7 +133,7 @@ class Simulation:
         templates = [_Template(kind) for kind in trace.kinds]
         shown = time.perf_counter()
         for number in range(len(trace)):
-            time_s = float(trace.time_s[number]) + _BEGIN_S
+            time_s = float(trace.time_s[number]) + BEGIN_S
             if events.next_s <= time_s:
                 run_until(time_s)
             events.now = time_s
@@ -157,8 +157,8 @@ class Simulation:
 
     def _sample(self, _argument: object) -> None:
         duration_s, now = self.scenario.trace.duration_s, self.events.now
-        self.samples.append(sample_fleet(self.cluster, self.system.held(), now - _BEGIN_S))
-        if now - _BEGIN_S < duration_s:
+        self.samples.append(sample_fleet(self.cluster, self.system.held(), now - BEGIN_S))
+        if now - BEGIN_S < duration_s:
             self.events.after(max(duration_s / _SAMPLES, _LEAST_INTERVAL_S), self._sample)
 
 

@@ -37,6 +37,10 @@ class ScenarioFlags(msgspec.Struct, frozen=True, kw_only=True):
         str | None,
         _option("Workload in place of a trace, e.g. poisson:rate=200,seconds=600,task=digits.", metavar="TEXT|FILE"),
     ] = None
+    overlay: Annotated[
+        list[str] | None,
+        _option("Trace whose queries arrive together with the others. Repeatable.", metavar="FILE"),
+    ] = None
     speed: Annotated[float | None, _option("Run the trace this many times faster.")] = None
     cut: Annotated[str | None, _option("Use only this part of the trace, in seconds.", metavar="BEGIN:[END]")] = None
     queries: Annotated[int | None, _option("Use only the first queries of the trace.", minimum=0)] = None
@@ -79,7 +83,18 @@ class ScenarioFlags(msgspec.Struct, frozen=True, kw_only=True):
             OperatorError: the file or an option cannot be parsed.
         """
         document = {} if self.scenario is None else _read_document(self.scenario)
-        for field in ("trace", "workload", "speed", "queries", "catalogue", "selectors", "gateways", "system", "seed"):
+        for field in (
+            "trace",
+            "workload",
+            "overlay",
+            "speed",
+            "queries",
+            "catalogue",
+            "selectors",
+            "gateways",
+            "system",
+            "seed",
+        ):
             if (value := getattr(self, field)) is not None:
                 document[field] = value
         if self.trace is not None or self.workload is not None:

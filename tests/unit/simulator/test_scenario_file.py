@@ -32,6 +32,11 @@ def test_scenario_file_speeds_up_cuts_and_limits_trace(given: dict[str, Any]) ->
     assert convert_scenario(document).scenario(0).trace.time_s.tolist() == [0.0, 0.5, 1.0]
 
 
+def test_scenario_file_overlays_traces(given: dict[str, Any]) -> None:
+    found = convert_scenario(given | {"overlay": [given["trace"]], "queries": 4}).scenario(0).trace
+    assert found.time_s.tolist() == [1.0, 1.0, 2.0, 2.0]
+
+
 def test_scenario_file_fills_needs_that_queries_lack(given: dict[str, Any]) -> None:
     document = given | {"needs": {"latency_ms": 80, "min_accuracy": 0.5}}
     found = convert_scenario(document).scenario(0).trace
