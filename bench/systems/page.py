@@ -32,7 +32,8 @@ _AFTER_PEAK: Final = (
 _SCALED: Final = (
     "`bound` is the price over the least price of any system that knows the trace and violates as little as",
     "`infaas`; `computing` is the price of the slots while they compute, over the same. Their difference idles.",
-    "`proteus-fleet` has the mean fleet of `infaas`, in whole workers. Figures begin after the warm-up.",
+    "`proteus-fleet` has the mean fleet of `infaas`, in whole workers. Figures begin after the warm-up. A day of the",
+    "diurnal loads has 600 s for ten workers and 300 s for forty, in which a worker takes 30 s to start.",
 )
 _TITLES: Final = ("system", "violations", "USD/h", "bound", "computing", "accuracy", "p99 ms")
 _RIVALS: Final = ("infaas-paper", "infaas-code", "proteus-fleet", "slackfit", "ray-serve", "keda")
