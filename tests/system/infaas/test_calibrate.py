@@ -22,6 +22,8 @@ POINTS = 0.15
 """Allowed difference of shares."""
 FACTOR = 3.0
 SLACK_MS = 30.0
+SHARES = {"accuracy": 0.02, "usd_per_hour": 0.1}
+"""Allowed errors of figures of a low load that the speed of the machine does not change."""
 
 
 async def test_simulation_does_not_drift_from_shared_system(shared: Cli) -> None:
@@ -52,6 +54,10 @@ def drifts(low: dict[str, Any], overload: dict[str, Any]) -> Iterator[str]:
             yield f"attainment {real:.0%}, simulated {simulated:.0%} in {scenario['name']}"
     if (values(low, "attainment")[0] or 0.0) < 1.0 - POINTS:
         yield "the real system does not answer a low load"
+    for name, most in SHARES.items():
+        real, simulated = values(low, name)
+        if real is None or simulated is None or abs(simulated - real) > most * real:
+            yield f"{name} {real}, simulated {simulated}"
     real, simulated = values(low, "p50_ms")
     if real is None or simulated is None:
         yield "no latency is known"
