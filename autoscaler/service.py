@@ -233,7 +233,7 @@ class Autoscaler:
         rows = await read_cluster(self._pool)
         snapshot = self._snapshot_builder.build(
             rows, catalog, self._memory, self._reconciler.hardware, self._reconciler.launched,
-            self._recorder.waiting, readings_known=self._recorder.known,
+            self._recorder.waiting, self._recorder.dated, readings_known=self._recorder.known,
         )  # fmt: skip
         living = {worker.name for worker in snapshot.workers if worker.alive}
         self._served = frozenset(row.variant for row in snapshot.instances if row.worker in living)

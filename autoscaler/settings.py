@@ -61,7 +61,8 @@ class AutoscalerSettings(PlanningSettings):
     closer to 1, the longer queries wait for each other.
     """
     offline_drain_s: float = Field(default=_LIMITS.offline_drain_s, gt=0)
-    """Seconds in which to work off a backlog of offline queries, if idle time does not suffice."""
+    """Seconds in which to work off a backlog of offline queries without an earlier deadline, if idle time does not
+    suffice."""
     downscale_delay_s: float = Field(default=_LIMITS.downscale_delay_s, ge=0)
     """Least time in seconds that an instance was not needed before it is removed."""
     downscale_delay_loads: float = Field(default=_LIMITS.downscale_delay_loads, ge=0)

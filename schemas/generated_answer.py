@@ -4,6 +4,7 @@ A query may be computed more than once: its worker dies, or a lease moves. Parts
 
 Rules of `GrowingAnswer`.
 * The parts of an attempt count only without a gap. What is missing comes with the result, which has the whole text.
+* A part with a number below 0 adds nothing: by it a worker only asks if anybody waits.
 * An attempt continues the answer if its text begins with the text given so far; so each token is given once, in order.
 * If the newest attempt, or the result, does not begin with the text given, the answer restarts. The attempts before the
   newest are then abandoned, so each attempt restarts the answer once at most.

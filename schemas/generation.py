@@ -111,8 +111,6 @@ class GenerationProfile(msgspec.Struct, frozen=True, kw_only=True):
     """Tokens of a typical answer: the median of its answers to prompts of the labelled data."""
     bytes_per_token: float
     """Bytes of text that a token stands for, from the labelled data."""
-    sequence_bytes: int = 0
-    """Memory that one answer at once adds."""
     draft: "GenerationProfile | None" = None
     """For a cascade: measurements of its first stage, whose answer is held back until its confidence is known. All
     others but the typical answer are those of the second stage."""

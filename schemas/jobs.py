@@ -167,6 +167,18 @@ class JobBacklog(msgspec.Struct, frozen=True):
     bytes: int
 
 
+class DatedWork(msgspec.Struct, frozen=True, kw_only=True):
+    """Offline work of a task with about the same deadline."""
+
+    task: str
+    left_s: float
+    """Seconds until the first of its deadlines."""
+    sent: int
+    """Jobs whose queries were sent: they wait in Kafka or are computed."""
+    unsent: float
+    """Jobs whose queries are not sent yet, and expected jobs of lines that a batch has not stored yet."""
+
+
 class DueJob(msgspec.Struct, frozen=True):
     """Job to send now."""
 

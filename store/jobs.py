@@ -15,6 +15,7 @@ import msgspec
 
 from schemas import headers as h
 from schemas.jobs import (
+    DatedWork,
     DueJob,
     DueNotice,
     EarlierJob,
@@ -42,6 +43,10 @@ _NEW: Final = (
 )
 _END: Final = ("id", "state", "headers", "value", "correlation")
 """Fields in the order of the statements' array parameters."""
+_DATED_JOBS: Final = 100_000
+_DATED_BATCHES: Final = 100
+_SAMPLED_LINES: Final = 100
+"""Maximum number of jobs, of batches, and of lines of each batch, from which the dated work is counted."""
 _ROWS: Final = 1000
 _BYTES: Final = 16 * 1024 * 1024
 """Maximum number of jobs, and approximate maximum of their bytes, in one statement."""
@@ -96,6 +101,15 @@ async def job_backlog(session: DatabaseSession) -> JobBacklog:
     found = await session.fetch_one(JobBacklog, _SQL["backlog"])
     assert found is not None  # an aggregate always returns a row
     return found
+
+
+async def dated_work(session: DatabaseSession, within_s: float) -> list[DatedWork]:
+    """Return the offline work whose deadline passes within some seconds, by task and minute of the deadline.
+
+    Beyond the limits of a reading the work with the latest deadlines is left out.
+    """
+    args = (within_s, _DATED_JOBS, _DATED_BATCHES, _SAMPLED_LINES)
+    return await session.fetch(DatedWork, _SQL["dated_work"], *args)
 
 
 async def list_jobs(

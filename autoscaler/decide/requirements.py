@@ -16,8 +16,8 @@ busy (`throughput.headroom_of`).
 
 A backlog is a requirement of its own, even if nothing arrives any more. An online backlog is load that works it off
 within seconds. An offline backlog has two effects. It asks for new capacity only if the backlog would otherwise take
-hours (`offline_drain_s`). It keeps present instances while they have some seconds of work, with a penalty far below
-that of online queries, so online queries get the memory first.
+hours (`offline_drain_s`) or miss its deadline (`offline_rate`). It keeps present instances while they have some seconds
+of work, with a penalty far below that of online queries, so online queries get the memory first.
 """
 
 import math
@@ -29,9 +29,10 @@ from typing import Final, TypeAlias
 import msgspec
 
 from autoscaler.decide.expected_load import canary_loads, candidate_targets, expected_rate, growth
+from autoscaler.decide.offline_rate import offline_rate
 from autoscaler.decide.optimizer.model import AllocationProblem, Requirement, ServingOption, VariantSpec, WorkerPool
 from autoscaler.decide.pareto import RunnableVariant, VariantRanking
-from autoscaler.decide.snapshot import ClassLoad, ClusterSnapshot, ScalingLimits, is_schedulable
+from autoscaler.decide.snapshot import Backlog, ClassLoad, ClusterSnapshot, ScalingLimits, is_schedulable
 from autoscaler.decide.throughput import PresentThroughputs, SlotThroughput, headroom_of
 from process.security.access import includes
 from schemas.load_classes import LoadClass
@@ -326,21 +327,22 @@ class _RequirementBuilder:
 
     def backlogs(self) -> list[Requirement]:
         """Return the requirements of backlogs: load for as long as they take to work off."""
-        found = list[Requirement]()
+        found, grouped = list[Requirement](), defaultdict[LoadClass, list[Backlog]](list)
         for backlog in self.snapshot.backlogs:
-            wanted = LoadClass(backlog.task, backlog.variant, offline=backlog.offline)
+            grouped[LoadClass(backlog.task, backlog.variant, offline=backlog.offline)].append(backlog)
+        for wanted, backlogs in grouped.items():
             meeting = [n for n, c in self.by_task[wanted.task] if self.meets(c, wanted)]
             eligible = [(n, self.candidates[n]) for n in self.for_anyone(meeting)]  # the tenants are not known
-            # The queries are late or have no deadline, so throughput counts: the largest batches.
+            # The queries are late or may wait, so throughput counts: the largest batches.
             throughputs = self.throughputs(eligible, math.inf, 1.0)
-            if backlog.offline:
-                drain_s, weight = self.limits.offline_drain_s, _OFFLINE_PENALTY
-                found += self.kept(throughputs, backlog.inputs / self.catch_up_s(backlog.task))
-            elif backlog.age_s is None or backlog.age_s > self.limits.default_latency_s:
-                drain_s, weight = self.catch_up_s(backlog.task), _PENALTY
-            else:  # young: a few queries are always in progress
-                continue
-            requirement = self.requirement(wanted, throughputs, backlog.inputs / drain_s, weight)
+            catch_up_s = self.catch_up_s(wanted.task)
+            rate, weight = sum(backlog.inputs for backlog in backlogs) / catch_up_s, _PENALTY
+            if wanted.offline:
+                found += self.kept(throughputs, rate)
+                rate, weight = offline_rate(backlogs, self.limits.offline_drain_s, catch_up_s), _OFFLINE_PENALTY
+            elif all(b.age_s is not None and b.age_s <= self.limits.default_latency_s for b in backlogs):
+                continue  # young: a few queries are always in progress
+            requirement = self.requirement(wanted, throughputs, rate, weight)
             found += [requirement] if requirement is not None and requirement.rate > 0 else []
         return found
 

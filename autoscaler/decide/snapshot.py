@@ -104,6 +104,8 @@ class Backlog(msgspec.Struct, frozen=True, kw_only=True):
     inputs: float
     age_s: float | None = None
     """Age of the oldest in seconds; None if it is older than the observation."""
+    left_s: float | None = None
+    """Seconds until they are due, if they are offline and have a deadline; some may be in no topic yet."""
 
 
 class WorkerLoad(msgspec.Struct, frozen=True, kw_only=True):

@@ -3,7 +3,8 @@
 Pure: the caller reads the rows and passes the clock.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Mapping
 
 import msgspec
 
@@ -13,6 +14,7 @@ from autoscaler.observe.load_window import LoadWindow
 from autoscaler.observe.status_cache import WorkerStatusCache
 from process.security.access import users_by_name
 from schemas.catalog import Catalog
+from schemas.jobs import DatedWork
 from schemas.rows.catalog import Variant
 from schemas.rows.cluster import ClusterRows, Pin, PinKind, WantedWorkers, WorkerRow
 from schemas.topics import LANES, offline_topic, offline_variant_topic, task_topic, variant_topic
@@ -43,7 +45,8 @@ class SnapshotBuilder:
 
     def build(
         self, rows: ClusterRows, catalog: Catalog, memory: DecisionMemory, hardware: Iterable[HardwareType],
-        launched: Iterable[LaunchedWorker], waiting: Mapping[str, TopicBacklog], *, readings_known: bool,
+        launched: Iterable[LaunchedWorker], waiting: Mapping[str, TopicBacklog], dated: Collection[DatedWork] = (), *,
+        readings_known: bool,
     ) -> ClusterSnapshot:  # fmt: skip
         """Build the snapshot of the present.
 
@@ -54,6 +57,7 @@ class SnapshotBuilder:
             hardware: types of workers that the launcher can start.
             launched: workers that the launcher has started.
             waiting: waiting records at the last reading, by topic.
+            dated: offline work with a deadline.
             readings_known: true if the last reading succeeded.
         """
         now_s = self._clock()
@@ -76,7 +80,9 @@ class SnapshotBuilder:
             classes=self._load_window.class_loads(now_s),
             instance_loads=self._load_window.instance_loads(),
             worker_loads=self._load_window.worker_loads(),
-            backlogs=backlogs_of(waiting, catalog.tasks, catalog.variants.values(), self._load_window.mean_inputs()),
+            backlogs=backlogs_of(
+                waiting, catalog.tasks, catalog.variants.values(), self._load_window.mean_inputs(), dated
+            ),
             hardware=hardware,
             wanted_workers=_wanted_workers(hardware, rows.wanted, workers, launched),
             bounds=bounds_of(rows.pins, least),
@@ -159,21 +165,27 @@ def with_lanes(waiting: Mapping[str, TopicBacklog], held: Mapping[str, int]) -> 
 
 def backlogs_of(
     waiting: Mapping[str, TopicBacklog],
-    tasks: Iterable[str],
+    tasks: Collection[str],
     variants: Iterable[Variant],
     mean_inputs: Mapping[str, float],
+    dated: Collection[DatedWork] = (),
 ) -> tuple[Backlog, ...]:
     """Return the backlogs of these tasks and variants, in inputs.
 
     A query holds one or more inputs. The number of inputs in waiting queries is estimated by the mean of recent
-    queries.
+    queries. Sent queries with a deadline are backlogs of their own, so the offline topic of their task counts without
+    them. The few that wait in topics of variants count twice: selectors put a fraction of a second of work there.
 
     Args:
         waiting: waiting records, by topic.
         tasks: names of the tasks.
         variants: the variants of all tasks.
         mean_inputs: mean number of inputs in a query, by task; 1 if absent.
+        dated: offline work with a deadline.
     """
+    sent = Counter[str]()
+    for work in dated:
+        sent[offline_topic(work.task)] += work.sent
     topics: dict[str, tuple[str, str | None, bool]] = {}
     for task in tasks:
         topics[task_topic(task)] = (task, None, False)
@@ -181,15 +193,25 @@ def backlogs_of(
     for variant in variants:
         topics[variant_topic(variant.name)] = (variant.task, variant.name, False)
         topics[offline_variant_topic(variant.name)] = (variant.task, variant.name, True)
-    return tuple(
+    undated = tuple(
         Backlog(
             task=task,
             variant=variant,
             offline=offline,
-            inputs=found.records * mean_inputs.get(task, 1.0),
+            inputs=max(found.records - sent[topic], 0) * mean_inputs.get(task, 1.0),
             age_s=found.age_s,
         )
         for topic, found in waiting.items()
         if topic in topics
         for task, variant, offline in (topics[topic],)
+    )
+    return undated + tuple(
+        Backlog(
+            task=work.task,
+            offline=True,
+            inputs=(work.sent + work.unsent) * mean_inputs.get(work.task, 1.0),
+            left_s=work.left_s,
+        )
+        for work in dated
+        if work.task in tasks
     )

@@ -26,6 +26,7 @@ from autoscaler.observe.load_window import HISTORY_S, LoadWindow
 from autoscaler.observe.snapshot_builder import TopicBacklog
 from autoscaler.observe.status_cache import WorkerStatusCache
 from autoscaler.record.answer_times import AnswerTimesSampler
+from autoscaler.record.dated_work import DatedWorkReader
 from autoscaler.record.group_health import GroupGauges
 from autoscaler.record.instance_samples import InstanceSampler, worker_samples
 from autoscaler.record.lag_delta import MINUTE, LagDeltaEncoder, LossCounter, accounted_in, minute_of
@@ -35,6 +36,7 @@ from broker.lag.reader import LagObservation, LagReader
 from process.outages import FailureLog
 from schemas import topics
 from schemas.catalog import Catalog
+from schemas.jobs import DatedWork
 from schemas.load_classes import ClassAnswers, ClassCount, LoadClass
 from schemas.rows.samples import AnswerTimesSample, InstanceSample, LagReading, LoadSample
 from store import samples
@@ -80,6 +82,9 @@ class Recorder:
         self._failures = FailureLog("reading lag and states", "scaling is suspended")
         self.waiting = dict[str, TopicBacklog]()
         """Waiting records at the last reading, by topic."""
+        self._dated_work = DatedWorkReader(pool)
+        self.dated = list[DatedWork]()
+        """Offline work with a deadline at the last reading."""
         self.known = False
         """True if the last reading succeeded."""
         self.reading: LagObservation | None = None
@@ -107,6 +112,7 @@ class Recorder:
         reading = await self._reader.read(self._groups_of(catalog))
         at, now_s = datetime.fromtimestamp(reading.at_s, UTC), self._clock()
         await self._maintain(at)
+        self.dated = await self._dated_work.read(now_s)
         encoder = await self._encoder_of(reading)
         workers = self._statuses.latest()
         healths = encoder.judge(reading, workers, selectors=self._load_window.has_selectors(now_s))

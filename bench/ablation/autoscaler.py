@@ -90,7 +90,13 @@ LOAD: Final = (
     AblatedMechanism(
         name="load of a backlog",
         area=Area.LOAD,
-        code=(f"{_BUILDER}.backlogs", f"{_BUILDER}.catch_up_s", f"{_BUILDER}.kept", f"{_LIMITS}.catch_up_s"),
+        code=(
+            f"{_BUILDER}.backlogs",
+            f"{_BUILDER}.catch_up_s",
+            f"{_BUILDER}.kept",
+            f"{_LIMITS}.catch_up_s",
+            "autoscaler.decide.offline_rate:offline_rate",
+        ),
         patches={f"{_BUILDER}.backlogs": making(list)},
         promise="an offline backlog is worked off",
     ),

@@ -151,20 +151,12 @@ class MeasureVariant(_VariantStep, frozen=True, tag=True):
         return session, Measurement(device_name(self.hardware), load_s, peak, latency, fit, lengths, mixes, threads)
 
     def _profile_generation(self, samples: Arrays) -> tuple[Session, Measurement]:
-        memory, runtime, options = MemoryGrowth(self.hardware), find_runtime(self.runtime), self.options
-        alone = runtime.load(self.artifact, self.hardware, msgspec.structs.replace(options, max_batch=1))
-        make_token(alone)
-        alone_bytes = memory.peak_bytes()
-        alone.close()
-        memory, began = MemoryGrowth(self.hardware), time.perf_counter()
-        session = runtime.load(self.artifact, self.hardware, options)
+        options, memory, began = self.options, MemoryGrowth(self.hardware), time.perf_counter()
+        session = find_runtime(self.runtime).load(self.artifact, self.hardware, options)
         make_token(session)
         load_s = time.perf_counter() - began
         generation = time_generation(session, samples[TEXT_INPUT], options, self._cores)
         peak = memory.peak_bytes()
-        if options.max_batch > 1:
-            more = max(peak - alone_bytes, 0) // (options.max_batch - 1)
-            generation = msgspec.structs.replace(generation, sequence_bytes=more)
         latency = batch_latencies(generation)
         name, fit = device_name(self.hardware), fit_latency(latency)
         return session, Measurement(name, load_s, peak, latency, fit, threads=options.threads, generation=generation)

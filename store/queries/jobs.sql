@@ -31,6 +31,41 @@ DELETE FROM jobs WHERE id = ANY ($1::text[])
 SELECT count(*) AS jobs, coalesce(sum(request_bytes), 0)::bigint AS bytes
 FROM jobs WHERE state IN ('queued', 'running')
 
+-- name: dated_work
+-- Offline work whose deadline passes within some seconds, by task and minute of the deadline: at most the $2 most urgent
+-- jobs, and lines that the $3 most urgent batches have not stored yet. Lines are of the tasks of the last $4 jobs of
+-- their batch, and as many as the rate of its creator allows. The stable time of the statement lets an index serve the
+-- range.
+WITH urgent AS (
+    SELECT task, deadline_at, state FROM jobs
+    WHERE state IN ('queued', 'running') AND offline AND deadline_at > statement_timestamp()
+        AND deadline_at < statement_timestamp() + make_interval(secs => $1)
+    ORDER BY deadline_at LIMIT $2
+), entering AS (
+    SELECT
+        id, deadline_at,
+        least(
+            total - stored,
+            (caller #>> '{quota,per_second}')::float8 * extract(epoch FROM deadline_at - statement_timestamp())
+        )::float8 AS lines
+    FROM batches
+    WHERE ended_at IS NULL AND status = 'in_progress' AND stored < total AND deadline_at > statement_timestamp()
+        AND deadline_at < statement_timestamp() + make_interval(secs => $1)
+    ORDER BY deadline_at LIMIT $3
+), work AS (
+    SELECT task, deadline_at, (state = 'running')::int AS sent, (state = 'queued')::int::float8 AS unsent FROM urgent
+    UNION ALL
+    SELECT shares.task, deadline_at, 0, lines * shares.share
+    FROM entering CROSS JOIN LATERAL (
+        SELECT task, (count(*) / sum(count(*)) OVER ())::float8 AS share
+        FROM (SELECT task FROM jobs WHERE batch = entering.id ORDER BY id DESC LIMIT $4) AS latest GROUP BY task
+    ) AS shares
+)
+SELECT
+    task, extract(epoch FROM min(deadline_at) - statement_timestamp())::float8 AS left_s,
+    sum(sent)::int AS sent, sum(unsent)::float8 AS unsent
+FROM work GROUP BY task, date_trunc('minute', deadline_at) ORDER BY task, left_s
+
 -- name: list_jobs
 -- Jobs, newest first, filtered by model, state, batch, ids, tenant and tasks, and optionally older than an id.
 SELECT

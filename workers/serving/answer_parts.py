@@ -8,9 +8,12 @@ Rules.
 * Over a stream nothing is retried: the result, which follows, has the whole text.
 * If the stream takes nothing for `PATIENCE_S`, the parts go to the topic from then on, else the caller would take the
   answer for dead. The numbers continue, so the receiver joins both.
+* Meanwhile a stream that connects late asks if anybody waits: a part without content goes over it, at most one in
+  `PATIENCE_S`. Its number is that of no part, so it may be lost.
 * To a topic, parts are posted one after the other, and the result after them, with one key: the order is kept.
 """
 
+import math
 import secrets
 import time
 from collections.abc import Callable
@@ -28,6 +31,8 @@ _encode = msgspec.json.Encoder().encode
 _ATTEMPT_BYTES: Final = 6
 PATIENCE_S: Final = 0.5
 """Seconds for which parts wait for their stream."""
+_NO_PART: Final = -1
+"""Number before all parts; a receiver ignores the content."""
 
 
 def _ignore(_outcome: object) -> None:
@@ -62,6 +67,8 @@ class AnswerParts:
         self._refused_s: float | None = None
         """Time since which the stream takes nothing."""
         self._is_to_topic = not query.reply_stream
+        self._asked_s = -math.inf
+        """Time at which the stream was last asked if anybody waits."""
 
     @property
     def is_to_topic(self) -> bool:
@@ -75,7 +82,10 @@ class AnswerParts:
         self._tokens += part.tokens
         self._logprobs += part.logprobs
         is_prompt = not part.tokens
-        if self._is_to_topic or not (self._texts or is_prompt):
+        if self._is_to_topic:
+            self._ask()
+            return
+        if not (self._texts or is_prompt):
             return
         if self._send():
             self._refused_s = None
@@ -95,7 +105,7 @@ class AnswerParts:
         Tokens without text go only with the last part.
         """
         if self._texts or (last and self._is_unsent):
-            headers, value = self._headers(), self._value()
+            headers, value = self._headers(self._number), self._value()
             self._sent()
             await self._producer.post(
                 self._query.reply_to, value, _ignore, key=self._query.id.encode(), headers=headers
@@ -109,14 +119,24 @@ class AnswerParts:
         stream, streams = self._query.reply_stream, self._streams
         if not streams.can_send_part(stream):
             return False
-        sent = streams.send_part(stream, self._headers(), self._value(), self._on_unwanted)
+        sent = streams.send_part(stream, self._headers(self._number), self._value(), self._on_unwanted)
         if sent:
             self._sent()
         return sent
 
-    def _headers(self) -> h.RawHeaders:
+    def _ask(self) -> None:
+        """Ask the receiver of the stream if anybody waits, unless that was asked a short time ago."""
+        stream, streams = self._query.reply_stream, self._streams
+        now_s = self._clock()
+        if not stream or now_s - self._asked_s < PATIENCE_S or not streams.can_send_part(stream):
+            return
+        nothing = _encode(AnswerPart(text="", tokens=0, index=self._index))
+        if streams.send_part(stream, self._headers(_NO_PART), nothing, self._on_unwanted):
+            self._asked_s = now_s
+
+    def _headers(self, number: int) -> h.RawHeaders:
         fields = self._query.fields
-        headers = [(h.ID, self._query.id.encode()), (h.PART, f"{self._attempt} {self._number}".encode())]
+        headers = [(h.ID, self._query.id.encode()), (h.PART, f"{self._attempt} {number}".encode())]
         if h.CORRELATION in fields:
             headers.append((h.CORRELATION, fields[h.CORRELATION].encode()))
         return headers

@@ -759,7 +759,8 @@ CREATE INDEX jobs_of_batch ON jobs (batch, id) WHERE batch IS NOT NULL;
 CREATE INDEX jobs_unfinished_of_batch ON jobs (batch) WHERE state IN ('queued', 'running') AND batch IS NOT NULL;
 CREATE INDEX jobs_to_send ON jobs (send_at) WHERE state = 'queued';
 CREATE INDEX jobs_unfinished ON jobs (task) INCLUDE (request_bytes) WHERE state IN ('queued', 'running');
-CREATE INDEX jobs_with_deadline ON jobs (deadline_at) WHERE state IN ('queued', 'running') AND deadline_at IS NOT NULL;
+CREATE INDEX jobs_with_deadline ON jobs (deadline_at) INCLUDE (task, offline, state)
+WHERE state IN ('queued', 'running') AND deadline_at IS NOT NULL;
 CREATE INDEX jobs_finished ON jobs (finished_at) WHERE finished_at IS NOT NULL;
 CREATE INDEX jobs_with_result ON jobs (finished_at) WHERE result IS NOT NULL;
 CREATE INDEX jobs_to_tell ON jobs (notice_at) WHERE notice = 'waiting';

@@ -32,12 +32,14 @@ from broker.lag.reader import LagReader
 from broker.producing.producer import Producer
 from schemas import topics
 from schemas.catalog import Catalog
+from schemas.jobs import NewJob
 from schemas.load_classes import ClassAnswers, ClassCount, LoadClass, SelectorLoad
 from schemas.rows.cluster import Pin, PinKind
 from schemas.rows.samples import AlarmKind, GroupHealth
 from schemas.status import Demand, InstanceState, InstanceStatus, WorkerStatus
 from store import registry, samples
 from store.catalog import load_catalog
+from store.jobs import mark_sent, put_jobs
 from store.placement import heartbeat, list_instances, register_worker
 from store.pool import Pool
 from store.scaling import put_pin
@@ -130,6 +132,26 @@ async def test_recorder_records_lag_and_load(kafka: KafkaSettings, store_pool: P
     times = await samples.task_answer_times(store_pool, 60)
     assert times == [samples.TaskAnswerTimes(task=task, buckets=[12], counts=[7])]
     assert list(statuses.demand_age_s()) == []
+
+
+async def test_recorder_reads_offline_work_with_a_deadline(kafka: KafkaSettings, store_pool: Pool, task: str) -> None:
+    await register(store_pool, kafka, task, {"a": 0.9})
+    catalog, statuses = await load_catalog(store_pool), WorkerStatusCache(time.monotonic, 1.0)
+    job = NewJob(
+        id="j", model=task, task=task, offline=True, headers={}, request=b"{}", deadline_s=5400.0, fingerprint=b"f"
+    )
+    await put_jobs(store_pool, [[job, msgspec.structs.replace(job, id="k")]])
+    await mark_sent(store_pool, ["k"])
+    async with Producer(kafka, "test") as producer, LagReader(kafka) as reader:
+        for _ in range(4):  # the query of a job, and three without a deadline
+            await producer.send_and_wait(topics.offline_topic(task), b"{}", partition=1)
+        recorder = Recorder(SETTINGS, reader, store_pool, statuses, LoadWindow(statuses))
+        await until(lambda: all_known(recorder, catalog, store_pool))
+    waiting = backlogs_of(recorder.waiting, catalog.tasks, catalog.variants.values(), {}, recorder.dated)
+    undated, dated = sorted(waiting, key=lambda one: one.left_s is not None)
+    assert (undated.offline, undated.inputs, dated.offline, dated.inputs) == (True, 3.0, True, 2.0)
+    assert dated.left_s is not None
+    assert 0 < dated.left_s < 5400
 
 
 async def test_recorder_counts_lost_records_once_with_an_alarm(

@@ -137,3 +137,25 @@ async def test_author_learns_at_once_that_caller_left(kafka: KafkaSettings) -> N
         assert requests.in_flight == 0
         await author.say(query, "a", number, "word ", requests.reply_topic)
         await author.unwanted.wait()
+
+
+async def test_author_that_writes_to_the_topic_learns_that_caller_left(kafka: KafkaSettings) -> None:
+    """A part numbered below 0 goes over the stream: it adds no text, and is returned once the caller has left."""
+    topic = f"asked-{uuid4()}"
+    async with (
+        writing(kafka, topic) as author,
+        RequestReply(kafka, str(uuid4())) as requests,
+        asyncio.timeout(PATIENCE_S),
+    ):
+        async with stream_answer(
+            lambda on_part: requests.ask("1", topic, b"?", [(ID, b"1")], on_part=on_part)
+        ) as events:
+            query = await author.next_query()
+            while not author.by_stream:  # until the stream is connected
+                await author.say(query, "a", -1, "", requests.reply_topic)
+            to_topic = {name: value for name, value in query.items() if name != REPLY_STREAM}
+            await author.say(to_topic, "a", 0, "word ", requests.reply_topic)
+            assert await anext(events) == AnswerPart(text="word ", tokens=1)
+            assert not author.unwanted.is_set()
+        await author.say(query, "a", -1, "", requests.reply_topic)
+        await author.unwanted.wait()

@@ -30,6 +30,15 @@ def test_session_refuses_schema_that_is_no_object(tmp_path: Path) -> None:
     assert "json_schema must be a JSON object" in str(end)
 
 
+def test_prompt_that_begins_alike_is_computed_from_there(tmp_path: Path) -> None:
+    session, question = load_llama_cpp(tmp_path, sequences=1), "the question that others ask, too: "
+    first, again, other = (
+        answers_of(session, text, max_tokens=2)[0] for text in (question + "one", question + "two", "nothing alike")
+    )
+    assert max(first.cached_tokens, other.cached_tokens) <= 1, "at most the token that begins each prompt"
+    assert again.prompt_tokens > again.cached_tokens >= len(question)
+
+
 def test_http_of_engine_needs_key(tmp_path: Path) -> None:
     server: Any = vars(load_llama_cpp(tmp_path))["_server"]
     body = json.dumps({"prompt": "a", "max_tokens": 1}).encode()

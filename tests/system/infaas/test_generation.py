@@ -187,7 +187,7 @@ async def test_disconnected_client_stops_worker(writing: Cli) -> None:
             after = await read_until(lambda: ended_with(state), lambda now: now.total() > before.total())
             return after - before
 
-        # An answer of a worker whose reply stream to the gateway is not connected yet is computed to its end.
+        # An answer that ends before the worker's reply stream to the gateway is connected is computed to its end.
         await read_until(left_early, lambda ends: ends == Counter({"deadline_exceeded": 1}))
 
 

@@ -15,10 +15,11 @@ from autoscaler.observe.snapshot_builder import (
 )
 from autoscaler.observe.status_cache import WorkerStatusCache
 from schemas.catalog import Catalog
+from schemas.jobs import DatedWork
 from schemas.load_classes import ClassCount, LoadClass, SelectorLoad
 from schemas.rows.cluster import ClusterRows, Pin, PinKind, ScaleControl, WantedWorkers
 from schemas.status import Demand
-from schemas.topics import offline_topic, task_topic, variant_topic
+from schemas.topics import offline_topic, offline_variant_topic, task_topic, variant_topic
 from tests.example_rows import a_task, a_variant, a_worker, an_instance
 
 CPU = HardwareType(name="cpu", price_per_hour=0.1, start_s=2.0, slots=1, memory_bytes=10**9, maximum=1)
@@ -93,6 +94,23 @@ def test_backlogs_of_counts_inputs_by_task_and_variant() -> None:
         Backlog(task="digits", variant=VARIANT, inputs=12.0, age_s=5.0),
         Backlog(task="sentiment", inputs=7.0, age_s=1.0),
     )
+
+
+def test_backlogs_of_counts_dated_work_once() -> None:
+    waiting = {offline_topic("digits"): TopicBacklog(10, 5.0), offline_variant_topic(VARIANT): TopicBacklog(2, 1.0)}
+    soon = DatedWork(task="digits", left_s=60.0, sent=6, unsent=3.5)
+    later = DatedWork(task="digits", left_s=600.0, sent=3, unsent=0.0)
+    gone = DatedWork(task="gone", left_s=60.0, sent=1, unsent=0.0)
+    found = backlogs_of(waiting, ["digits"], [a_variant(VARIANT)], {"digits": 2.0}, [soon, later, gone])
+    assert found == (
+        Backlog(task="digits", offline=True, inputs=2.0, age_s=5.0),
+        Backlog(task="digits", variant=VARIANT, offline=True, inputs=4.0, age_s=1.0),
+        Backlog(task="digits", offline=True, inputs=19.0, left_s=60.0),
+        Backlog(task="digits", offline=True, inputs=6.0, left_s=600.0),
+    )
+    many = DatedWork(task="digits", left_s=60.0, sent=99, unsent=0.0)
+    (rest, _) = backlogs_of({offline_topic("digits"): TopicBacklog(10, 5.0)}, ["digits"], [], {}, [many])
+    assert rest.inputs == 0, "some of them are computed already, and their jobs not ended yet"
 
 
 def test_with_lanes_divides_lanes_by_task() -> None:

@@ -129,3 +129,15 @@ def test_read_answers_reads_each_row() -> None:
         assert (first.text, first.finish_reason, first.logprobs) == ("a", "stop", [])
         assert (second.text, second.finish_reason) == ("b", "length")
         assert second.logprobs == [TokenLogprob(token="b", logprob=-0.5)]
+
+
+def test_part_before_the_first_adds_nothing() -> None:
+    caller = Caller()
+    caller.answer.add("a", -1, AnswerPart(text="", tokens=0))
+    caller.answer.add("a", 1, part(WORDS[1]))
+    caller.answer.add("a", -1, AnswerPart(text="", tokens=0))
+    caller.read()
+    assert caller.text == ""
+    caller.answer.add("a", 0, part(WORDS[0]))
+    caller.read()
+    assert (caller.text, caller.tokens, caller.restarts) == (WORDS[0] + WORDS[1], 2, 0)

@@ -24,6 +24,8 @@ class Streams:
     def __init__(self) -> None:
         self.is_open = False
         self.asked = 0
+        self.waits = True
+        """True if the receiver has a caller that waits."""
         self.sent: list[tuple[str, AnswerPart]] = []
 
     def can_send_part(self, stream: str) -> bool:
@@ -33,6 +35,8 @@ class Streams:
 
     def send_part(self, stream: str, headers: RawHeaders, value: bytes, on_unwanted: Callable[[], None]) -> bool:
         self.sent.append(read(headers, value))
+        if not self.waits:
+            on_unwanted()
         return True
 
 
@@ -57,11 +61,17 @@ class Clock:
         self.now_s = 10.0
 
 
-def parts_of(streams: Streams, topic: Topic, clock: Clock, stream: str = STREAM) -> AnswerParts:
+def ignore() -> None:
+    """Ignore that nobody waits."""
+
+
+def parts_of(
+    streams: Streams, topic: Topic, clock: Clock, stream: str = STREAM, on_unwanted: Callable[[], None] = ignore
+) -> AnswerParts:
     query = PendingQuery(cast(Record, None), {}, "1", "task")
     query.reply_stream = stream
     sender, producer = cast(ReplyStreamSender, streams), cast(Producer, topic)
-    return AnswerParts(query, sender, producer, lambda: None, clock=lambda: clock.now_s)
+    return AnswerParts(query, sender, producer, on_unwanted, clock=lambda: clock.now_s)
 
 
 def word(text: str = "x", tokens: int = 1) -> AnswerPart:
@@ -137,7 +147,37 @@ async def test_parts_go_to_topic_if_stream_stays_closed() -> None:
     parts.add(word("d"))
     await parts.post()
     assert [part.text for _name, part in topic.posted] == ["bc", "d"]
-    assert (numbers(streams.sent), numbers(topic.posted)) == ([0], [1, 2])
+    assert ([part.text for _name, part in streams.sent], numbers(topic.posted)) == (["a", ""], [1, 2])
+
+
+async def test_parts_to_topic_ask_late_stream_if_anybody_waits() -> None:
+    streams, topic, clock, unwanted = Streams(), Topic(), Clock(), list[float]()
+    parts = parts_of(streams, topic, clock, on_unwanted=lambda: unwanted.append(clock.now_s))
+    parts.add(word("a"))
+    clock.now_s += answer_parts.PATIENCE_S
+    parts.add(word("b"))
+    assert parts.is_to_topic
+    streams.is_open = True
+    for _ in range(3):
+        parts.add(word("c"))
+    assert [(part.text, part.tokens) for _name, part in streams.sent] == [("", 0)], "not with each token"
+    assert numbers(streams.sent) == [-1], "it leaves no gap among the parts if it is lost"
+    assert not unwanted
+    streams.waits = False
+    clock.now_s += answer_parts.PATIENCE_S
+    parts.add(word("d"))
+    assert unwanted == [clock.now_s]
+    await parts.post()
+    assert ([part.text for _name, part in topic.posted], numbers(topic.posted)) == (["abcccd"], [0])
+
+
+async def test_parts_without_stream_ask_nobody() -> None:
+    streams = Streams()
+    streams.is_open = True
+    parts = parts_of(streams, Topic(), Clock(), stream="")
+    parts.add(word("a"))
+    await parts.post()
+    assert (streams.asked, streams.sent) == (0, [])
 
 
 def test_parts_refused_at_end_are_left_to_result() -> None:

@@ -126,6 +126,20 @@ def test_build_problem_offline_backlog_keeps_instances() -> None:
     assert kept.penalty / kept.options[0].floor > max(pool.price for pool in problem(**there).pools)
 
 
+def test_build_problem_plans_offline_work_by_its_deadline() -> None:
+    drained = only(problem(backlogs=(backlog(200_000, offline=True),)))
+    a_day, soon = (
+        only(problem(backlogs=(backlog(200_000, offline=True, left_s=left_s),))) for left_s in (86_400.0, 5400.0)
+    )
+    assert (a_day.rate, soon.rate) == (drained.rate, pytest.approx(200_000 / (5400 - LIMITS.catch_up_s)))
+    beside = only(problem(backlogs=(backlog(200_000, offline=True), backlog(200_000, offline=True, left_s=5400.0))))
+    assert beside.rate == pytest.approx(drained.rate + soon.rate)
+    [option] = [option for option in soon.options if option.variant == beside.options[0].variant]
+    online = only(problem(load("digits", soon.rate)))
+    assert soon.penalty < online.penalty / 10, "online queries come first"
+    assert option.slots > 2 * drained.options[0].slots
+
+
 @given(
     st.floats(0, 1e7), st.floats(0, 1e7), st.integers(0, 8), st.booleans(),
     st.sampled_from([None, full("digits-a"), full("digits-b")]),

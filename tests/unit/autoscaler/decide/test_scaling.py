@@ -103,6 +103,14 @@ def test_scaling_up_for_online_or_very_long_offline_backlog() -> None:
     assert Simulator([A], hardware=cpus(8)).run(5, {}, backlogs=(hours,)).replicas("digits-a") == 4
 
 
+def test_scaling_up_further_for_a_shorter_window() -> None:
+    def replicas(window_s: float) -> int:
+        waits = Backlog(task="digits", offline=True, inputs=3.5 * SLOT * 5400, left_s=window_s)
+        return Simulator([A], hardware=cpus(8)).run(5, {}, backlogs=(waits,)).replicas("digits-a")
+
+    assert [replicas(window_s) for window_s in (86_400.0, 5400.0, 2400.0)] == [2, 4, 8]
+
+
 def test_scaling_protects_online_load_from_offline_backlog() -> None:
     loads, waits = {"digits": 1.5 * SLOT}, Backlog(task="mnist", offline=True, inputs=1e8)
     known, cpu = [A, profile("mnist-a", 0.9, 0.010)], cpus(2)
