@@ -89,6 +89,7 @@ def test_missing_weights_and_custom_code_are_refused(
 SENTENCES = ("good", "a very bad film", "a good film a bad film a very good film a film a film a film")
 WIDE = {"initializer_range": 0.5, "vocab_size": len(WORDS), "pad_token_id": 0}
 BERT = WIDE | SMALL | {"max_position_embeddings": 64}
+DISTILBERT = WIDE | {"dim": 16, "n_layers": 1, "n_heads": 2, "hidden_dim": 32, "max_position_embeddings": 64}
 GPT2 = WIDE | {"n_embd": 16, "n_layer": 1, "n_head": 2, "n_positions": 64, "bos_token_id": 1, "eos_token_id": 1}
 T5 = WIDE | {"d_model": 16, "d_kv": 8, "d_ff": 32, "num_layers": 1, "num_heads": 2, "decoder_start_token_id": 0}
 NAMES = ("O", "PER", "LOC")
@@ -132,6 +133,7 @@ def _alone(model: Any, output: str) -> list[NDArray[Any]]:
     [
         ("BertModel", "BertConfig", BERT, "last_hidden_state"),
         ("BertForTokenClassification", "BertConfig", BERT | TAGS, "logits"),
+        ("DistilBertModel", "DistilBertConfig", DISTILBERT, "last_hidden_state"),
         ("GPT2LMHeadModel", "GPT2Config", GPT2, "logits"),
         ("T5ForConditionalGeneration", "T5Config", T5, "last_hidden_state"),
     ],
@@ -169,3 +171,25 @@ async def test_sentence_encoder_equals_mean_of_its_tokens(tmp_path: Path) -> Non
     means = np.array([one.mean(axis=0) for one in _alone(model, "last_hidden_state")])
     wanted = means / np.linalg.norm(means, axis=1, keepdims=True)
     np.testing.assert_allclose(found["sentence_embedding"], wanted, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("name", "config", "settings"),
+    [
+        ("BertForSequenceClassification", "BertConfig", BERT),
+        ("DistilBertForSequenceClassification", "DistilBertConfig", DISTILBERT),
+    ],
+)
+async def test_classifier_answers_with_the_name_of_its_class(
+    tmp_path: Path, name: str, config: str, settings: dict[str, Any]
+) -> None:
+    torch, model = import_module("torch"), _made(tmp_path / "model", name, config, **settings, **TAGS)
+    with torch.no_grad():  # so that the texts have several classes
+        model.classifier.bias -= torch.from_numpy(np.mean(_alone(model, "logits"), axis=0))
+    model.save_pretrained(tmp_path / "model")
+    wanted = np.array(_alone(model, "logits"))
+    assert len(set(wanted.argmax(axis=1))) > 1
+    found = await _answers(tmp_path / "model", tmp_path)
+    assert set(found) == {"label", "logits"}
+    np.testing.assert_allclose(found["logits"], wanted, atol=1e-4)
+    assert found["label"].tolist() == [[NAMES[number].encode()] for number in wanted.argmax(axis=1)]
