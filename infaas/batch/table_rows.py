@@ -33,6 +33,8 @@ _DELETE: Final = "d"
 _DELETED: Final = "__deleted"
 _TRUE: Final = frozenset({b"true", b'"true"'})
 _NULL: Final = b"null"
+_LEFT_OUT: Final = b'"__debezium_unavailable_value"'
+"""Debezium writes this for a long column of Postgres that an update did not change."""
 
 
 class TableRow(NamedTuple):
@@ -62,7 +64,17 @@ def read_row(value: bytes, inputs: Sequence[TensorSpec]) -> TableRow | None:
         row = _object(payload, inputs)
     if _OPERATION in row.fields and not row.fields.keys().isdisjoint(_PARTS) and not _has_input(row, inputs):
         return _after(row.fields, inputs)
-    return None if bytes(row.fields.get(_DELETED, b"")) in _TRUE else row
+    return None if bytes(row.fields.get(_DELETED, b"")) in _TRUE else _complete(row, inputs)
+
+
+def _complete(row: TableRow, inputs: Sequence[TensorSpec]) -> TableRow:
+    """Return the row; raises `InvalidRequest` if Debezium has left out an input."""
+    for spec in inputs:
+        if bytes(row.fields.get(spec.name, b"")) == _LEFT_OUT:
+            raise InvalidRequest(
+                f"Debezium left out {spec.name!r}, which did not change: set the table's REPLICA IDENTITY to FULL"
+            )
+    return row
 
 
 def _after(change: Mapping[str, msgspec.Raw], inputs: Sequence[TensorSpec]) -> TableRow | None:
@@ -75,7 +87,7 @@ def _after(change: Mapping[str, msgspec.Raw], inputs: Sequence[TensorSpec]) -> T
     after = bytes(change.get(_AFTER, _NULL))
     if not after.startswith(b"{"):
         raise InvalidRequest(f"a Debezium change of the operation {operation!r} needs an object {_AFTER!r}")
-    return _object(after, inputs)
+    return _complete(_object(after, inputs), inputs)
 
 
 def _object(value: bytes, inputs: Sequence[TensorSpec]) -> TableRow:

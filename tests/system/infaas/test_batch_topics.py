@@ -22,7 +22,10 @@ from zoo.samples import labelled
 
 IN, OUT, FAILED, GROUP = "images", "digits", "digits.failed", "a-job"
 PARTITIONS = 6
-JOB = ("batch", f"topic:{IN}", f"topic:{OUT}", "--task=digits", f"--group={GROUP}", "--rows-per-query=8")
+JOB = (
+    *("batch", f"topic:{IN}", f"topic:{OUT}", "--task=digits"),
+    *(f"--group={GROUP}", "--rows-per-query=8", "--answer-only"),
+)
 BROKEN = 5
 PATIENCE_S = 300.0
 
@@ -84,6 +87,7 @@ class Outcomes:
             assert {record.key for record in records} == {b"%d" % number}
             values = [json.loads(record.value or b"") for record in records]
             assert {"logits" in value or value["outputs"][0]["name"] == "logits" for value in values} == {True}
+            assert not any("input" in value for value in values)
         assert [dict(record.headers)["infaas-status"] for record in self.failed] == [b"invalid_request"] * BROKEN
 
 

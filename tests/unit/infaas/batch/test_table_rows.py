@@ -11,6 +11,7 @@ from schemas.rows.catalog import TensorSpec
 
 TEXT = TensorSpec(name="text", datatype="BYTES", shape=(-1,))
 ROW = {"id": 7, "text": "good"}
+LEFT_OUT = "__debezium_unavailable_value"
 SCHEMA = {"type": "struct", "fields": [], "optional": False}
 
 
@@ -90,6 +91,14 @@ def test_read_row_of_bare_value_has_no_fields(value: object) -> None:
 def test_read_row_refuses_changes_without_row(value: object, said: str) -> None:
     with pytest.raises(InvalidRequest, match=said):
         fields(value)
+
+
+@pytest.mark.parametrize("is_change", [True, False])
+def test_read_row_refuses_input_that_was_left_out(is_change: bool) -> None:
+    row, other = {"id": 7, "text": LEFT_OUT}, ROW | {"picture": LEFT_OUT}
+    with pytest.raises(InvalidRequest, match="REPLICA IDENTITY"):
+        fields(change("u", row) if is_change else row)
+    assert fields(change("u", other) if is_change else other) == other
 
 
 def test_read_row_refuses_other_bytes() -> None:
