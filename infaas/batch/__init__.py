@@ -5,7 +5,7 @@
 Reading order: rows (rows, chunks and results; protocol of their source) -> sink (protocol of the output) -> asker
 (queries of chunks in flight, and the search for failing rows) -> limits (deadline, cost and failures) -> job -> plan
 (choice of the variant, and estimates) -> formats, file_sink (files) -> row_answers (rows and answers of a program) ->
-topic_records, topic_job (jobs from topic to topic, exactly once).
+table_rows (rows in envelopes, deleted rows) -> topic_records, topic_job (jobs from topic to topic, exactly once).
 """
 
 from infaas.batch.row_answers import RowAnswer, infer_rows

@@ -5,6 +5,7 @@
 Partitions are processed independently, each in order. The job ends at the end offsets that the topic had at the start,
 once the whole group has reached them. A process that is done waits until then, to take over partitions of a process
 that dies. With `follow` the job never ends. An output record keeps its key and headers, except INFaaS protocol headers.
+A deleted row becomes a tombstone, a null value of its key, so that a compacted output topic follows a table.
 """
 
 import asyncio
@@ -24,7 +25,7 @@ from infaas.batch.asker import AnswersInOrder, ChunkFunction
 from infaas.batch.limits import BatchBudget, BatchLimits
 from infaas.batch.rows import Chunk, ChunkResult
 from infaas.batch.sink import Progress
-from infaas.batch.topic_records import AnsweredRecord, FailedRecord, RecordChunk, record_id
+from infaas.batch.topic_records import AnsweredRecord, DeletedRow, FailedRecord, Outcome, RecordChunk, record_id
 from process.pauses import wait_within
 from schemas import headers as h
 from schemas.errors import ErrorCode
@@ -52,10 +53,12 @@ class TopicOutput(msgspec.Struct, frozen=True, kw_only=True):
     max_bytes: int
     """Maximum record size in bytes."""
 
-    def record(self, outcome: AnsweredRecord | FailedRecord) -> OutgoingRecord:
+    def record(self, outcome: Outcome) -> OutgoingRecord:
         """Return the output record of an outcome; an answer above `max_bytes` becomes a failure."""
         if isinstance(outcome, FailedRecord):
             return self._failure(outcome)
+        if isinstance(outcome, DeletedRow):
+            return self._result(outcome.record, None, {})
         answer = self._answer(outcome)
         size = _bytes(answer.key, answer.value, answer.headers)
         if size <= self.max_bytes:
@@ -64,13 +67,17 @@ class TopicOutput(msgspec.Struct, frozen=True, kw_only=True):
         return self._failure(FailedRecord(outcome.record, ErrorCode.INVALID_REQUEST, reason))
 
     def _answer(self, outcome: AnsweredRecord) -> OutgoingRecord:
-        record, answer = outcome.record, outcome.answer
-        headers = [(name, value or b"") for name, value in record.headers if self._is_carried(name)]
-        own = {h.ID: record_id(record), h.STATUS: OK, h.VARIANT: outcome.variant, h.CONTENT_TYPE: answer.content_type}
+        answer = outcome.answer
+        own = {h.VARIANT: outcome.variant, h.CONTENT_TYPE: answer.content_type}
         if answer.json_length is not None:
             own[h.JSON_LENGTH] = str(answer.json_length)
+        return self._result(outcome.record, answer.value, own)
+
+    def _result(self, record: Record, value: bytes | None, more: Mapping[str, str]) -> OutgoingRecord:
+        headers = [(name, text or b"") for name, text in record.headers if self._is_carried(name)]
+        own = {h.ID: record_id(record), h.STATUS: OK, **more}
         headers += [(name, text.encode()) for name, text in own.items()]
-        return OutgoingRecord(self.topic, self._partition(record, self.topic), record.key, answer.value, headers)
+        return OutgoingRecord(self.topic, self._partition(record, self.topic), record.key, value, headers)
 
     def _failure(self, failed: FailedRecord) -> OutgoingRecord:
         """Return the record with the reason as headers, like a dead letter; shortened if above `max_bytes`."""
@@ -140,7 +147,7 @@ class TopicBatchJob:
 
     def __init__(
         self, shared: SharedTopic, output: TopicOutput, signature: Sequence[TensorSpec], answer: ChunkFunction, *,
-        limits: BatchLimits, chunk_records: int, follow: bool, observer: TopicObserver,
+        limits: BatchLimits, chunk_records: int, follow: bool, observer: TopicObserver, answer_only: bool = False,
     ) -> None:  # fmt: skip
         self._shared = shared
         self._output = output
@@ -149,6 +156,7 @@ class TopicBatchJob:
         self._limits = limits
         self._chunk_records = chunk_records
         self._follow = follow
+        self._answer_only = answer_only
         self._observer = observer
         self._progress = Progress()
         self._budget = BatchBudget(limits, self._progress)
@@ -195,7 +203,7 @@ class TopicBatchJob:
             if end is not None and position >= end:
                 records, position = [record for record in records if record.offset < end], end
             if position > before:  # transaction markers and compacted records advance it, too
-                taken.append(RecordChunk(records, position, self._signature))
+                taken.append(RecordChunk(records, position, self._signature, answer_only=self._answer_only))
                 yield taken[-1].chunk()
 
     async def _ask(self, chunk: Chunk) -> ChunkResult:

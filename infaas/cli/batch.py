@@ -46,8 +46,10 @@ def batch(
             raise OperatorError("--overwrite and --restart are for files: to read a topic again, use another --group")
         batch_topics(TopicsCommand(source=topics[0], sink=topics[1], home=home, flags=flags), as_json=as_json)
         return
-    if flags.follow or flags.group or flags.header:
-        raise OperatorError("--follow, --group and --header are for topics: write IN and OUT as topic:NAME")
+    if flags.follow or flags.group or flags.header or flags.answer_only:
+        raise OperatorError(
+            "--follow, --group, --header and --answer-only are for topics: write IN and OUT as topic:NAME"
+        )
     _check_apart(flags.rows, flags.results)
     sink = FileSink(flags.results, output_format(flags.results), overwrite=flags.overwrite, restart=flags.restart)
     try:

@@ -64,6 +64,9 @@ class BatchFlags(msgspec.Struct, frozen=True, kw_only=True):
         list[str] | None,
         typer.Option("--header", help="Topics only: header to copy to results; repeatable. Default: all."),
     ] = None
+    answer_only: Annotated[
+        bool, typer.Option("--answer-only", help="Topics only: write the answer to a row without the row's fields.")
+    ] = False
 
     @property
     def needs(self) -> BatchNeeds:

@@ -75,6 +75,7 @@ class TopicsCommand(msgspec.Struct, frozen=True, kw_only=True):
                         shared, output, task.inputs, asker.answer,
                         limits=replace(limits, row_cost=plan.row_cost, in_flight=plan.in_flight),
                         chunk_records=flags.rows_per_query or plan.chunk_rows, follow=flags.follow, observer=bar,
+                        answer_only=flags.answer_only,
                     )  # fmt: skip
                     return await job.run(stop)
 

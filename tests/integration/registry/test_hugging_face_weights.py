@@ -20,10 +20,21 @@ from runtimes.processing.session import ProcessedSession
 from runtimes.protocol import LoadOptions
 from schemas.errors import InvalidRequest
 from schemas.rows.catalog import Processing
-from tests.processing_files import WORDS, write_tokenizer
+from tests.transformers_models import (
+    BERT,
+    DISTILBERT,
+    GPT2,
+    NAMES,
+    SENTENCES,
+    SMALL,
+    T5,
+    TAGS,
+    answers_alone,
+    made_classifier,
+    made_model,
+)
 
 pytestmark = pytest.mark.torch
-SMALL = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32}
 LABELS = {"id2label": {0: "bad", 1: "good"}, "label2id": {"bad": 0, "good": 1}}
 
 
@@ -86,24 +97,6 @@ def test_missing_weights_and_custom_code_are_refused(
 
 
 # -- sequences ---------------------------------------------------------------------------------------------------------
-SENTENCES = ("good", "a very bad film", "a good film a bad film a very good film a film a film a film")
-WIDE = {"initializer_range": 0.5, "vocab_size": len(WORDS), "pad_token_id": 0}
-BERT = WIDE | SMALL | {"max_position_embeddings": 64}
-GPT2 = WIDE | {"n_embd": 16, "n_layer": 1, "n_head": 2, "n_positions": 64, "bos_token_id": 1, "eos_token_id": 1}
-T5 = WIDE | {"d_model": 16, "d_kv": 8, "d_ff": 32, "num_layers": 1, "num_heads": 2, "decoder_start_token_id": 0}
-NAMES = ("O", "PER", "LOC")
-TAGS = {"id2label": dict(enumerate(NAMES)), "label2id": {name: number for number, name in enumerate(NAMES)}}
-
-
-def _made(folder: Path, name: str, config: str, **settings: Any) -> Any:
-    transformers, torch = import_module("transformers"), import_module("torch")
-    torch.manual_seed(0)
-    model = getattr(transformers, name)(getattr(transformers, config)(**settings)).eval()
-    model.save_pretrained(folder)
-    write_tokenizer(folder / "tokenizer.json")
-    return model
-
-
 async def _answers(folder: Path, tmp_path: Path) -> dict[str, NDArray[Any]]:
     """Import and inspect a folder; return the outputs of its model for `SENTENCES` together."""
     found = await run_step(ImportModel(folder, tmp_path / "imported.onnx"), ImportedModel)
@@ -119,31 +112,24 @@ async def _answers(folder: Path, tmp_path: Path) -> dict[str, NDArray[Any]]:
     return outputs
 
 
-def _alone(model: Any, output: str) -> list[NDArray[Any]]:
-    """Return the output of a transformers model for each of `SENTENCES`, computed alone."""
-    torch = import_module("torch")
-    ids = [torch.tensor([[WORDS.index(word) for word in text.split()]]) for text in SENTENCES]
-    with torch.no_grad():
-        return [model(input_ids=one, attention_mask=torch.ones_like(one))[output][0].numpy() for one in ids]
-
-
 @pytest.mark.parametrize(
     ("name", "config", "settings", "output"),
     [
         ("BertModel", "BertConfig", BERT, "last_hidden_state"),
         ("BertForTokenClassification", "BertConfig", BERT | TAGS, "logits"),
+        ("DistilBertModel", "DistilBertConfig", DISTILBERT, "last_hidden_state"),
         ("GPT2LMHeadModel", "GPT2Config", GPT2, "logits"),
         ("T5ForConditionalGeneration", "T5Config", T5, "last_hidden_state"),
     ],
 )
-async def test_outputs_of_tokens_equal_those_of_texts_alone(
+async def test_outputs_of_tokens_equal_those_of_textsanswers_alone(
     tmp_path: Path, name: str, config: str, settings: dict[str, Any], output: str
 ) -> None:
-    model = _made(tmp_path / "model", name, config, **settings)
+    model = made_model(tmp_path / "model", name, config, **settings)
     found = await _answers(tmp_path / "model", tmp_path)
     encoder = model.get_encoder() if model.config.is_encoder_decoder else model
     assert found["lengths"].tolist() == [len(text.split()) for text in SENTENCES]
-    for row, wanted in enumerate(_alone(encoder, output)):
+    for row, wanted in enumerate(answers_alone(encoder, output)):
         np.testing.assert_allclose(found[output][row, : len(wanted)], wanted, atol=1e-4)
         assert not found[output][row, len(wanted) :].any()
         if name == "BertForTokenClassification":
@@ -155,7 +141,7 @@ async def test_sentence_encoder_equals_mean_of_its_tokens(tmp_path: Path) -> Non
     """The folder lacks the weights of the model's own pooler, as sentence encoders may."""
     transformers = import_module("transformers")
     folder = tmp_path / "model"
-    model = _made(folder, "BertModel", "BertConfig", **BERT)
+    model = made_model(folder, "BertModel", "BertConfig", **BERT)
     bare = transformers.BertModel(model.config, add_pooling_layer=False)
     bare.load_state_dict({name: one for name, one in model.state_dict().items() if not name.startswith("pooler")})
     bare.save_pretrained(folder)
@@ -166,6 +152,25 @@ async def test_sentence_encoder_equals_mean_of_its_tokens(tmp_path: Path) -> Non
     (folder / "modules.json").write_text(json.dumps(modules))
     found = await _answers(folder, tmp_path)
     assert set(found) == {"sentence_embedding"}
-    means = np.array([one.mean(axis=0) for one in _alone(model, "last_hidden_state")])
+    means = np.array([one.mean(axis=0) for one in answers_alone(model, "last_hidden_state")])
     wanted = means / np.linalg.norm(means, axis=1, keepdims=True)
     np.testing.assert_allclose(found["sentence_embedding"], wanted, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("name", "config", "settings"),
+    [
+        ("BertForSequenceClassification", "BertConfig", BERT),
+        ("DistilBertForSequenceClassification", "DistilBertConfig", DISTILBERT),
+    ],
+)
+async def test_classifier_answers_with_the_name_of_its_class(
+    tmp_path: Path, name: str, config: str, settings: dict[str, Any]
+) -> None:
+    model = made_classifier(tmp_path / "model", name, config, **settings)
+    wanted = np.array(answers_alone(model, "logits"))
+    assert len(set(wanted.argmax(axis=1))) > 1
+    found = await _answers(tmp_path / "model", tmp_path)
+    assert set(found) == {"label", "logits"}
+    np.testing.assert_allclose(found["logits"], wanted, atol=1e-4)
+    assert found["label"].tolist() == [[NAMES[number].encode()] for number in wanted.argmax(axis=1)]

@@ -13,7 +13,9 @@ from onnx import TensorProto, helper, numpy_helper
 from broker.kafka.topics import TopicSpec, ensure_system_topics, ensure_topics
 from broker.producing.producer import Producer
 from registry.artifacts import ArtifactStore
+from registry.importers.imported import completed
 from registry.register import register
+from registry.registering import imported
 from registry.request import Registration
 from schemas import headers as h
 from schemas.oip import decode_response
@@ -29,7 +31,7 @@ TEXTS = [
 
 
 async def registered(site: Site, model: Path, samples: Path, **options: Any) -> Variant:
-    """Register a model as the site's only variant, compared with itself."""
+    """Register a model, a file or a folder, as the site's only variant, compared with itself."""
     request = Registration(
         architecture=site.variant.split(".")[0],
         task=site.task,
@@ -43,7 +45,10 @@ async def registered(site: Site, model: Path, samples: Path, **options: Any) -> 
     )
     await ensure_system_topics(site.kafka)
     await ensure_topics(site.kafka, [TopicSpec(site.replies)])
-    (variant,) = await register(request, site.pool, site.kafka, ArtifactStore(site.home / "artifacts"), Quiet())
+    artifacts = ArtifactStore(site.home / "artifacts")
+    async with imported(model) as found:
+        request = request if found is None else completed(request, found)
+        (variant,) = await register(request, site.pool, site.kafka, artifacts, Quiet())
     return variant
 
 

@@ -1,4 +1,4 @@
-"""Test of a batch job from topic to topic: processes join, leave and die; each record has one outcome."""
+"""Tests of batch jobs from topic to topic: processes join, leave and die; each record has one outcome."""
 
 import asyncio
 import json
@@ -22,7 +22,10 @@ from zoo.samples import labelled
 
 IN, OUT, FAILED, GROUP = "images", "digits", "digits.failed", "a-job"
 PARTITIONS = 6
-JOB = ("batch", f"topic:{IN}", f"topic:{OUT}", "--task=digits", f"--group={GROUP}", "--rows-per-query=8")
+JOB = (
+    *("batch", f"topic:{IN}", f"topic:{OUT}", "--task=digits"),
+    *(f"--group={GROUP}", "--rows-per-query=8", "--answer-only"),
+)
 BROKEN = 5
 PATIENCE_S = 300.0
 
@@ -84,6 +87,7 @@ class Outcomes:
             assert {record.key for record in records} == {b"%d" % number}
             values = [json.loads(record.value or b"") for record in records]
             assert {"logits" in value or value["outputs"][0]["name"] == "logits" for value in values} == {True}
+            assert not any("input" in value for value in values)
         assert [dict(record.headers)["infaas-status"] for record in self.failed] == [b"invalid_request"] * BROKEN
 
 
@@ -127,9 +131,9 @@ async def write_steadily(kafka: KafkaSettings) -> AsyncGenerator[set[str]]:
 
 
 @asynccontextmanager
-async def job(cli: Cli) -> AsyncGenerator[Process]:
-    """Run a process of the job with `--follow` while the context is open."""
-    process = await cli.start(*JOB, "--follow")
+async def job(cli: Cli, *words: str) -> AsyncGenerator[Process]:
+    """Run a process of a job with `--follow` while the context is open."""
+    process = await cli.start(*(words or JOB), "--follow")
     try:
         yield process
     finally:
@@ -149,3 +153,73 @@ async def until_shared(kafka: KafkaSettings, members: int) -> None:
         return state == "Stable" and len(found) == members
 
     await until(shared)
+
+
+# -- a table -----------------------------------------------------------------------------------------------------------
+TABLE, RATED = "shop.reviews", "shop.ratings"
+TABLE_JOB = ("batch", f"topic:{TABLE}", f"topic:{RATED}", "--task=digits", "--rows-per-query=4")
+ROWS, ROUNDS = 40, 6
+
+
+async def test_batch_topics_follow_a_table(shared: Cli) -> None:
+    """The changes of a table, as Debezium writes them, have one outcome each, although a process is killed."""
+    async with asyncio.timeout(PATIENCE_S):
+        kafka = KafkaSettings(bootstrap=(await shared.state())["kafka"])
+        await shared.register("digits_linear.onnx", "--name=digits-linear", task="digits")
+        await ensure_topics(kafka, [TopicSpec(TABLE, 2), TopicSpec(RATED, 2)])
+        written, table = await write_changes(kafka)
+        reader = AIOKafkaConsumer(
+            RATED, bootstrap_servers=kafka.bootstrap, auto_offset_reset="earliest", isolation_level="read_committed"
+        )
+        async with reader as rated:
+            async with job(shared, *TABLE_JOB) as first:
+                found = [await anext(rated)]
+                first.kill()
+            code, told, err = await shared.run(*TABLE_JOB, "--json")
+            assert code == 0, err
+            assert json.loads(told)["failed"] == 0
+            while len(found) < len(written) or await behind(rated):
+                for records in (await rated.getmany(timeout_ms=100)).values():
+                    found += records
+        assert sorted(dict(one.headers)["number"] for one in found) == sorted(written)
+        state = dict[bytes, Any]()
+        for record in found:  # each partition in its order
+            assert record.key is not None
+            state[record.key] = record.value and json.loads(record.value)
+        answered = {key: row and {name: row[name] for name in ("id", "input", "version")} for key, row in state.items()}
+        assert answered == table
+        assert {len(row["logits"]) for row in state.values() if row} == {10}
+
+
+async def behind(consumer: AIOKafkaConsumer) -> bool:
+    """Return true if there are committed records, or markers of transactions, that the consumer has not read."""
+    ends = await consumer.end_offsets(list(consumer.assignment()))
+    return any([await consumer.position(partition) < end for partition, end in ends.items()])
+
+
+async def write_changes(kafka: KafkaSettings) -> tuple[list[bytes], dict[bytes, Any]]:
+    """Write changes of a table; return their numbers, and the table's rows by key, None for a deleted row."""
+    images = labelled("digits")[0]["input"]
+    written, table = list[bytes](), dict[bytes, Any]()
+    async with AIOKafkaProducer(bootstrap_servers=kafka.bootstrap) as producer:
+
+        async def write(number: int, value: object) -> None:
+            written.append(b"%d" % len(written))
+            text = None if value is None else json.dumps(value).encode()
+            headers = [("number", written[-1])]
+            await producer.send_and_wait(TABLE, text, b"%d" % number, partition=number % 2, headers=headers)
+
+        for turn in range(ROUNDS):
+            for number in range(ROWS):
+                key = b"%d" % number
+                before = table.get(key)
+                if before and (number + turn) % 4 == 0:
+                    table[key] = None
+                    await write(number, {"before": before, "after": None, "source": {}, "op": "d"})
+                    await write(number, None)
+                    continue
+                after = {"id": number, "input": images[number].tolist(), "version": turn}
+                change = {"before": before, "after": after, "source": {}, "op": "u" if before else "c"}
+                table[key] = after
+                await write(number, {"schema": {}, "payload": change} if number % 3 else change)
+    return written, table

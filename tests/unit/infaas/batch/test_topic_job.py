@@ -17,7 +17,7 @@ from infaas.batch.limits import BatchLimits
 from infaas.batch.rows import Chunk, ChunkResult, FailedRow, OutputRows
 from infaas.batch.sink import Progress
 from infaas.batch.topic_job import TopicBatchJob, TopicLag, TopicOutput
-from infaas.batch.topic_records import AnsweredRecord, FailedRecord, RecordChunk
+from infaas.batch.topic_records import AnsweredRecord, DeletedRow, FailedRecord, Outcome, RecordChunk
 from schemas.errors import OperatorError
 from schemas.oip import decode_response, encode_request
 from schemas.rows.catalog import TensorSpec
@@ -55,6 +55,7 @@ def answers(chunk: RecordChunk, result: ChunkResult) -> list[Any]:
     """Return the answer to each record: outputs as lists, or the code of its failure."""
     found = list[Any]()
     for outcome in chunk.outcomes(result):
+        assert not isinstance(outcome, DeletedRow)
         if isinstance(outcome, FailedRecord):
             found.append(str(outcome.code))
         elif outcome.answer.value.startswith(b'{"model_name"'):
@@ -106,6 +107,47 @@ def test_record_chunk_reads_plain_text_as_a_row() -> None:
     assert rows.inputs["text"].tolist() == [b"a text"]
 
 
+ROW = b'{"id": 12345678901234567890.10, "input": [1, 2], "name": "\xc3\xa9"}'
+
+
+@pytest.mark.parametrize(
+    ("value", "answer_only", "wanted"),
+    [
+        (ROW, False, '{"id":12345678901234567890.10,"input":[1, 2],"name":"é","twice":[2.0,4.0]}'),
+        (b'{"op": "c", "before": null, "after": %b}' % ROW, True, '{"twice":[2.0,4.0]}'),
+        (b'{"input": [1, 2], "twice": 5}', False, '{"input":[1, 2],"twice":5,"outputs.twice":[2.0,4.0]}'),
+    ],
+)
+def test_record_chunk_answers_with_the_row(value: bytes, answer_only: bool, wanted: str) -> None:
+    chunk = RecordChunk([record(value)], 1, [INPUT], answer_only=answer_only)
+    (found,) = chunk.outcomes(doubled(chunk.chunk()))
+    assert isinstance(found, AnsweredRecord)
+    assert found.answer.value.decode() == wanted
+
+
+def test_record_chunk_fails_row_that_leaves_no_name_to_an_output() -> None:
+    chunk = RecordChunk([record(b'{"input": [1, 2], "twice": 5, "outputs.twice": 6}')], 1, [INPUT])
+    (found,) = chunk.outcomes(doubled(chunk.chunk()))
+    assert isinstance(found, FailedRecord)
+    assert "no name is left for the output" in found.reason
+
+
+DELETION = b'{"op": "d", "before": {"input": [1, 2]}, "after": null}'
+
+
+def test_record_chunk_asks_nothing_for_deleted_rows() -> None:
+    values = [DELETION, None, b'{"input": [1, 2]}', None]
+    records = [record(value, key=b"7" if offset < 3 else None) for offset, value in enumerate(values)]
+    chunk = RecordChunk(records, 4, [INPUT])
+    (rows,) = chunk.chunk().rows
+    assert rows.numbers.tolist() == [2]
+    first, second, third, last = chunk.outcomes(doubled(chunk.chunk()))
+    assert (first, second) == (DeletedRow(records[0]), DeletedRow(records[1]))
+    assert isinstance(third, AnsweredRecord)
+    assert isinstance(last, FailedRecord)
+    assert "it has no key" in last.reason
+
+
 def test_record_chunk_fails_record_with_unknown_output() -> None:
     chunk = RecordChunk([record(request([1, 2], outputs=["absent"])[0])], 1, [INPUT])
     assert answers(chunk, doubled(chunk.chunk())) == ["invalid_request"]
@@ -116,7 +158,7 @@ def output(headers: frozenset[str] | None = None, partitions: int = 4, max_bytes
     return TopicOutput(topic="out", failed_topic="failed", partitions=counts, headers=headers, max_bytes=max_bytes)
 
 
-def outcome(asked: Record) -> AnsweredRecord | FailedRecord:
+def outcome(asked: Record) -> Outcome:
     chunk = RecordChunk([asked], 1, [INPUT])
     return chunk.outcomes(doubled(chunk.chunk()))[0]
 
@@ -131,6 +173,14 @@ def test_topic_output_keeps_key_and_chosen_headers(chosen: frozenset[str] | None
     assert found.pop("content-type") == b"application/json"
     assert {found.pop("infaas-status"), found.pop("infaas-variant")} == {b"ok", b"a-variant"}
     assert found.keys() == carried
+
+
+@pytest.mark.parametrize("value", [None, DELETION])
+def test_topic_output_passes_deletion_on_as_tombstone(value: bytes | None) -> None:
+    headers = [("trace", b"1"), ("infaas-latency-ms", b"5")]
+    told = output().record(outcome(record(value, 7, b"key", headers)))
+    assert (told.topic, told.partition, told.key, told.value) == ("out", 1, b"key", None)
+    assert dict(told.headers) == {"trace": b"1", "infaas-id": b"in-1-7", "infaas-status": b"ok"}
 
 
 def test_topic_output_keeps_failed_record_with_reason() -> None:
@@ -165,6 +215,7 @@ def test_topic_output_shortens_large_failed_record() -> None:
     large = record(b"x" * 4000, 7, b"key", [("infaas-reply-stream", b"a secret")])
     told = output(max_bytes=4096).record(outcome(large))
     assert (told.topic, told.key) == ("failed", b"key")
+    assert told.value is not None
     assert 0 < len(told.value) < 4000
     found = dict(told.headers)
     assert found["infaas-dead-shortened"] == b"4003"
@@ -181,8 +232,8 @@ class OnePartition:
     begin = 0
     partition = TopicPartition("in", 1)
 
-    def __init__(self, values: Sequence[bytes]) -> None:
-        self._records = [record(value, offset) for offset, value in enumerate(values)]
+    def __init__(self, values: Sequence[bytes], key: bytes | None = None) -> None:
+        self._records = [record(value, offset, key) for offset, value in enumerate(values)]
         self._position = self._committed = 0
         self.written = list[OutgoingRecord]()
 
@@ -221,6 +272,17 @@ async def test_topic_job_costs_as_much_as_its_rows() -> None:
 
     done = await topic_job(topic, answer, BatchLimits(max_cost=250, in_flight=2)).run(asyncio.Event())
     assert (done.answered, done.cost, len(topic.written)) == (20, 200.0, 20)
+
+
+async def test_topic_job_counts_deleted_rows_as_answered() -> None:
+    topic = OnePartition([DELETION] * 3 + [b"[1, 2]"], key=b"7")
+
+    async def answer(chunk: Chunk) -> ChunkResult:
+        return doubled(chunk)
+
+    done = await topic_job(topic, answer, BatchLimits()).run(asyncio.Event())
+    assert (done.answered, done.failed) == (4, 0)
+    assert [one.value for one in topic.written] == [None] * 3 + [b'{"twice":[2.0,4.0]}']
 
 
 async def test_topic_job_ends_at_deadline_without_answer() -> None:
