@@ -9,16 +9,15 @@ import os
 import re
 import signal
 from collections import Counter
-from collections.abc import Generator, Mapping
+from collections.abc import Generator
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
 import aiohttp
-import httpx
 import openai
 import pytest
-from openai import AsyncOpenAI
+from openai import AsyncOpenAI, OpenAI
 
 from infaas.client import InfaasClient
 from schemas import headers as h
@@ -27,13 +26,27 @@ from tests.decoder_models import decoder_weights, write_decoder
 from tests.doc_commands import block, run_commands
 from tests.gguf_models import ALL_KNOWN, counted, write_gguf
 from tests.system.infaas.conftest import Cli, running
+from tests.system.infaas.counted_streams import (
+    PATIENCE_S,
+    TASK,
+    TOKENS,
+    by_openai_client,
+    by_own_client,
+    from_openai_client,
+)
+from tests.system.infaas.text_clients import (
+    check_batch,
+    check_chat,
+    check_grpc_stream,
+    check_response_format,
+    check_seed,
+    check_stop,
+    check_tool,
+)
 from tests.waiting import read_until
 
-TASK: Final = "writing"
 MODEL: Final = "tiny"
 STREAMS: Final = 200
-TOKENS: Final = 100
-PATIENCE_S: Final = 240.0
 KILLED: Final = ("worker-cpu-0", "selector", "gateway")
 CASCADE_TASK: Final = "alphabet"
 CASCADE_ROWS: Final = 230
@@ -50,7 +63,7 @@ def writing(tmp_path_factory: pytest.TempPathFactory) -> Generator[Cli]:
     folder = tmp_path_factory.mktemp("model")
     rows = [{"prompt": f"question {number}", "answer": "yes"} for number in range(12)]
     (folder / "labels.jsonl").write_text("\n".join(map(json.dumps, rows)))
-    words = ("--gateways=2", "--selectors=2", "--workers=2", "--cores-per-worker=1", "--oversubscribe")
+    words = ("--gateways=2", "--selectors=2", "--workers=2", "--cores-per-worker=1", "--oversubscribe", "--jobs=1")
     with running(Cli(folder / "home"), "--kafka=apache", *words) as cli:
         asyncio.run(registered(cli, write_gguf(folder / "tiny.gguf", counts=True), folder / "labels.jsonl"))
         yield cli
@@ -68,61 +81,6 @@ def serve_on_two(scale: Any, variant: str = f"{MODEL}.llamacpp-fp16.cpu") -> boo
     serving = [one for one in scale["instances"] if one["state"] in SERVING and one["partitions"]]
     instances = [one for one in serving if one["variant"] == variant]
     return len({one["worker"] for one in instances}) == 2
-
-
-def prompt_of(number: int) -> str:
-    """Return the prompt of a stream; its last character, where the answer begins, is another for each of 94."""
-    return f"prompt {number} {chr(33 + number % 94)}"
-
-
-async def by_own_client(client: InfaasClient, number: int, progress: asyncio.Semaphore) -> str:
-    """Read one answer, check each of its tokens as it comes, and return its id."""
-    text, expected, answer = "", counted(prompt_of(number), TOKENS), None
-    options: dict[str, Any] = {"parameters": {"ignore_eos": True}, "max_tokens": TOKENS, "timeout_s": PATIENCE_S}
-    async for part in client.stream(TASK, prompt_of(number), query_id=f"stream-{number}", **options):
-        assert not part.restarted, "every attempt has the same text"
-        text += part.text
-        assert expected.startswith(text)
-        answer = part.answer or answer
-        for _ in range(part.tokens):
-            progress.release()
-    assert answer is not None
-    assert text == expected == answer.outputs["text_output"][0].decode()
-    assert answer.outputs["completion_tokens"][0] == TOKENS
-    return answer.id
-
-
-async def by_openai_client(client: AsyncOpenAI, number: int, progress: asyncio.Semaphore) -> str:
-    """Read one answer as `by_own_client`; ask again if the gateway is lost, which cuts the stream."""
-    query_id, prompt = f"stream-{number}", prompt_of(number)
-    expected = counted(prompt, TOKENS)
-    while True:
-        try:
-            made = await from_openai_client(client, query_id, expected, progress, model=TASK, prompt=prompt)
-        except (httpx.TransportError, openai.APIConnectionError):
-            continue
-        assert made == (expected, "length", TOKENS)
-        return query_id
-
-
-async def from_openai_client(
-    client: AsyncOpenAI, query_id: str, expected: str, progress: asyncio.Semaphore, *, model: str, prompt: str,
-    max_tokens: int = TOKENS, headers: Mapping[str, str] = {}, **options: Any,
-) -> tuple[str, str, int]:  # fmt: skip
-    """Read one answer, each part of which must continue the expected text; return text, reason of the end, tokens."""
-    options |= {"stream_options": {"include_usage": True}, "extra_headers": {h.ID: query_id, **headers}}
-    stream = await client.completions.create(model=model, prompt=prompt, max_tokens=max_tokens, stream=True, **options)
-    text, reason, tokens = "", "", 0
-    async for chunk in stream:
-        assert chunk.id == query_id
-        tokens += chunk.usage.completion_tokens if chunk.usage else 0
-        for choice in chunk.choices:
-            reason = choice.finish_reason or reason
-            text += choice.text
-            assert expected.startswith(text)
-            for _ in choice.text:
-                progress.release()
-    return text, reason, tokens
 
 
 async def test_killed_processes_lose_no_part_of_an_answer(writing: Cli) -> None:
@@ -202,6 +160,38 @@ async def test_openai_client_gets_stream_and_whole(writing: Cli) -> None:
         chunks = [chunk async for chunk in stream]
         assert "".join(chunk.choices[0].text for chunk in chunks if chunk.choices) == whole.choices[0].text
         assert chunks[-1].usage.total_tokens == whole.usage.total_tokens
+
+
+async def test_openai_client_limits_answers(writing: Cli) -> None:
+    """Limits by a grammar, by texts that end the answer, and by the seed of its sampling."""
+    state = await writing.state()
+    async with (
+        asyncio.timeout(PATIENCE_S),
+        AsyncOpenAI(base_url=f"{state['gateway']}/v1", api_key="me", timeout=PATIENCE_S) as client,
+    ):
+        await check_response_format(client)
+        await check_stop(client)
+        await check_seed(client)
+
+
+async def test_openai_clients_chat_in_threads_and_batches(writing: Cli) -> None:
+    state = await writing.state()
+    with OpenAI(base_url=f"{state['gateway']}/v1", api_key="me", timeout=PATIENCE_S) as client:
+        await asyncio.to_thread(check_chat, client, f"{MODEL}.llamacpp-fp16.cpu")
+    async with AsyncOpenAI(base_url=f"{state['gateway']}/v1", api_key="me", timeout=PATIENCE_S) as other:
+        await check_batch(other)
+
+
+async def test_triton_client_gets_stream(writing: Cli) -> None:
+    state = await writing.state()
+    async with asyncio.timeout(PATIENCE_S):
+        await check_grpc_stream(state["grpc"], TOKENS)
+
+
+async def test_agent_states_needs_of_texts(writing: Cli) -> None:
+    state = await writing.state()
+    async with asyncio.timeout(PATIENCE_S), InfaasClient(gateway=state["gateway"]) as client:
+        await check_tool(client)
 
 
 async def test_documented_commands_register_and_ask_language_models(writing: Cli, tmp_path: Path) -> None:
