@@ -194,8 +194,21 @@ async def test_agent_states_needs_of_texts(writing: Cli) -> None:
         await check_tool(client)
 
 
+async def test_commands_name_unit_of_costs(writing: Cli) -> None:
+    wide = {"COLUMNS": "200"}
+    async with asyncio.TaskGroup() as asking:
+        query, explain = (
+            asking.create_task(writing.run(command, TASK, "hello", "--max-tokens=3", **wide))
+            for command in ("query", "explain")
+        )
+    for code, out, err in (query.result(), explain.result()):
+        assert code == 0, err
+        assert "per 1000 tokens" in out
+    assert "cost/1000 tokens" in explain.result()[1]
+
+
 async def test_documented_commands_register_and_ask_language_models(writing: Cli, tmp_path: Path) -> None:
-    """The commands of `docs/models.md` and `docs/generation.md`, on tiny models with contexts of their own length."""
+    """The commands of `docs/models.md`, `docs/generation.md` and `docs/batch.md`, on tiny models."""
     write_gguf(tmp_path / "model.gguf", counts=True)
     write_decoder(tmp_path / "qwen", decoder_weights(counts=True))
     rows = [{"prompt": f"question {number}", "answer": counted(str(number), 8)} for number in range(10)]
@@ -208,6 +221,12 @@ async def test_documented_commands_register_and_ask_language_models(writing: Cli
     gateway = {"http://127.0.0.1:8080": (await writing.state())["gateway"]}
     streamed = await run_commands(block("docs/generation.md#2"), tmp_path, writing.environment(), gateway)
     assert "finish_reason" in streamed
+    chats = [json.dumps([{"role": "user", "content": f"count on from {letter}"}]) for letter in "abc"]
+    (tmp_path / "chats.jsonl").write_text("\n".join(map(json.dumps, chats)))
+    short = {"questions.jsonl": "chats.jsonl", "--max-tokens 80": "--max-tokens 3"}
+    await run_commands(block("docs/batch.md#1"), tmp_path, writing.environment(), short)
+    answers = list(map(json.loads, (tmp_path / "answers.jsonl").read_text().splitlines()))
+    assert [one["outputs"]["completion_tokens"] for one in answers] == [3, 3, 3]
 
 
 async def test_folder_of_onnx_decoder_answers_chats(writing: Cli, tmp_path: Path) -> None:
