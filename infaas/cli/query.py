@@ -34,7 +34,7 @@ from infaas.up.optional_zoo import zoo_example
 from registry.labelled_files import NotPlainArrays, read_npz
 from schemas.errors import InvalidRequest, OperatorError, QueryError, UnknownTask
 from schemas.generation import TEXT_OUTPUT
-from schemas.hardware import usd
+from schemas.hardware import priced_unit, usd
 from schemas.oip import decode_request
 from schemas.query import Mode
 from schemas.rows.catalog import ACCURACY, TensorSpec
@@ -223,8 +223,8 @@ def _as_text(values: Array) -> Array:
 
 def _facts(answer: Answer) -> Table:
     accuracy = "-" if answer.accuracy is None else f"{answer.accuracy:.2%}"
-    unit = "tokens" if TEXT_OUTPUT in answer.outputs else "such queries"
-    cost = "-" if answer.cost is None else f"{usd(answer.cost)} per 1000 {unit}"
+    unit = priced_unit(generative=TEXT_OUTPUT in answer.outputs)
+    cost = "-" if answer.cost is None else f"{usd(answer.cost)} per {unit}"
     if answer.explanation and answer.explanation.get("upgraded"):
         cost += ", the cost of the cheapest variant (free upgrade)"
     times = (
@@ -256,9 +256,9 @@ def _considered(explanation: Any) -> Table:
         )
         for row in explanation["considered"]
     ]
-    generative = explanation.get("ttft_ms") or any("ttft_ms" in row for row in explanation["considered"])
+    generative = bool(explanation.get("ttft_ms")) or any("ttft_ms" in row for row in explanation["considered"])
     accuracy = f"{explanation.get('measure', ACCURACY)}>"
-    cost = "cost/1000 tokens>" if generative else "cost/1000 queries>"
+    cost = f"cost/{priced_unit(generative=generative)}>"
     columns = ("variant", "worker", accuracy, cost, "ms>", "TTFT ms>", "TPOT ms>", "tokens>", "verdict")
     if not generative:
         columns, rows = (*columns[:5], columns[-1]), [(*row[:5], row[-1]) for row in rows]

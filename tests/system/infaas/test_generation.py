@@ -37,6 +37,7 @@ from tests.system.infaas.counted_streams import (
 from tests.system.infaas.text_clients import (
     check_batch,
     check_chat,
+    check_console,
     check_grpc_stream,
     check_response_format,
     check_seed,
@@ -192,6 +193,10 @@ async def test_agent_states_needs_of_texts(writing: Cli) -> None:
     state = await writing.state()
     async with asyncio.timeout(PATIENCE_S), InfaasClient(gateway=state["gateway"]) as client:
         await check_tool(client)
+
+
+async def test_console_asks_for_text(writing: Cli) -> None:
+    await check_console((await writing.state())["gateway"])
 
 
 async def test_commands_name_unit_of_costs(writing: Cli) -> None:

@@ -1,12 +1,14 @@
-"""Checks of a task of texts by the clients that others wrote, as they are: OpenAI's, Triton's and that of agents.
+"""Checks of a task of texts by the clients that others wrote, as they are: OpenAI's, Triton's, a browser and agents.
 
 The model counts, and its tokens are characters; after a character that it cannot count on from, it chooses one.
 """
 
 import json
+import re
 from collections.abc import AsyncGenerator
 from typing import Any, Final, cast
 
+import aiohttp
 import numpy as np
 import tritonclient.grpc.aio as triton
 from mcp import Client
@@ -130,6 +132,21 @@ async def check_grpc_stream(address: str, tokens: int) -> None:
     assert finals == [False] * (len(results) - 1) + [True]
     assert results[-1].as_numpy("finish_reason")[0] == b"length"
     assert results[-1].get_response().parameters["completion_tokens"].int64_param == tokens
+
+
+async def check_console(gateway: str) -> None:
+    """Ask by the form of the console, as a browser does."""
+    page = f"{gateway}/console/tasks/{TASK}"
+    async with aiohttp.ClientSession(headers={"Accept": "text/html"}, raise_for_status=True) as http:
+        async with http.get(page) as answer:
+            token = re.search(r'name="token" value="([^"]+)"', await answer.text())
+        assert token is not None
+        fields = {"token": token[1], "input.text_input": "count on from a", "max_tokens": "4", "ttft_ms": "60000"}
+        async with http.post(f"{page}/ask", data=fields | {"seed": "1"}, headers={"HX-Request": "true"}) as answer:
+            html = await answer.text()
+    assert ">bcde</dd>" in html
+    assert "USD per 1000 tokens" in html
+    assert "TTFT ms" in html
 
 
 async def check_tool(client: InfaasClient) -> None:
