@@ -6,7 +6,6 @@ The model counts, so that each token of an answer is known. Half of the streams 
 import asyncio
 import json
 import os
-import re
 import signal
 from collections import Counter
 from collections.abc import Generator
@@ -14,7 +13,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
-import aiohttp
 import openai
 import pytest
 from openai import AsyncOpenAI, OpenAI
@@ -34,6 +32,7 @@ from tests.system.infaas.counted_streams import (
     by_own_client,
     from_openai_client,
 )
+from tests.system.infaas.demo_chat import demo_chat
 from tests.system.infaas.text_clients import (
     check_batch,
     check_chat,
@@ -44,6 +43,7 @@ from tests.system.infaas.text_clients import (
     check_stop,
     check_tool,
 )
+from tests.system.infaas.worker_counts import drafts_of, ended_with
 from tests.waiting import read_until
 
 MODEL: Final = "tiny"
@@ -54,8 +54,6 @@ CASCADE_ROWS: Final = 230
 EASY, HARD = "R", "r"
 """Letters from which the models of a cascade count to the end of the alphabet; the small one knows large letters."""
 ALPHABET: Final = 8
-_DRAFTS: Final = re.compile(r'^infaas_worker_tokens_total\{kind="draft".*?\} (\S+)$', re.MULTILINE)
-_ENDED: Final = re.compile(r'^infaas_worker_queries_total\{code="(\w+)".*?\} (\S+)$', re.MULTILINE)
 
 
 @pytest.fixture(scope="module")
@@ -111,26 +109,6 @@ async def test_killed_processes_lose_no_part_of_an_answer(writing: Cli) -> None:
     assert ids == Counter(f"stream-{number}" for number in range(STREAMS))
     before = {name: state["services"][name]["pid"] for name in KILLED}
     await writing.state_when(lambda now: all(now["services"][name]["pid"] != pid for name, pid in before.items()))
-
-
-async def ended_with(state: Any) -> Counter[str]:
-    """Return the answers of all workers by the code of their end."""
-    ended = Counter[str]()
-    for page in await read_metrics(state):
-        for code, count in _ENDED.findall(page):
-            ended[code] += int(float(count))
-    return ended
-
-
-async def read_metrics(state: Any) -> list[str]:
-    """Return the page of metrics of each worker."""
-    pages = list[str]()
-    async with aiohttp.ClientSession() as http:
-        for name, service in state["services"].items():
-            if name.startswith("worker-"):
-                async with http.get(service["metrics"]) as page:
-                    pages.append(await page.text())
-    return pages
 
 
 async def test_disconnected_client_stops_worker(writing: Cli) -> None:
@@ -212,6 +190,14 @@ async def test_commands_name_unit_of_costs(writing: Cli) -> None:
     assert "cost/1000 tokens" in explain.result()[1]
 
 
+async def test_demo_ends_with_answer_of_language_model(writing: Cli, tmp_path: Path) -> None:
+    """What `infaas demo --chat` does after its table, with a tiny model in the place of the weights."""
+    code, shown = await demo_chat(await writing.state(), writing.home, tmp_path)
+    assert code == 0, shown
+    assert "smollm2-135m.llamacpp" in shown
+    assert "80 tokens, first token after" in shown
+
+
 async def test_documented_commands_register_and_ask_language_models(writing: Cli, tmp_path: Path) -> None:
     """The commands of `docs/models.md`, `docs/generation.md` and `docs/batch.md`, on tiny models."""
     write_gguf(tmp_path / "model.gguf", counts=True)
@@ -283,12 +269,6 @@ async def registered_cascade(cli: Cli, folder: Path) -> str:
     await cli.json("scale", "pin", "variant", variant, "--min=2")
     await read_until(lambda: cli.json("scale", "status"), partial(serve_on_two, variant=variant), PATIENCE_S)
     return variant
-
-
-async def drafts_of(state: Any) -> int:
-    """Return the tokens of the drafts that all workers have discarded."""
-    found = await read_metrics(state)
-    return sum(int(float(count)) for page in found for count in _DRAFTS.findall(page))
 
 
 async def check_cascade(client: InfaasClient, variant: str, prompt: str, *, streamed: bool) -> None:
