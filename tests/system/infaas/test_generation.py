@@ -23,6 +23,7 @@ from schemas.status import SERVING
 from tests.decoder_models import decoder_weights, write_decoder
 from tests.doc_commands import block, run_commands
 from tests.gguf_models import ALL_KNOWN, counted, write_gguf
+from tests.system.infaas.client_example import check_example
 from tests.system.infaas.conftest import Cli, running
 from tests.system.infaas.counted_streams import (
     PATIENCE_S,
@@ -191,7 +192,7 @@ async def test_commands_name_unit_of_costs(writing: Cli) -> None:
 
 
 async def test_demo_ends_with_answer_of_language_model(writing: Cli, tmp_path: Path) -> None:
-    """What `infaas demo --chat` does after its table, with a tiny model in the place of the weights."""
+    """The end of `infaas demo --chat`, after its table, with a tiny model in the place of the weights."""
     code, shown = await demo_chat(await writing.state(), writing.home, tmp_path)
     assert code == 0, shown
     assert "smollm2-135m.llamacpp" in shown
@@ -218,6 +219,11 @@ async def test_documented_commands_register_and_ask_language_models(writing: Cli
     await run_commands(block("docs/batch.md#1"), tmp_path, writing.environment(), short)
     answers = list(map(json.loads, (tmp_path / "answers.jsonl").read_text().splitlines()))
     assert [one["outputs"]["completion_tokens"] for one in answers] == [3, 3, 3]
+
+
+async def test_example_of_openai_clients_runs(writing: Cli, tmp_path: Path) -> None:
+    async with asyncio.timeout(PATIENCE_S):
+        await check_example(writing, tmp_path)
 
 
 async def test_folder_of_onnx_decoder_answers_chats(writing: Cli, tmp_path: Path) -> None:
