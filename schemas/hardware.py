@@ -90,6 +90,11 @@ def after_batch(free: Sequence[float], seconds: float, width: int, now: float = 
     return sorted([*free[width:], *[ends] * width])
 
 
+def priced_unit(*, generative: bool) -> str:
+    """Return the number and the kind of what a cost is stated for."""
+    return "1000 tokens" if generative else "1000 queries"
+
+
 def usd(amount: float) -> str:
     """Format an amount with two significant digits and a unit that keeps it short: `1.2 USD`, `13 µUSD`, `38 nUSD`."""
     unit, size = ("nUSD", 1e-9) if abs(amount) < 1e-6 else ("µUSD", 1e-6) if abs(amount) < 1e-3 else ("USD", 1.0)

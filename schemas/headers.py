@@ -81,6 +81,12 @@ NEEDS: Final = {
     "explain": EXPLAIN,
 }
 
+GENERATIVE_NEEDS: Final = ("ttft_ms", "tpot_ms", "max_tokens")
+"""Needs that only generative tasks accept."""
+
+SLO: Final = {"x-slo-ttft-ms": TTFT_MS, "x-slo-tpot-ms": TPOT_MS}
+"""Headers that gateways of Kubernetes set for generative queries, and the needs that they state."""
+
 TRACE: Final = (TRACEPARENT, TRACESTATE)
 
 # Headers that are copied from a query to all records that result from it.

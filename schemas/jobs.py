@@ -92,7 +92,7 @@ class Job(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     variant: str | None = None
     accuracy: float | None = None
     cost: float | None = None
-    """USD per 1000 such queries."""
+    """USD per 1000 such queries, or per 1000 tokens of a generative answer."""
     error: JobError | None = None
     result: str | None = None
     """Path of the result, while it is kept."""

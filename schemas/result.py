@@ -27,7 +27,7 @@ class Result(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     predicted_ns: int = 0
     accuracy: float | None = None
     cost: float | None = None
-    """USD per 1000 such queries."""
+    """USD per 1000 such queries, or per 1000 tokens of a generative answer."""
     explanation: str = ""
     """JSON, if the query requested it."""
     content_type: str = "application/json"

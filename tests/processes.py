@@ -71,11 +71,13 @@ async def services(names: Iterable[str], env: Mapping[str, str]) -> AsyncGenerat
         yield started
 
 
-async def output_of(*words: str | Path, env: Mapping[str, str] = {}) -> tuple[int | None, str]:
+async def output_of(
+    *words: str | Path, env: Mapping[str, str] = {}, python: str = sys.executable
+) -> tuple[int | None, str]:
     """Run Python with these arguments to its end; return its exit code, and stdout and stderr together."""
     pipe = asyncio.subprocess.PIPE
     process = await asyncio.create_subprocess_exec(
-        *(sys.executable, *words), env=environment(env), stdout=pipe, stderr=asyncio.subprocess.STDOUT
+        *(python, *words), env=environment(env), stdout=pipe, stderr=asyncio.subprocess.STDOUT
     )
     try:
         async with asyncio.timeout(180):

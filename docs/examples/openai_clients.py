@@ -5,10 +5,12 @@
     pip install openai litellm langchain-openai
     python docs/examples/openai_clients.py
 
-Each part is skipped if its package is not installed, and embeddings or chats if there is no such task.
+Each part is skipped if its package is not installed, and embeddings or chats if there is no such task. `make
+openai-clients` installs the locked versions of all three, and runs this on a system with tiny models.
 `INFAAS_GATEWAY` names the gateway, and `INFAAS_KEY` a key if it requires one.
 """
 
+import importlib.metadata
 import importlib.util
 import json
 import os
@@ -116,6 +118,7 @@ if __name__ == "__main__":
         if importlib.util.find_spec(package) is None:
             print(package, "is not installed")
             continue
+        print(package, importlib.metadata.version(package))
         if TASK in tasks:
             embed()
         if CHAT in tasks:

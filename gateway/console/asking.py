@@ -20,12 +20,18 @@ from gateway.model_directory import ModelDirectory
 from schemas import headers as h
 from schemas.access import Role
 from schemas.errors import InvalidRequest, QueryError
+from schemas.generation import TEXT_INPUT
+from schemas.hardware import priced_unit
 from schemas.result import Result
 from schemas.signature import JSON, TensorSpec, is_plain
 
 _INPUT: Final = "input."
 """Prefix of the fields with inputs; the others are needs."""
-_NEEDS: Final = ("latency_ms", "min_accuracy", "max_cost", "target", "allow_late")
+_NEEDS: Final = tuple(name for name in h.NEEDS if name not in ("mode", "tenant", "explain"))
+_OPTIONS: Final = ("temperature", "seed")
+"""Fields that are options of a generated answer."""
+CHAT: Final = "chat"
+"""Field that makes a prompt the message of a user."""
 _MOST_VALUES: Final = 24
 _MOST_CHARACTERS: Final = 2000
 _IMAGES: Final = ((b"\x89PNG", "image/png"), (b"\xff\xd8", "image/jpeg"))
@@ -57,17 +63,19 @@ class AskRoutes:
         form = await self._console.read_form(visit, files=True)
         request = visit.request
         model = models_for(request, self._models).find(request.match_info["task"])
-        made = ArrivedRequest(*query_of(model.inputs, form))
+        made = ArrivedRequest(*(prompt_of(form) if model.is_generative else query_of(model.inputs, form)))
+        unit = priced_unit(generative=model.is_generative)
         try:
             result = await self._inference.ask_made(model, visit.principal, client_of(request.transport), made)
         except QueryError as error:
+            explanation = plain(error.explanation)
             return self._console.fragment(
-                "answer_part.html", visit, error=error, result=None, outputs=(), explanation=plain(error.explanation)
+                "answer_part.html", visit, error=error, result=None, outputs=(), explanation=explanation, unit=unit
             )
         explanation = msgspec.json.decode(result.explanation) if result.explanation else None
         outputs = shown_outputs(result)
         return self._console.fragment(
-            "answer_part.html", visit, error=None, result=result, outputs=outputs, explanation=explanation
+            "answer_part.html", visit, error=None, result=result, outputs=outputs, explanation=explanation, unit=unit
         )
 
 
@@ -77,10 +85,7 @@ def query_of(inputs: Sequence[TensorSpec], form: Form) -> tuple[dict[str, str], 
     Raises:
         InvalidRequest: an input is missing, or is not JSON.
     """
-    headers = {h.NEEDS["explain"]: "true"}
-    for name in _NEEDS:
-        if value := form.text(name).strip():
-            headers[h.NEEDS[name]] = value
+    headers = _needs_of(form)
     if len(inputs) == 1 and inputs[0].datatype == "BYTES":
         field = _INPUT + inputs[0].name
         content = form.files.get(field) or form.text(field).encode()
@@ -92,6 +97,39 @@ def query_of(inputs: Sequence[TensorSpec], form: Form) -> tuple[dict[str, str], 
         raise InvalidRequest(f"{inputs[0].name} is neither a PNG nor a JPEG file")
     tensors = [_tensor(spec, form.text(_INPUT + spec.name)) for spec in inputs if not spec.parameter]
     return headers | {h.CONTENT_TYPE: JSON}, msgspec.json.encode({"inputs": tensors})
+
+
+def prompt_of(form: Form) -> tuple[dict[str, str], bytes]:
+    """Return the headers and the body of the query for a text that a form describes. Pure.
+
+    Raises:
+        InvalidRequest: the prompt is missing, or an option is no number.
+    """
+    text = form.text(_INPUT + TEXT_INPUT)
+    if not text:
+        raise InvalidRequest(f"{TEXT_INPUT} is empty: enter a text")
+    parameters: dict[str, Any] = {}
+    for name in _OPTIONS:
+        if value := form.text(name).strip():
+            parameters[name] = _number(name, value)
+    if form.text(CHAT):
+        parameters[CHAT] = True
+        text = msgspec.json.encode([{"role": "user", "content": text}]).decode()
+    tensor = {"name": TEXT_INPUT, "datatype": "BYTES", "shape": [1], "data": [text]}
+    body = msgspec.json.encode({"parameters": parameters, "inputs": [tensor]})
+    return _needs_of(form) | {h.CONTENT_TYPE: JSON}, body
+
+
+def _needs_of(form: Form) -> dict[str, str]:
+    given = {h.NEEDS[name]: value for name in _NEEDS if (value := form.text(name).strip())}
+    return given | {h.NEEDS["explain"]: "true"}
+
+
+def _number(name: str, text: str) -> int | float:
+    try:
+        return msgspec.json.decode(text, type=int | float)
+    except msgspec.MsgspecError:
+        raise InvalidRequest(f"{name} must be a number, not {text[:80]!r}") from None
 
 
 def _tensor(spec: TensorSpec, text: str) -> dict[str, Any]:

@@ -13,6 +13,7 @@ import msgspec
 
 from infaas.batch.limits import BatchLimits
 from schemas.errors import OperatorError, Unsatisfiable
+from schemas.generation_model import GenerationModel
 from schemas.hardware import CorePrice, slots_taken
 from schemas.rows.catalog import Profile, Variant
 from schemas.rows.cluster import InstanceRow, WorkerRow
@@ -38,6 +39,8 @@ class BatchNeeds(msgspec.Struct, frozen=True, kw_only=True):
     min_accuracy: float | None = None
     max_latency_ms: float | None = None
     """Maximum latency of the variant for a single row, in milliseconds."""
+    max_tokens: int | None = None
+    """Maximum tokens of the answer to a row of a generative task."""
     target: str | None = None
     """Architecture or variant that must compute the batch job; None: any."""
 
@@ -79,9 +82,12 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
 
 def find_offers(
     task: str, variants: Iterable[Variant], profiles: dict[str, Profile], workers: Sequence[WorkerRow],
-    instances: Iterable[InstanceRow],
+    instances: Iterable[InstanceRow], *, max_tokens: int | None = None,
 ) -> list[Offer]:  # fmt: skip
-    """Return the variants of a task with their speed and price on the current workers."""
+    """Return the variants of a task with their speed and price on the current workers.
+
+    A row of a generative task is a typical answer, or one of `max_tokens` if that is shorter.
+    """
     serving = {row.variant for row in instances if row.state in SERVING}
     offers: list[Offer] = []
     for row in variants:
@@ -94,22 +100,31 @@ def find_offers(
             if w.alive and w.hardware == row.hardware and row.runtime in w.runtimes and _at_once(w, threads)
         ]
         priced = PricedVariant(row, profiles[row.name], min(map(_core_price, able), default=None))
-        generation = profiles[row.name].generation
-        tokens = 1 if generation is None else generation.answer_tokens  # the price of generated text is per token
+        tokens, share = _length(priced.generation, max_tokens)
         offers.append(
             Offer(
                 variant=row.name,
                 architecture=row.architecture,
                 accuracy=priced.accuracy,
                 max_batch=row.max_batch,
-                row_s=priced.model.input_s(),
-                alone_s=priced.model.promised_s(1),
+                row_s=priced.model.input_s() * share,
+                alone_s=priced.model.promised_s(1) * share,
                 row_cost=priced.cost(1, offline=True) / 1000 * tokens,
                 slots=sum(_at_once(w, threads) for w in able),
                 load_s=0.0 if row.name in serving else priced.load_s,
             )
         )
     return offers
+
+
+def _length(generation: GenerationModel | None, max_tokens: int | None) -> tuple[int, float]:
+    """Return the tokens that a row is priced by, and its time as a share of that of a typical row."""
+    if generation is None:
+        return 1, 1.0
+    prompt, typical = generation.profile.prompt_tokens, generation.profile.answer_tokens
+    tokens = typical if max_tokens is None else min(typical, max_tokens)
+    short_s, whole_s = (generation.answer_s(prompt, each, generation.sequences) for each in (tokens, typical))
+    return tokens, short_s / whole_s if whole_s else 1.0
 
 
 def _core_price(worker: WorkerRow) -> CorePrice:

@@ -4,6 +4,7 @@ import asyncio
 from pathlib import Path
 from typing import Final
 
+import msgspec
 import typer
 from msgspec.structs import asdict, replace
 from rich.table import Table
@@ -82,7 +83,7 @@ class _BatchCommand:
 
     async def run(self, sink: FileSink) -> Progress | None:
         """Run the job; returns its progress, None with `--estimate`."""
-        task, offers = await look_up(self._home, self._flags.task)
+        task, offers = await look_up(self._home, self._flags)
         source = open_source(self._flags.rows, task.inputs)
         left = sink.left()
         plan = self._plan(source.total, source.row_bytes(), offers, left)
@@ -108,6 +109,8 @@ class _BatchCommand:
     def _terms(self, source: RowSource, plan: Plan, left: Checkpoint | None) -> BatchTerms:
         flags = self._flags
         asked = {name: value for name, value in asdict(flags.needs).items() if value is not None}
+        if parameters := flags.model_parameters:
+            asked["parameters"] = msgspec.json.encode(parameters, order="sorted").decode()
         return BatchTerms(
             source=source.fingerprint(),
             task=flags.task,

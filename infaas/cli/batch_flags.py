@@ -9,7 +9,12 @@ import typer
 from infaas.batch.limits import BatchLimits
 from infaas.batch.plan import BatchNeeds, Plan
 from infaas.cli.moments import parse_duration
+from infaas.cli.parameters import ParametersFlag, read_parameters
 from infaas.client.client import QueryOptions
+from schemas.errors import InvalidRequest
+from schemas.generation_options import read_options
+from schemas.query_names import Parameter
+from schemas.rows.catalog import Task
 
 
 class BatchFlags(msgspec.Struct, frozen=True, kw_only=True):
@@ -29,6 +34,10 @@ class BatchFlags(msgspec.Struct, frozen=True, kw_only=True):
     max_latency_ms: Annotated[
         float | None, typer.Option(min=0, help="Maximum latency of the variant for one row, in ms.")
     ] = None
+    max_tokens: Annotated[
+        int | None, typer.Option(min=1, help="Generative tasks: tokens of each answer. Default: until it ends.")
+    ] = None
+    parameters: ParametersFlag = None
     target: Annotated[str | None, typer.Option(help="Use only this architecture or variant.")] = None
     output: Annotated[list[str] | None, typer.Option("--output", help="Output to write; repeatable. Default: all.")] = (
         None
@@ -71,7 +80,12 @@ class BatchFlags(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def needs(self) -> BatchNeeds:
         """Needs of every row."""
-        return BatchNeeds(min_accuracy=self.min_accuracy, max_latency_ms=self.max_latency_ms, target=self.target)
+        return BatchNeeds(
+            min_accuracy=self.min_accuracy,
+            max_latency_ms=self.max_latency_ms,
+            max_tokens=self.max_tokens,
+            target=self.target,
+        )
 
     @property
     def limits(self) -> BatchLimits:
@@ -88,6 +102,26 @@ class BatchFlags(msgspec.Struct, frozen=True, kw_only=True):
         """Outputs to write; empty: all."""
         return tuple(self.output or ())
 
+    @property
+    def model_parameters(self) -> dict[str, Parameter]:
+        """Parameters of the model by name.
+
+        Raises:
+            InvalidRequest: one is not written as NAME=VALUE.
+        """
+        return read_parameters(self.parameters or ())
+
+    def check(self, task: Task) -> None:
+        """Check the options of generated text before the first row: a wrong one would fail every row.
+
+        Raises:
+            InvalidRequest: the task makes no texts, or an option is unknown or out of range.
+        """
+        if task.is_generative:
+            read_options(self.model_parameters)
+        elif self.max_tokens is not None:
+            raise InvalidRequest(f"--max-tokens: {task.name} is not generative, its answers have no tokens")
+
     def target_of(self, plan: Plan) -> str | None:
         """Return the architecture or variant that computes the rows; None: any that meets the needs."""
         return self.target if self.mixed else plan.variant
@@ -97,6 +131,10 @@ class BatchFlags(msgspec.Struct, frozen=True, kw_only=True):
         options = QueryOptions()
         if self.min_accuracy is not None:
             options["min_accuracy"] = self.min_accuracy
+        if self.max_tokens is not None:
+            options["max_tokens"] = self.max_tokens
+        if self.parameters:
+            options["parameters"] = self.model_parameters
         if target is not None:
             options["target"] = target
         if self.outputs:

@@ -58,7 +58,7 @@ class TopicsCommand(msgspec.Struct, frozen=True, kw_only=True):
         """Run the job to its end or until `stop` is set; returns its progress, None with `--estimate`."""
         flags, limits = self.flags, self.flags.limits
         kafka = find_kafka(self.home)
-        task, offers = await look_up(self.home, flags.task)
+        task, offers = await look_up(self.home, flags)
         group = flags.group or batch_group(self.source, self.sink)
         async with SharedTopic(kafka, "infaas-batch", self.source, group) as shared:
             records = None if flags.follow else await shared.left(await shared.ends())
@@ -102,12 +102,14 @@ class TopicsCommand(msgspec.Struct, frozen=True, kw_only=True):
         return f"{records:,} records of {self.source}, as group {group}, by {by}{expected}"
 
 
-async def look_up(home: Path, name: str) -> tuple[Task, list[Offer]]:
-    """Return a task and the variants that may compute it: only public ones, since a job has no tenant.
+async def look_up(home: Path, flags: BatchFlags) -> tuple[Task, list[Offer]]:
+    """Return the task of a job and the variants that may compute it: only public ones, since a job has no tenant.
 
     Raises:
         UnknownTask: there is no such task that is public.
+        InvalidRequest: the task takes no such options.
     """
+    name = flags.task
     async with open_pool(find_database(home), max_size=1) as pool:
         catalog = await load_catalog(pool)
         workers, instances = await list_workers(pool), await list_instances(pool)
@@ -115,8 +117,10 @@ async def look_up(home: Path, name: str) -> tuple[Task, list[Offer]]:
     task = catalog.tasks.get(name)
     if task is None or not includes(users.get(name), None):
         raise UnknownTask(f"no task is called {name!r}; `infaas tasks` lists the tasks")
+    flags.check(task)
     usable = [row for row in catalog.variants.values() if includes(users.get(row.architecture), None)]
-    return task, find_offers(task.name, usable, catalog.profiles, workers, instances)
+    profiles = catalog.profiles
+    return task, find_offers(task.name, usable, profiles, workers, instances, max_tokens=flags.max_tokens)
 
 
 def topic_of(end: Path) -> str | None:

@@ -10,19 +10,14 @@ import typer
 from rich.table import Table
 
 from infaas.cli.connect import Home, Json
+from infaas.cli.demo_chat import answer_chat
 from infaas.cli.output import err, show, show_json, table
 from infaas.cli.register import HERE, register_with_progress
 from infaas.cli.system import KafkaFlag, announce, fetching_jars
-from infaas.cli.text_stream import print_stream
-from infaas.client.client import QueryOptions
 from infaas.up.optional_zoo import require_language_model, require_zoo
 from infaas.up.options import UpOptions
-from infaas.up.ready_tasks import watch_tasks
 from infaas.up.state import KafkaKind
-from infaas.up.system import RunningSystem, running_system
-from process.backoff import Backoff
-from process.pauses import retry_until_reachable
-from schemas.errors import QueryError
+from infaas.up.system import running_system
 from schemas.hardware import usd
 
 if TYPE_CHECKING:
@@ -31,10 +26,6 @@ if TYPE_CHECKING:
     from infaas.up.demo import CaseOutcome
 
 _HOME: Final = Path(".infaas/demo")
-_QUESTION: Final = "Why is the sky blue? Answer in two sentences."
-_ANSWER_TOKENS: Final = 80
-_PATIENCE_S: Final = 120.0
-_BACKOFF: Final = Backoff(first_s=0.1, longest_s=2.0)
 _TERMINATED: Final = 128 + signal.SIGTERM
 
 
@@ -89,34 +80,8 @@ async def _run(
         outcomes = await run_demo(system, count)
         show_outcomes(outcomes)
         if chat:
-            await _chat(system, options.home)
+            await answer_chat(system.kafka, system.postgres, system.gateway, options.home)
         return outcomes
-
-
-async def _chat(system: RunningSystem, home: Path) -> None:
-    """Register a language model until one of its variants serves, and print an answer as it is made."""
-    from zoo.chat import TASK
-
-    announce("registering a language model: its first variant will answer")
-    async with asyncio.TaskGroup() as tasks:
-        registering = tasks.create_task(
-            register_with_progress(system.kafka, system.postgres, home, (TASK,), threads=1, choice=HERE)
-        )
-        await watch_tasks(system.postgres, [TASK], lambda _task: None)
-        registering.cancel()
-    announce(f"asking: {_QUESTION}")
-    query = QueryOptions(
-        max_tokens=_ANSWER_TOKENS, parameters={"temperature": 0.0}, explain=True, timeout_s=_PATIENCE_S
-    )
-    question = [{"role": "user", "content": _QUESTION}]
-    # The worker may be full of the zoo's variants: the query itself demands a place. The gateway learns of the new task
-    # a moment later.
-    await retry_until_reachable(
-        lambda: print_stream({"gateway": system.gateway}, TASK, question, query),
-        QueryError,
-        _BACKOFF,
-        patience_s=_PATIENCE_S,
-    )
 
 
 def _table(outcomes: "Sequence[CaseOutcome]") -> Table:

@@ -126,7 +126,7 @@ def _facts(job: Job) -> Table:
         "ended": job.finished_at,
         "attempts": job.attempts,
         "variant": job.variant,
-        "cost": None if job.cost is None else f"{usd(job.cost)} per 1000",
+        "cost": None if job.cost is None else f"{usd(job.cost)} per 1000 such queries, or tokens",
         "error": _error(job),
         "result": job.result,
         "notice": notified,

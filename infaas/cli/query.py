@@ -26,16 +26,17 @@ from infaas.cli.connect import (
 )
 from infaas.cli.options import RequestOptions, with_options
 from infaas.cli.output import facts, show, show_json, table
+from infaas.cli.parameters import ParametersFlag, read_parameters
 from infaas.cli.processing import plain_inputs
 from infaas.cli.text_stream import print_stream, prompt_of
 from infaas.client.client import Answer, InfaasClient, QueryOptions, SystemOptions
 from infaas.up.optional_zoo import zoo_example
 from registry.labelled_files import NotPlainArrays, read_npz
 from schemas.errors import InvalidRequest, OperatorError, QueryError, UnknownTask
-from schemas.hardware import usd
+from schemas.generation import TEXT_OUTPUT
+from schemas.hardware import priced_unit, usd
 from schemas.oip import decode_request
 from schemas.query import Mode
-from schemas.query_names import Parameter
 from schemas.rows.catalog import ACCURACY, TensorSpec
 from schemas.tensors import BYTES, Array
 from store.pool import open_pool
@@ -72,14 +73,14 @@ class QueryFlags(msgspec.Struct, frozen=True, kw_only=True):
     ] = None
     latency_ms: Annotated[float | None, typer.Option(min=0, help="Deadline of the answer, in ms from now.")] = None
     min_accuracy: Annotated[float | None, typer.Option(min=0, max=1, help="Minimum accuracy, 0..1.")] = None
-    max_cost: Annotated[float | None, typer.Option(min=0, help="Maximum cost in USD per 1000 such queries.")] = None
+    max_cost: Annotated[
+        float | None,
+        typer.Option(min=0, help="Maximum cost in USD per 1000 such queries; generative tasks: per 1000 tokens."),
+    ] = None
     ttft_ms: Annotated[float | None, typer.Option(min=0, help="Generative tasks: ms until the first token.")] = None
     tpot_ms: Annotated[float | None, typer.Option(min=0, help="Generative tasks: ms of each further token.")] = None
     max_tokens: Annotated[int | None, typer.Option(min=1, help="Generative tasks: tokens of the answer.")] = None
-    parameters: Annotated[
-        list[str] | None,
-        typer.Option("--parameter", help="NAME=VALUE of the model, e.g. temperature=0; repeat it for more."),
-    ] = None
+    parameters: ParametersFlag = None
     target: Annotated[str | None, typer.Option(help="Use only this architecture or variant.")] = None
     tenant: Annotated[str | None, typer.Option(help="Tenant of the query. Default: none, for public models only.")] = (
         None
@@ -91,19 +92,8 @@ class QueryFlags(msgspec.Struct, frozen=True, kw_only=True):
         options = QueryOptions(mode=mode, allow_late=self.allow_late, explain=True)
         given: dict[str, Any] = {name: getattr(self, name) for name in _OPTIONAL_NEEDS}
         if self.parameters:
-            given["parameters"] = dict(map(_parameter, self.parameters))
+            given["parameters"] = read_parameters(self.parameters)
         return cast("QueryOptions", options | {name: value for name, value in given.items() if value is not None})
-
-
-def _parameter(text: str) -> tuple[str, Parameter]:
-    """Return the name and the value of a parameter; a value that is no number or flag is a text."""
-    name, equals, value = text.partition("=")
-    if not (name and equals):
-        raise InvalidRequest(f"--parameter {text}: write NAME=VALUE")
-    try:
-        return name, msgspec.json.decode(value, type=bool | int | float)
-    except msgspec.MsgspecError:
-        return name, value
 
 
 @with_options
@@ -233,7 +223,8 @@ def _as_text(values: Array) -> Array:
 
 def _facts(answer: Answer) -> Table:
     accuracy = "-" if answer.accuracy is None else f"{answer.accuracy:.2%}"
-    cost = "-" if answer.cost is None else f"{usd(answer.cost)} per 1000"
+    unit = priced_unit(generative=TEXT_OUTPUT in answer.outputs)
+    cost = "-" if answer.cost is None else f"{usd(answer.cost)} per {unit}"
     if answer.explanation and answer.explanation.get("upgraded"):
         cost += ", the cost of the cheapest variant (free upgrade)"
     times = (
@@ -265,12 +256,13 @@ def _considered(explanation: Any) -> Table:
         )
         for row in explanation["considered"]
     ]
-    generative = explanation.get("ttft_ms") or any("ttft_ms" in row for row in explanation["considered"])
+    generative = bool(explanation.get("ttft_ms")) or any("ttft_ms" in row for row in explanation["considered"])
     accuracy = f"{explanation.get('measure', ACCURACY)}>"
-    columns = ("variant", "worker", accuracy, "cost/1000>", "ms>", "TTFT ms>", "TPOT ms>", "tokens>", "verdict")
+    cost = f"cost/{priced_unit(generative=generative)}>"
+    columns = ("variant", "worker", accuracy, cost, "ms>", "TTFT ms>", "TPOT ms>", "tokens>", "verdict")
     if not generative:
         columns, rows = (*columns[:5], columns[-1]), [(*row[:5], row[-1]) for row in rows]
-    return table(columns, rows, title=explanation["reason"], optional_columns=("worker", "cost/1000>"))
+    return table(columns, rows, title=explanation["reason"], optional_columns=("worker", cost))
 
 
 def _median(predicted: Sequence[float] | None, digits: int = 1) -> str:

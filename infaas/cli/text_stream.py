@@ -10,7 +10,7 @@ from infaas.client.answer import Answer, TextPart
 from infaas.client.client import InfaasClient, QueryOptions, SystemOptions
 from infaas.client.generation import Prompt
 from schemas.errors import InvalidRequest
-from schemas.hardware import usd
+from schemas.hardware import priced_unit, usd
 
 _RESTARTED = "[the answer restarts: a crash made another computation necessary]"
 _ROLES = ("user", "assistant")
@@ -63,7 +63,7 @@ def _as_json(part: TextPart) -> dict[str, object]:
 
 def _told(answer: Answer, first_s: float, tokens: int) -> str:
     """Return the variant, and the times as the client measured them."""
-    cost = "" if answer.cost is None else f", {usd(answer.cost)} per 1000 tokens"
+    cost = "" if answer.cost is None else f", {usd(answer.cost)} per {priced_unit(generative=True)}"
     pace_ms = (answer.total_ms - first_s * 1e3) / max(tokens - 1, 1)
     times = f"first token after {first_s * 1e3:.0f} ms, then one each {pace_ms:.1f} ms"
     return f"{answer.variant} on {answer.worker}{cost}: {tokens} tokens, {times}"

@@ -1,26 +1,34 @@
 """Arguments and results of a tool, from the signature of its task: JSON Schema, and conversion to and from tensors.
 
 A call is one query of one input, so the first axis, the batch, is in no schema. An input of BYTES that holds one
-element is a text, or a file in base64. Needs are in an object of their own, since inputs may have any name. Pure.
+element is a text, or a file in base64. Needs are in an object of their own, since inputs may have any name. The options
+of a generated answer are in another one. Pure.
 """
 
 import base64
 import binascii
 from collections.abc import Iterator, Mapping, Sequence
 from math import prod
-from typing import Any, Final, TypeAlias
+from typing import Any, Final
 
 import msgspec
 import numpy as np
 
 from infaas.client.client import Answer, QueryOptions
+from infaas.mcp.needs import (
+    PARAMETERS,
+    Schema,
+    cost_schema,
+    needs_schema,
+    options_schema,
+    read_needs,
+    read_parameters,
+)
 from schemas.errors import InvalidRequest
 from schemas.oip import decode_request
 from schemas.rows.catalog import Task
 from schemas.signature import TensorSpec
 from schemas.tensors import BYTES, Array, bytes_array
-
-Schema: TypeAlias = dict[str, Any]
 
 NEEDS: Final = "needs"
 _ELEMENTS: Final[Mapping[str, Schema]] = {
@@ -38,22 +46,11 @@ _FILE: Final[Schema] = {
     "additionalProperties": False,
 }
 _TEXT_OR_FILE: Final[Schema] = {"anyOf": [{"type": "string"}, _FILE]}
-_NEEDS: Final[Schema] = {
-    "type": "object",
-    "description": "Needs of this query; the system picks the cheapest variant that meets them.",
-    "properties": {
-        "latency_ms": {"type": "number", "exclusiveMinimum": 0, "description": "Maximum milliseconds to the answer."},
-        "min_accuracy": {"type": "number", "minimum": 0, "maximum": 1, "description": "Minimum quality, 0..1."},
-        "max_cost": {"type": "number", "minimum": 0, "description": "Maximum cost in USD per 1000 such queries."},
-        "allow_late": {"type": "boolean", "description": "True if a late answer is better than a refusal."},
-    },
-    "additionalProperties": False,
-}
 _RESULT: Final[Schema] = {
     "variant": {"type": "string", "description": "The variant that answered."},
     "worker": {"type": "string"},
     "accuracy": {"type": ["number", "null"], "description": "Quality of the variant, 0..1, by the task's measure."},
-    "cost": {"type": ["number", "null"], "description": "USD per 1000 such queries."},
+    "cost": {"type": ["number", "null"]},
     "total_ms": {"type": "number"},
     "late": {"type": "boolean", "description": "True if the answer came after the deadline."},
 }
@@ -69,9 +66,12 @@ def input_schema(task: Task) -> Schema:
     """Return the JSON Schema of a tool's arguments."""
     inputs = {spec.name: _input(spec) for spec in task.inputs}
     required = [spec.name for spec in task.inputs if spec.default is None]
+    limits: Schema = {needs_name(task): needs_schema(generative=task.is_generative)}
+    if task.is_generative:
+        limits[PARAMETERS] = options_schema()
     return {
         "type": "object",
-        "properties": {**inputs, needs_name(task): _NEEDS},
+        "properties": inputs | limits,
         "required": required,
         "additionalProperties": False,
     }
@@ -80,7 +80,8 @@ def input_schema(task: Task) -> Schema:
 def output_schema(task: Task) -> Schema:
     """Return the JSON Schema of a tool's structured result."""
     outputs: Schema = {"type": "object", "properties": {spec.name: {} for spec in task.outputs}}
-    return {"type": "object", "properties": {"outputs": outputs, **_RESULT}, "required": ["outputs", *_RESULT]}
+    result = _RESULT | {"cost": cost_schema(generative=task.is_generative)}
+    return {"type": "object", "properties": {"outputs": outputs, **result}, "required": ["outputs", *result]}
 
 
 def needs_name(task: Task) -> str:
@@ -95,9 +96,10 @@ def tensors_of(task: Task, arguments: Mapping[str, Any]) -> dict[str, Array]:
         InvalidRequest: an argument is missing, unknown, or of another type or shape; the message names it.
     """
     specs = {spec.name: spec for spec in task.inputs}
-    unknown = arguments.keys() - specs.keys() - {needs_name(task)}
+    others = (needs_name(task), PARAMETERS) if task.is_generative else (needs_name(task),)
+    unknown = arguments.keys() - specs.keys() - set(others)
     if unknown:
-        raise InvalidRequest(f"unknown argument {min(unknown)!r}: there are {', '.join((*specs, needs_name(task)))}")
+        raise InvalidRequest(f"unknown argument {min(unknown)!r}: there are {', '.join((*specs, *others))}")
     found = {name: _tensor(spec, arguments[name]) for name, spec in specs.items() if name in arguments}
     missing = [name for name, spec in specs.items() if name not in arguments and spec.default is None]
     if missing:
@@ -105,31 +107,15 @@ def tensors_of(task: Task, arguments: Mapping[str, Any]) -> dict[str, Array]:
     return found
 
 
-class _Needs(msgspec.Struct, forbid_unknown_fields=True):
-    latency_ms: float | None = None
-    min_accuracy: float | None = None
-    max_cost: float | None = None
-    allow_late: bool = False
-
-
 def needs_of(task: Task, arguments: Mapping[str, Any]) -> QueryOptions:
-    """Return the needs of a call.
+    """Return the needs of a call, and the options of its answer.
 
     Raises:
-        InvalidRequest: a need is unknown or of another type.
+        InvalidRequest: one is unknown, of another type, or out of range.
     """
-    try:
-        needs = msgspec.convert(arguments.get(needs_name(task)) or {}, _Needs)
-    except msgspec.ValidationError as error:
-        raise InvalidRequest(f"argument {needs_name(task)!r}: {error}") from None
-    found = QueryOptions(allow_late=needs.allow_late)
-    if needs.latency_ms is not None:
-        found["latency_ms"] = needs.latency_ms
-    if needs.min_accuracy is not None:
-        found["min_accuracy"] = needs.min_accuracy
-    if needs.max_cost is not None:
-        found["max_cost"] = needs.max_cost
-    return found
+    name, generative = needs_name(task), task.is_generative
+    needs = read_needs(arguments.get(name), name, generative=generative)
+    return {**needs, **read_parameters(arguments.get(PARAMETERS))} if generative else needs
 
 
 def structured(answer: Answer) -> dict[str, Any]:

@@ -120,6 +120,7 @@ NEEDS: Final = {
     h.ALLOW_LATE: _text("Answer late instead of refusing with `overloaded`.", enum=["true", "false"]),
     h.EXPLAIN: _text("Explain the choice of the variant in the result.", enum=["true", "false"]),
 }
+SLO: Final = {name: NEEDS[need] for name, need in h.SLO.items()}
 TRACE: Final = {h.TRACEPARENT: _text("W3C trace context."), h.TRACESTATE: _text("W3C trace context.")}
 CONTENT: Final = {
     h.CONTENT_TYPE: _text("Content type of the value."),
@@ -181,8 +182,9 @@ TENANT_QUERY: Final = {
 FORWARDED: Final = QUERY | {
     h.TASK: _text("The requested task."),
     h.CHOICE: _text(
-        "The chosen variant, its accuracy, the price in USD per 1000 such queries, the ns from the client's send to "
-        "the selector's choice, and the predicted ns from the choice to the result, separated by blanks."
+        "The chosen variant, its accuracy, the price in USD per 1000 such queries or tokens of a generative answer, "
+        "the ns from the client's send to the selector's choice, and the predicted ns from the choice to the result, "
+        "separated by blanks."
     ),
     h.EXPLANATION: _text("Explanation of the choice, in JSON."),
     h.COPIED: _text("A shadow version computes a copy, and the two results are compared.", enum=["true"]),

@@ -61,7 +61,8 @@ def schemas() -> dict[str, Any]:
 
 
 def _operation(operation: str, summary: str, content: dict[str, Any], names: tuple[str, ...]) -> dict[str, Any]:
-    passed = {name: components.QUERY[name] for name in (h.ID, h.STREAM)} | components.NEEDS | components.TRACE
+    passed = {name: components.QUERY[name] for name in (h.ID, h.STREAM)} | components.NEEDS
+    passed |= components.SLO | components.TRACE
     parameters = [{"name": name, "in": "path", "required": True, "schema": _TEXT} for name in names]
     parameters += [{"name": name, "in": "header", "schema": schema} for name, schema in passed.items()]
     parameters += [

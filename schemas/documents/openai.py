@@ -13,11 +13,7 @@ from schemas.openai_generation import CHAT, COMPLETIONS
 
 _JSON: Final = "application/json"
 _TEXT: Final = {"type": "string"}
-_NEEDS: Final = (
-    "Needs are fields beside these (`latency_ms`, `min_accuracy`, `max_cost`, `mode`, `target`, `tenant`, "
-    "`allow_late`), headers, or in the query string; the client library of OpenAI takes them as "
-    "`extra_body`."
-)
+_VECTOR_NEEDS: Final = tuple(name for name in openai.NEEDS if name not in h.GENERATIVE_NEEDS)
 _STRUCTS: Final = (
     openai.OpenAiErrorBody,
     openai.OpenAiModels,
@@ -41,14 +37,15 @@ _QUERY: Final = (404, 413, 415, 422, 429, 500, 504)
 
 def paths() -> dict[str, Any]:
     """Return the operations by path and method."""
-    embeddings = f"Compute vectors of texts or token ids by an embedding task, as one query. {_NEEDS}"
-    rerank = f"Order documents by the cosine similarity of their vectors to a query's. {_NEEDS}"
-    chat = f"Make the next message of a chat by a generative task, whole or as server-sent events. {_NEEDS}"
-    text = f"Make the text after a prompt by a generative task, whole or as server-sent events. {_NEEDS}"
+    of_vectors, of_texts = _told_needs(_VECTOR_NEEDS), _told_needs(openai.NEEDS)
+    embeddings = f"Compute vectors of texts or token ids by an embedding task, as one query. {of_vectors}"
+    rerank = f"Order documents by the cosine similarity of their vectors to a query's. {of_vectors}"
+    chat = f"Make the next message of a chat by a generative task, whole or as server-sent events. {of_texts}"
+    text = f"Make the text after a prompt by a generative task, whole or as server-sent events. {of_texts}"
     return {
-        CHAT: {"post": _streaming(_asking("createChatCompletion", chat, "ChatRequest", "ChatCompletion"), "ChatChunk")},
+        CHAT: {"post": _making(_asking("createChatCompletion", chat, "ChatRequest", "ChatCompletion"), "ChatChunk")},
         COMPLETIONS: {
-            "post": _streaming(_asking("createCompletion", text, "CompletionRequest", "TextCompletion"), "TextChunk")
+            "post": _making(_asking("createCompletion", text, "CompletionRequest", "TextCompletion"), "TextChunk")
         },
         EMBEDDINGS: {"post": _asking("createEmbeddings", embeddings, "EmbeddingRequest", "EmbeddingResponse")},
         "/v1/rerank": {"post": _asking("rerank", rerank, "RerankRequest", "RerankResponse")},
@@ -128,8 +125,17 @@ def _asking(operation: str, summary: str, request: str, response: str) -> dict[s
     return described
 
 
-def _streaming(described: dict[str, Any], chunk: str) -> dict[str, Any]:
-    """Return an operation whose answer may also be a list of events."""
+def _told_needs(needs: tuple[str, ...]) -> str:
+    names = ", ".join(f"`{name}`" for name in needs)
+    return (
+        f"Needs are fields beside these ({names}), headers, or in the query string; the client library of OpenAI takes "
+        "them as `extra_body`."
+    )
+
+
+def _making(described: dict[str, Any], chunk: str) -> dict[str, Any]:
+    """Return an operation that makes a text: its answer may be a list of events, and other gateways state its needs."""
+    described["parameters"] += [_parameter("header", name, schema) for name, schema in components.SLO.items()]
     described["responses"]["200"]["content"]["text/event-stream"] = {"schema": ref(chunk)}
     return described
 

@@ -14,7 +14,7 @@ import msgspec
 from msgspec.structs import replace
 
 from schemas.defaults import PARTITIONS
-from schemas.generation import GenerationProfile
+from schemas.generation import GenerationProfile, makes_text
 from schemas.latency import BatchLatency, LengthLatency, is_noisy
 from schemas.signature import TensorSpec
 
@@ -127,6 +127,11 @@ class Task(msgspec.Struct, frozen=True, kw_only=True):
     removing: bool = False
     """True while the task is being unregistered."""
     created_at: datetime | None = None
+
+    @property
+    def is_generative(self) -> bool:
+        """True if its answers are texts that are made token by token."""
+        return makes_text(self.inputs, self.outputs)
 
 
 class Architecture(msgspec.Struct, frozen=True, kw_only=True):

@@ -356,7 +356,7 @@ class TaskCandidates:
 
 def _check_needs(needs: Needs) -> None:
     """Raise `InvalidRequest` for needs that only answers made of tokens have: else they would be ignored silently."""
-    for name in ("ttft_ms", "tpot_ms", "max_tokens"):
+    for name in h.GENERATIVE_NEEDS:
         if getattr(needs, name) is not None:
             raise InvalidRequest(f"header {h.NEEDS[name]}: the task is not generative, its answers have no tokens")
 

@@ -6,19 +6,16 @@ The model counts, so that each token of an answer is known. Half of the streams 
 import asyncio
 import json
 import os
-import re
 import signal
 from collections import Counter
-from collections.abc import Generator, Mapping
+from collections.abc import Generator
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
-import aiohttp
-import httpx
 import openai
 import pytest
-from openai import AsyncOpenAI
+from openai import AsyncOpenAI, OpenAI
 
 from infaas.client import InfaasClient
 from schemas import headers as h
@@ -26,22 +23,38 @@ from schemas.status import SERVING
 from tests.decoder_models import decoder_weights, write_decoder
 from tests.doc_commands import block, run_commands
 from tests.gguf_models import ALL_KNOWN, counted, write_gguf
+from tests.system.infaas.client_example import check_example
 from tests.system.infaas.conftest import Cli, running
+from tests.system.infaas.counted_streams import (
+    PATIENCE_S,
+    TASK,
+    TOKENS,
+    by_openai_client,
+    by_own_client,
+    from_openai_client,
+)
+from tests.system.infaas.demo_chat import demo_chat
+from tests.system.infaas.text_clients import (
+    check_batch,
+    check_chat,
+    check_console,
+    check_grpc_stream,
+    check_response_format,
+    check_seed,
+    check_stop,
+    check_tool,
+)
+from tests.system.infaas.worker_counts import drafts_of, ended_with
 from tests.waiting import read_until
 
-TASK: Final = "writing"
 MODEL: Final = "tiny"
 STREAMS: Final = 200
-TOKENS: Final = 100
-PATIENCE_S: Final = 240.0
 KILLED: Final = ("worker-cpu-0", "selector", "gateway")
 CASCADE_TASK: Final = "alphabet"
 CASCADE_ROWS: Final = 230
 EASY, HARD = "R", "r"
 """Letters from which the models of a cascade count to the end of the alphabet; the small one knows large letters."""
 ALPHABET: Final = 8
-_DRAFTS: Final = re.compile(r'^infaas_worker_tokens_total\{kind="draft".*?\} (\S+)$', re.MULTILINE)
-_ENDED: Final = re.compile(r'^infaas_worker_queries_total\{code="(\w+)".*?\} (\S+)$', re.MULTILINE)
 
 
 @pytest.fixture(scope="module")
@@ -50,7 +63,7 @@ def writing(tmp_path_factory: pytest.TempPathFactory) -> Generator[Cli]:
     folder = tmp_path_factory.mktemp("model")
     rows = [{"prompt": f"question {number}", "answer": "yes"} for number in range(12)]
     (folder / "labels.jsonl").write_text("\n".join(map(json.dumps, rows)))
-    words = ("--gateways=2", "--selectors=2", "--workers=2", "--cores-per-worker=1", "--oversubscribe")
+    words = ("--gateways=2", "--selectors=2", "--workers=2", "--cores-per-worker=1", "--oversubscribe", "--jobs=1")
     with running(Cli(folder / "home"), "--kafka=apache", *words) as cli:
         asyncio.run(registered(cli, write_gguf(folder / "tiny.gguf", counts=True), folder / "labels.jsonl"))
         yield cli
@@ -68,61 +81,6 @@ def serve_on_two(scale: Any, variant: str = f"{MODEL}.llamacpp-fp16.cpu") -> boo
     serving = [one for one in scale["instances"] if one["state"] in SERVING and one["partitions"]]
     instances = [one for one in serving if one["variant"] == variant]
     return len({one["worker"] for one in instances}) == 2
-
-
-def prompt_of(number: int) -> str:
-    """Return the prompt of a stream; its last character, where the answer begins, is another for each of 94."""
-    return f"prompt {number} {chr(33 + number % 94)}"
-
-
-async def by_own_client(client: InfaasClient, number: int, progress: asyncio.Semaphore) -> str:
-    """Read one answer, check each of its tokens as it comes, and return its id."""
-    text, expected, answer = "", counted(prompt_of(number), TOKENS), None
-    options: dict[str, Any] = {"parameters": {"ignore_eos": True}, "max_tokens": TOKENS, "timeout_s": PATIENCE_S}
-    async for part in client.stream(TASK, prompt_of(number), query_id=f"stream-{number}", **options):
-        assert not part.restarted, "every attempt has the same text"
-        text += part.text
-        assert expected.startswith(text)
-        answer = part.answer or answer
-        for _ in range(part.tokens):
-            progress.release()
-    assert answer is not None
-    assert text == expected == answer.outputs["text_output"][0].decode()
-    assert answer.outputs["completion_tokens"][0] == TOKENS
-    return answer.id
-
-
-async def by_openai_client(client: AsyncOpenAI, number: int, progress: asyncio.Semaphore) -> str:
-    """Read one answer as `by_own_client`; ask again if the gateway is lost, which cuts the stream."""
-    query_id, prompt = f"stream-{number}", prompt_of(number)
-    expected = counted(prompt, TOKENS)
-    while True:
-        try:
-            made = await from_openai_client(client, query_id, expected, progress, model=TASK, prompt=prompt)
-        except (httpx.TransportError, openai.APIConnectionError):
-            continue
-        assert made == (expected, "length", TOKENS)
-        return query_id
-
-
-async def from_openai_client(
-    client: AsyncOpenAI, query_id: str, expected: str, progress: asyncio.Semaphore, *, model: str, prompt: str,
-    max_tokens: int = TOKENS, headers: Mapping[str, str] = {}, **options: Any,
-) -> tuple[str, str, int]:  # fmt: skip
-    """Read one answer, each part of which must continue the expected text; return text, reason of the end, tokens."""
-    options |= {"stream_options": {"include_usage": True}, "extra_headers": {h.ID: query_id, **headers}}
-    stream = await client.completions.create(model=model, prompt=prompt, max_tokens=max_tokens, stream=True, **options)
-    text, reason, tokens = "", "", 0
-    async for chunk in stream:
-        assert chunk.id == query_id
-        tokens += chunk.usage.completion_tokens if chunk.usage else 0
-        for choice in chunk.choices:
-            reason = choice.finish_reason or reason
-            text += choice.text
-            assert expected.startswith(text)
-            for _ in choice.text:
-                progress.release()
-    return text, reason, tokens
 
 
 async def test_killed_processes_lose_no_part_of_an_answer(writing: Cli) -> None:
@@ -152,26 +110,6 @@ async def test_killed_processes_lose_no_part_of_an_answer(writing: Cli) -> None:
     assert ids == Counter(f"stream-{number}" for number in range(STREAMS))
     before = {name: state["services"][name]["pid"] for name in KILLED}
     await writing.state_when(lambda now: all(now["services"][name]["pid"] != pid for name, pid in before.items()))
-
-
-async def ended_with(state: Any) -> Counter[str]:
-    """Return the answers of all workers by the code of their end."""
-    ended = Counter[str]()
-    for page in await read_metrics(state):
-        for code, count in _ENDED.findall(page):
-            ended[code] += int(float(count))
-    return ended
-
-
-async def read_metrics(state: Any) -> list[str]:
-    """Return the page of metrics of each worker."""
-    pages = list[str]()
-    async with aiohttp.ClientSession() as http:
-        for name, service in state["services"].items():
-            if name.startswith("worker-"):
-                async with http.get(service["metrics"]) as page:
-                    pages.append(await page.text())
-    return pages
 
 
 async def test_disconnected_client_stops_worker(writing: Cli) -> None:
@@ -204,8 +142,65 @@ async def test_openai_client_gets_stream_and_whole(writing: Cli) -> None:
         assert chunks[-1].usage.total_tokens == whole.usage.total_tokens
 
 
+async def test_openai_client_limits_answers(writing: Cli) -> None:
+    """Limits by a grammar, by texts that end the answer, and by the seed of its sampling."""
+    state = await writing.state()
+    async with (
+        asyncio.timeout(PATIENCE_S),
+        AsyncOpenAI(base_url=f"{state['gateway']}/v1", api_key="me", timeout=PATIENCE_S) as client,
+    ):
+        await check_response_format(client)
+        await check_stop(client)
+        await check_seed(client)
+
+
+async def test_openai_clients_chat_in_threads_and_batches(writing: Cli) -> None:
+    state = await writing.state()
+    with OpenAI(base_url=f"{state['gateway']}/v1", api_key="me", timeout=PATIENCE_S) as client:
+        await asyncio.to_thread(check_chat, client, f"{MODEL}.llamacpp-fp16.cpu")
+    async with AsyncOpenAI(base_url=f"{state['gateway']}/v1", api_key="me", timeout=PATIENCE_S) as other:
+        await check_batch(other)
+
+
+async def test_triton_client_gets_stream(writing: Cli) -> None:
+    state = await writing.state()
+    async with asyncio.timeout(PATIENCE_S):
+        await check_grpc_stream(state["grpc"], TOKENS)
+
+
+async def test_agent_states_needs_of_texts(writing: Cli) -> None:
+    state = await writing.state()
+    async with asyncio.timeout(PATIENCE_S), InfaasClient(gateway=state["gateway"]) as client:
+        await check_tool(client)
+
+
+async def test_console_asks_for_text(writing: Cli) -> None:
+    await check_console((await writing.state())["gateway"])
+
+
+async def test_commands_name_unit_of_costs(writing: Cli) -> None:
+    wide = {"COLUMNS": "200"}
+    async with asyncio.TaskGroup() as asking:
+        query, explain = (
+            asking.create_task(writing.run(command, TASK, "hello", "--max-tokens=3", **wide))
+            for command in ("query", "explain")
+        )
+    for code, out, err in (query.result(), explain.result()):
+        assert code == 0, err
+        assert "per 1000 tokens" in out
+    assert "cost/1000 tokens" in explain.result()[1]
+
+
+async def test_demo_ends_with_answer_of_language_model(writing: Cli, tmp_path: Path) -> None:
+    """The end of `infaas demo --chat`, after its table, with a tiny model in the place of the weights."""
+    code, shown = await demo_chat(await writing.state(), writing.home, tmp_path)
+    assert code == 0, shown
+    assert "smollm2-135m.llamacpp" in shown
+    assert "80 tokens, first token after" in shown
+
+
 async def test_documented_commands_register_and_ask_language_models(writing: Cli, tmp_path: Path) -> None:
-    """The commands of `docs/models.md` and `docs/generation.md`, on tiny models with contexts of their own length."""
+    """The commands of `docs/models.md`, `docs/generation.md` and `docs/batch.md`, on tiny models."""
     write_gguf(tmp_path / "model.gguf", counts=True)
     write_decoder(tmp_path / "qwen", decoder_weights(counts=True))
     rows = [{"prompt": f"question {number}", "answer": counted(str(number), 8)} for number in range(10)]
@@ -218,6 +213,17 @@ async def test_documented_commands_register_and_ask_language_models(writing: Cli
     gateway = {"http://127.0.0.1:8080": (await writing.state())["gateway"]}
     streamed = await run_commands(block("docs/generation.md#2"), tmp_path, writing.environment(), gateway)
     assert "finish_reason" in streamed
+    chats = [json.dumps([{"role": "user", "content": f"count on from {letter}"}]) for letter in "abc"]
+    (tmp_path / "chats.jsonl").write_text("\n".join(map(json.dumps, chats)))
+    short = {"questions.jsonl": "chats.jsonl", "--max-tokens 80": "--max-tokens 3"}
+    await run_commands(block("docs/batch.md#1"), tmp_path, writing.environment(), short)
+    answers = list(map(json.loads, (tmp_path / "answers.jsonl").read_text().splitlines()))
+    assert [one["outputs"]["completion_tokens"] for one in answers] == [3, 3, 3]
+
+
+async def test_example_of_openai_clients_runs(writing: Cli, tmp_path: Path) -> None:
+    async with asyncio.timeout(PATIENCE_S):
+        await check_example(writing, tmp_path)
 
 
 async def test_folder_of_onnx_decoder_answers_chats(writing: Cli, tmp_path: Path) -> None:
@@ -269,12 +275,6 @@ async def registered_cascade(cli: Cli, folder: Path) -> str:
     await cli.json("scale", "pin", "variant", variant, "--min=2")
     await read_until(lambda: cli.json("scale", "status"), partial(serve_on_two, variant=variant), PATIENCE_S)
     return variant
-
-
-async def drafts_of(state: Any) -> int:
-    """Return the tokens of the drafts that all workers have discarded."""
-    found = await read_metrics(state)
-    return sum(int(float(count)) for page in found for count in _DRAFTS.findall(page))
 
 
 async def check_cascade(client: InfaasClient, variant: str, prompt: str, *, streamed: bool) -> None:

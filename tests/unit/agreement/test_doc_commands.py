@@ -34,7 +34,11 @@ _TESTS: Final[Mapping[str, tuple[str, ...]]] = {
         *_blocks("docs/security.md", 2, 3, 5, 9),
     ),
     f"{_SYSTEM}test_cascade.py": _blocks("docs/models.md", 3),
-    f"{_SYSTEM}test_generation.py": (*_blocks("docs/generation.md", 0, 2), *_blocks("docs/models.md", 1)),
+    f"{_SYSTEM}test_generation.py": (
+        *_blocks("docs/batch.md", 1),
+        *_blocks("docs/generation.md", 0, 2),
+        *_blocks("docs/models.md", 1),
+    ),
     f"{_SYSTEM}test_mcp.py": _blocks("docs/mcp.md", 0),
     f"{_SYSTEM}test_remote_client.py": (*_blocks("docs/admin.md", 0, 1), *_blocks("docs/models.md", 0)),
     f"{_SYSTEM}test_replicas.py": _blocks("docs/security.md", 0),

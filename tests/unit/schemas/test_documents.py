@@ -17,6 +17,8 @@ from schemas.documents.components import ROOTS
 from schemas.documents.page import page
 from schemas.errors import ErrorCode
 from schemas.oip import encode_request, encode_response
+from schemas.openai import EMBEDDINGS, NEEDS
+from schemas.openai_generation import CHAT, COMPLETIONS
 
 
 def load(name: str) -> dict[str, Any]:
@@ -57,6 +59,32 @@ def test_openapi_is_valid() -> None:
 
 def test_openapi_contains_all_errors() -> None:
     assert {error["code"] for error in load("openapi.json")["x-infaas-errors"]} == set(ErrorCode)
+
+
+def parameters_of(path: str, place: str) -> set[str]:
+    """Return the names of the parameters of an operation that are sent in this place."""
+    return {one["name"] for one in load("openapi.json")["paths"][path]["post"]["parameters"] if one["in"] == place}
+
+
+MAKING = (CHAT, COMPLETIONS, "/v2/models/{name}/generate", "/v2/models/{name}/generate_stream")
+"""Paths that make texts."""
+
+
+@pytest.mark.parametrize("path", [*MAKING, EMBEDDINGS, "/v1/rerank", "/v2/models/{name}/infer"])
+def test_openapi_lists_all_needs_of_queries(path: str) -> None:
+    assert set(headers.NEEDS.values()) <= parameters_of(path, "header")
+    assert set(headers.NEEDS) <= parameters_of(path, "query")
+    slo = parameters_of(path, "header") & set(headers.SLO)
+    assert slo == (set(headers.SLO) if path in MAKING else set())
+
+
+def test_openapi_summaries_name_needs_of_their_tasks() -> None:
+    document = load("openapi.json")
+    for path in (CHAT, COMPLETIONS, EMBEDDINGS, "/v1/rerank"):
+        summary = document["paths"][path]["post"]["summary"]
+        named = {need for need in NEEDS if f"`{need}`" in summary}
+        assert named == set(NEEDS) - (set() if path in MAKING else set(headers.GENERATIVE_NEEDS))
+    assert set(document["components"]["schemas"]["NeedsParameters"]["properties"]) == set(headers.NEEDS)
 
 
 def test_clients_page_lists_all_headers() -> None:

@@ -1,5 +1,6 @@
 """Tests of forms: urlencoded and multipart bodies, queries and registrations made of their fields."""
 
+import json
 import time
 
 import pytest
@@ -7,7 +8,7 @@ import pytest
 from admin.api import from_form
 from admin.keys import create
 from admin.scaling import pin
-from gateway.console.asking import query_of, shape_of
+from gateway.console.asking import prompt_of, query_of, shape_of
 from gateway.console.forms import Form, read_form
 from gateway.console.registering import model_of
 from schemas.errors import InvalidRequest
@@ -90,6 +91,31 @@ def test_query_of_sends_image_and_text_plain_and_tensors_as_json() -> None:
     headers, body = query_of(TENSORS, Form([("input.x", "[[1, 2], [3, 4]]")], {}, ""))
     assert body == b'{"inputs":[{"name":"x","datatype":"FP32","shape":[2,2],"data":[[1,2],[3,4]]}]}'
     assert shape_of([[[]]]) == [1, 1, 0]
+
+
+def test_prompt_of_sends_needs_as_headers_and_options_as_parameters() -> None:
+    needs = [("ttft_ms", "500"), ("tpot_ms", "40"), ("max_tokens", "20"), ("max_cost", "")]
+    fields = [("input.text_input", "Hi?"), *needs, ("temperature", "0.5"), ("seed", "7")]
+    headers, body = prompt_of(Form(fields, {}, ""))
+    assert headers == {
+        "content-type": "application/json", "infaas-ttft-ms": "500", "infaas-tpot-ms": "40", "infaas-max-tokens": "20",
+        "infaas-explain": "true",
+    }  # fmt: skip
+    sent = json.loads(body)
+    assert sent["parameters"] == {"temperature": 0.5, "seed": 7}
+    assert sent["inputs"] == [{"name": "text_input", "datatype": "BYTES", "shape": [1], "data": ["Hi?"]}]
+    _, body = prompt_of(Form([*fields, ("chat", "true")], {}, ""))
+    assert json.loads(body)["parameters"]["chat"] is True
+    assert json.loads(json.loads(body)["inputs"][0]["data"][0]) == [{"role": "user", "content": "Hi?"}]
+
+
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [([], "text_input is empty"), ([("input.text_input", "Hi?"), ("seed", "x")], "seed must be a number")],
+)
+def test_prompt_of_refuses_missing_and_malformed_values(fields: list[tuple[str, str]], words: str) -> None:
+    with pytest.raises(InvalidRequest, match=words):
+        prompt_of(Form(fields, {}, ""))
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,10 @@ from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 from pathlib import Path
 
+from msgspec.structs import asdict
+
 from admin.activity import CountSeries, arrange_load
+from admin.catalog import ListedTask
 from admin.endpoints import ENDPOINTS
 from admin.registrations import model as register
 from gateway.console.page import PageRange, page_of
@@ -15,9 +18,12 @@ from gateway.console.scale import with_rest
 from gateway.console.stream import EVENT_BYTES, Blocks, least_pause_s, pause_s
 from gateway.console.task import ask_fields, frontier, frontier_plot, load_plot
 from registry.comparison import ComparedPoint
+from schemas.generation import INPUTS, OUTPUTS
+from schemas.headers import GENERATIVE_NEEDS
 from schemas.jobs import JobProgress
 from store.samples import TaskLoadPoint
 from tests.example_rows import a_task
+from tests.unit.gateway.console.visits import Site
 
 CONSOLE = Path(__file__).parents[4] / "gateway" / "console"
 
@@ -104,6 +110,18 @@ def test_fields_of_tensors_have_an_example() -> None:
     [field] = ask_fields(a_task(), [])
     assert field.kind == "json"
     assert field.example.startswith("[[")
+
+
+async def test_form_of_generative_task_has_its_needs_and_options() -> None:
+    writing = ListedTask(name="digits", inputs=INPUTS, outputs=OUTPUTS, measure="contains")
+    for task, generative in ((writing, True), (ListedTask(**asdict(a_task())), False)):
+        html = await Site({"tasks.list": [task], "tasks.compare": [a_point("v", 0.9, 0.1)]}).page(
+            "/console/tasks/digits"
+        )
+        fields = {*GENERATIVE_NEEDS, "temperature", "seed", "chat"}
+        assert {name for name in fields if f'name="{name}"' in html} == (fields if generative else set())
+        assert html.count("1000 tokens") == (2 if generative else 0)
+        assert html.count("1000 queries") == (0 if generative else 2)
 
 
 def test_blocks_are_sent_if_changed_and_bounded() -> None:

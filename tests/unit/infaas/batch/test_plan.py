@@ -59,9 +59,15 @@ def test_find_offers_prices_typical_answer_of_generative_variant() -> None:
         prefill=(PrefillTime(tokens=10, p50_s=0.1, p99_s=0.2),), step=(StepTime(sequences=1, p50_s=0.01, p99_s=0.02),),
     )  # fmt: skip
     variant, profile = a_variant(), replace(a_profile(), generation=generation)
-    (offer,) = find_offers(variant.task, [variant], {variant.name: profile}, [a_worker()], [])
+    (offer,), (short,), (long,) = (
+        find_offers(variant.task, [variant], {variant.name: profile}, [a_worker()], [], max_tokens=tokens)
+        for tokens in (None, 1, 100)
+    )
     price = cost_per_1000(GenerationModel(generation).typical_s(1), list_price("cpu", profile.threads)) / 1000
     assert offer.row_cost == pytest.approx(price, rel=0.01)
+    assert short.row_cost == pytest.approx(offer.row_cost / 21)
+    assert short.row_s == pytest.approx(offer.row_s / 3), "0.1 s of 0.1 s and 20 steps of 0.01 s"
+    assert long == offer
 
 
 def test_make_plan_refuses_impossible_job_with_estimate() -> None:

@@ -10,6 +10,8 @@ from jsonschema import Draft202012Validator
 from infaas.client.client import Answer
 from infaas.mcp.arguments import description, input_schema, needs_of, output_schema, structured, tensors_of
 from schemas.errors import InvalidRequest
+from schemas.generation import INPUTS, OUTPUTS
+from schemas.headers import GENERATIVE_NEEDS
 from schemas.rows.catalog import Task
 from schemas.signature import TensorSpec
 
@@ -21,6 +23,9 @@ def spec(name: str, datatype: str, *shape: int, **more: Any) -> TensorSpec:
 OUT = (spec("score", "FP32", 2), spec("label", "BYTES"))
 TEXT = Task(name="sentiment", inputs=(spec("text", "BYTES"),), outputs=OUT, classes=("bad", "good"))
 GRID = Task(name="grid", inputs=(spec("x", "FP32", -1, 2), spec("rate", "INT64", default=8000)), outputs=OUT)
+
+
+WRITING = Task(name="writing", inputs=INPUTS, outputs=OUTPUTS, measure="contains")
 
 
 def is_valid(task: Task, arguments: Any) -> bool:
@@ -75,6 +80,50 @@ def test_needs_are_an_object_of_their_own() -> None:
         assert not is_valid(TEXT, {"text": "a", "needs": wrong})
         with pytest.raises(InvalidRequest, match="needs"):
             needs_of(TEXT, {"needs": wrong})
+
+
+def test_generative_task_takes_its_needs_and_options() -> None:
+    needs = {"latency_ms": 900, "ttft_ms": 500, "tpot_ms": 40.5, "max_tokens": 20, "max_cost": 0.1}
+    arguments = {"text_input": "hello", "needs": needs, "parameters": {"temperature": 0, "seed": 7, "stop": ["x", "y"]}}
+    assert is_valid(WRITING, arguments)
+    assert tensors_of(WRITING, arguments)["text_input"].tolist() == [b"hello"]
+    sent = {"temperature": 0, "seed": 7, "stop": '["x","y"]'}
+    assert needs_of(WRITING, arguments) == needs | {"allow_late": False, "parameters": sent}
+    assert needs_of(WRITING, {"parameters": {"stop": "x"}}).get("parameters") == {"stop": "x"}
+    assert needs_of(WRITING, {}) == {"allow_late": False}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ({"needs": {"max_tokens": 2.5}}, "max_tokens"),
+        ({"needs": {"first_token_ms": 5}}, "first_token_ms"),
+        ({"parameters": {"temperature": 9}}, "temperature must be 0 to 5"),
+        ({"parameters": {"chat": "yes"}}, "chat"),
+        ({"parameters": {"max_tokens": 5}}, "'parameters' has no 'max_tokens'"),
+        ({"parameters": ["chat"]}, "'parameters'"),
+    ],
+)
+def test_wrong_need_or_option_of_a_generative_task_is_named(arguments: dict[str, Any], words: str) -> None:
+    assert not is_valid(WRITING, {"text_input": "hello"} | arguments)
+    with pytest.raises(InvalidRequest, match=words):
+        needs_of(WRITING, arguments)
+
+
+def test_task_of_tensors_has_no_needs_of_tokens() -> None:
+    properties = input_schema(TEXT)["properties"]
+    assert not set(GENERATIVE_NEEDS) & set(properties["needs"]["properties"])
+    assert "parameters" not in properties
+    with pytest.raises(InvalidRequest, match="max_tokens"):
+        needs_of(TEXT, {"needs": {"max_tokens": 5}})
+
+
+def test_cost_names_its_unit() -> None:
+    for task, unit in ((TEXT, "1000 such queries"), (WRITING, "1000 tokens")):
+        allowed = input_schema(task)["properties"]["needs"]["properties"]["max_cost"]
+        charged = output_schema(task)["properties"]["cost"]
+        assert unit in allowed["description"]
+        assert unit in charged["description"]
 
 
 def test_input_called_needs_keeps_its_name() -> None:
