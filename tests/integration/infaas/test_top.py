@@ -30,7 +30,8 @@ from tests.waiting import PATIENCE_S
 VARIANT = "mlp.onnx-fp32.cpu"
 TASK = "digits"
 ON_TERMINAL: Final = """
-import fcntl, termios
+import fcntl, signal, termios
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell has background jobs ignore it
 fcntl.ioctl(0, termios.TIOCSCTTY, 0)
 from infaas.cli.main import main
 main()
