@@ -2,8 +2,8 @@
 
 Backlogs without a deadline take `drain_s`. Those with one are taken in the order of their deadlines: at each deadline
 everything due until then must be done, so the steepest of these rates counts. A deadline later than `drain_s` asks for
-no less than no deadline. If work with a deadline waits behind other work, its time
-shrinks, and the next decisions raise its rate.
+no less than no deadline. If work with a deadline waits behind other work, its time shrinks, and the next decisions
+raise its rate.
 
 New capacity serves after `catch_up_s` at the latest. It is reserved at the end of the time left, and no backlog is
 planned within less: more capacity would come too late.
