@@ -12,7 +12,6 @@ from gateway.console.page import Page, paged
 from gateway.console.visit import Visit
 from registry.comparison import ComparedPoint
 from schemas.errors import NotFound
-from schemas.generation import makes_text
 from schemas.hardware import priced_unit
 from schemas.rows.catalog import DecodeImage, Task, Tokenise
 
@@ -128,7 +127,7 @@ def ask_fields(task: Task, of_task: Sequence[ListedModel]) -> list[AskField]:
         if any(isinstance(step, DecodeImage) for step in steps):
             return [AskField(name=spec.name, kind="image", hint="A PNG or JPEG file: choose one, or drop it here.")]
         if not steps or any(isinstance(step, Tokenise) for step in steps):
-            prompt = "Why is the sky blue?" if makes_text(task.inputs, task.outputs) else "I liked it a lot."
+            prompt = "Why is the sky blue?" if task.is_generative else "I liked it a lot."
             return [AskField(name=spec.name, kind="text", hint="A text.", example=prompt)]
     return [
         AskField(
@@ -168,11 +167,9 @@ async def _load(visit: Visit) -> dict[str, Any]:
         compared = []
     load = await visit.call(task_load, task=name, minutes=15) if visit.is_admin else None
     points = frontier(compared, await _shares(visit, name))
-    generative = makes_text(task.inputs, task.outputs)
     return {
         "task": task,
-        "generative": generative,
-        "unit": priced_unit(generative=generative),
+        "unit": priced_unit(generative=task.is_generative),
         **paged(visit, "variants", points),
         "plot": frontier_plot(points),
         "load": load,
