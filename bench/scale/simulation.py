@@ -3,13 +3,13 @@
 Each size runs in a process of its own. Its memory grows with the trace and the outcomes, which percentiles need.
 """
 
-import multiprocessing
 import resource
 import time
-from concurrent.futures import ProcessPoolExecutor
 from typing import Final, NamedTuple
 
 from bench.core.figures import Figure, plain, within
+from bench.simulations import SEED
+from simulator.replications import spawned_pool
 from simulator.scenario_file import ScenarioFile
 from simulator.simulation import simulate
 from simulator.summary import summarize
@@ -17,7 +17,6 @@ from simulator.summary import summarize
 QUERIES: Final = 1_000_000
 LIMIT_S: Final = 60.0
 _RATE: Final = 500.0
-_SEED: Final = 11
 _TENTH: Final = 10
 
 
@@ -28,8 +27,7 @@ class _Cost(NamedTuple):
 
 async def measure() -> list[Figure]:
     """Measure both sizes; takes a minute or two."""
-    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn"), max_tasks_per_child=1) as pool:
-        less, most = pool.map(_cost, (QUERIES // _TENTH, QUERIES))
+    less, most = (_alone(queries) for queries in (QUERIES // _TENTH, QUERIES))
     name = f"simulation of {QUERIES:,} queries"
     added = (most.memory_bytes - less.memory_bytes) / (QUERIES - QUERIES // _TENTH)
     return [
@@ -39,9 +37,14 @@ async def measure() -> list[Figure]:
     ]
 
 
+def _alone(queries: int) -> _Cost:
+    with spawned_pool(1) as pool:
+        return pool.submit(_cost, queries).result()
+
+
 def _cost(queries: int) -> _Cost:
     began_s = time.process_time()
     workload = f"poisson:rate={_RATE:g},seconds={queries / _RATE:g},tasks=image-classification,latency_ms=200"
     scenario = ScenarioFile(workload=workload, catalogue="infaas-44x270")
-    summarize(simulate(scenario.scenario(_SEED)))
+    summarize(simulate(scenario.scenario(SEED)))
     return _Cost(time.process_time() - began_s, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)

@@ -35,6 +35,7 @@ TEN: Final = 400.0
 LOW: Final = 4.0
 """Queries a second of a low load: the one of INFaaS's evaluation."""
 _MANY_WARM_UP_S: Final = 60.0
+_DAY_S: Final = 150.0
 _TEN_FLEET: Final = {"cpu": 1, "t4": 4, "inf1": 1}
 _FORTY_FLEET: Final = {"cpu": 1, "t4": 16, "inf1": 4}
 
@@ -60,11 +61,9 @@ def _few(process: str, rate: float, tasks: Mapping[str, float] = _TWO, seconds: 
 
 
 def _many(
-    process: str, rate: float = TEN, tasks: Mapping[str, float] = _EQUAL, seconds: float = 150, day_s: float = 150
+    process: str, rate: float = TEN, tasks: Mapping[str, float] = _EQUAL, seconds: float = 150, day_s: float = _DAY_S
 ) -> ComparedLoad:
-    """Return a load of many workers; figures of a day that is longer than `seconds` cover all of it."""
-    if day_s > seconds:
-        seconds = _MANY_WARM_UP_S + day_s
+    """Return a load of many workers; a diurnal one has days of `day_s`."""
     streams = [_stream(_arrivals(process, share * rate, day_s), task, seconds, _SIZES) for task, share in tasks.items()]
     return ComparedLoad(streams, _TEN_FLEET if rate < 2 * TEN else _FORTY_FLEET, _MANY_WARM_UP_S)
 
@@ -75,12 +74,12 @@ def _published(name: str, speed: float, seconds: float = 150) -> ComparedLoad:
     return ComparedLoad(streams, _TEN_FLEET, _MANY_WARM_UP_S)
 
 
-def _arrivals(process: str, rate: float, period_s: float = 150.0) -> dict[str, Any]:
+def _arrivals(process: str, rate: float, day_s: float = _DAY_S) -> dict[str, Any]:
     match process:
         case "bursty":
             return {"process": "markov", "rates": [rate / 2, rate * 2], "means": [40, 20]}
         case "diurnal":
-            return {"process": "diurnal", "rate": rate, "amplitude": 0.8, "period": period_s}
+            return {"process": "diurnal", "rate": rate, "amplitude": 0.8, "period": day_s}
         case "low after a peak":
             return {"process": "steps", "rates": [rate, rate * LOW / TEN], "lengths": [60, 600]}
         case "servegen":
@@ -95,14 +94,14 @@ _LOADS: Final[Mapping[str, ComparedLoad]] = {
     "Zipf, 5 tasks": _few("poisson", 100, _ZIPF),
     "flat, 10 workers": _many("poisson"),
     "bursty, 10 workers": _many("bursty"),
-    "diurnal, 10 workers": _many("diurnal", day_s=600),
+    "diurnal, 10 workers": _many("diurnal", seconds=_MANY_WARM_UP_S + 600, day_s=600),
     "Zipf, 10 workers": _many("poisson", 1.7 * TEN, _ZIPF),
     "Azure code, 12 times its speed": _published("azure-code-2023", 12),
     "Azure conversation, 12 times its speed": _published("azure-conv-2023", 12),
     "Mooncake, 16 times its speed": _published("mooncake-conversation-2025", 16),
     "ServeGen, a tenth of its rate": _many("servegen"),
     "flat, 40 workers": _many("poisson", 4 * TEN, seconds=120),
-    "diurnal, 40 workers": _many("diurnal", 4 * TEN, day_s=300),
+    "diurnal, 40 workers": _many("diurnal", 4 * TEN, seconds=_MANY_WARM_UP_S + 300, day_s=300),
 }
 WORKLOADS: Final = tuple(_LOADS)
 """Workloads with a fleet that every system scales."""
