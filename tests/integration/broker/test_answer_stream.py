@@ -1,8 +1,9 @@
 """Tests of answers in parts: over a reply stream and by topic, with a caller that stays, and with one that leaves."""
 
 import asyncio
-from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import NamedTuple
 from uuid import uuid4
 
 import msgspec
@@ -58,6 +59,18 @@ class Author:
         await self._producer.send_and_wait(reply_to, message.value, key=query[ID], headers=headers)
 
 
+class Conversation(NamedTuple):
+    """A worker, and a client that asks it on a topic."""
+
+    author: Author
+    requests: RequestReply
+    topic: str
+
+    def events(self) -> AbstractAsyncContextManager[AsyncIterator[AnswerEvent]]:
+        """Ask one query, and return the events of its answer."""
+        return stream_answer(lambda on_part: self.requests.ask("1", self.topic, b"?", [(ID, b"1")], on_part=on_part))
+
+
 @asynccontextmanager
 async def writing(kafka: KafkaSettings, topic: str) -> AsyncGenerator[Author]:
     await ensure_topics(kafka, [TopicSpec(topic)])
@@ -69,16 +82,23 @@ async def writing(kafka: KafkaSettings, topic: str) -> AsyncGenerator[Author]:
         yield Author(kafka, producer, streams, asked)
 
 
-@pytest.mark.parametrize("by_stream", [True, False])
-async def test_stream_answer_gives_each_part_once_in_order(kafka: KafkaSettings, by_stream: bool) -> None:
-    settings = kafka.model_copy(update={"reply_stream": ReplyStreamSettings(enabled=by_stream)})
+@asynccontextmanager
+async def asking(kafka: KafkaSettings, replies: KafkaSettings | None = None) -> AsyncGenerator[Conversation]:
+    """Have a worker and a client that asks it; `replies` are other settings of the client."""
     topic = f"asked-{uuid4()}"
     async with (
         writing(kafka, topic) as author,
-        RequestReply(settings, str(uuid4())) as requests,
+        RequestReply(replies or kafka, str(uuid4())) as requests,
         asyncio.timeout(PATIENCE_S),
-        asyncio.TaskGroup() as tasks,
     ):
+        yield Conversation(author, requests, topic)
+
+
+@pytest.mark.parametrize("by_stream", [True, False])
+async def test_stream_answer_gives_each_part_once_in_order(kafka: KafkaSettings, by_stream: bool) -> None:
+    settings = kafka.model_copy(update={"reply_stream": ReplyStreamSettings(enabled=by_stream)})
+    async with asking(kafka, settings) as asked, asyncio.TaskGroup() as tasks:
+        author, requests, _ = asked
 
         async def answer() -> None:
             query = await author.next_query()
@@ -88,8 +108,7 @@ async def test_stream_answer_gives_each_part_once_in_order(kafka: KafkaSettings,
             await author.finish(query, "".join(WORDS), requests.reply_topic)
 
         tasks.create_task(answer())
-        ask = stream_answer(lambda on_part: requests.ask("1", topic, b"?", [(ID, b"1")], on_part=on_part))
-        async with ask as events:
+        async with asked.events() as events:
             seen = [event async for event in events]
         parts = [event for event in seen if isinstance(event, AnswerPart)]
         assert "".join(part.text for part in parts) == "".join(WORDS)
@@ -99,13 +118,8 @@ async def test_stream_answer_gives_each_part_once_in_order(kafka: KafkaSettings,
 
 
 async def test_stream_answer_restarts_if_next_attempt_differs(kafka: KafkaSettings) -> None:
-    topic = f"asked-{uuid4()}"
-    async with (
-        writing(kafka, topic) as author,
-        RequestReply(kafka, str(uuid4())) as requests,
-        asyncio.timeout(PATIENCE_S),
-        stream_answer(lambda on_part: requests.ask("1", topic, b"?", [(ID, b"1")], on_part=on_part)) as events,
-    ):
+    async with asking(kafka) as asked, asked.events() as events:
+        author, requests, _ = asked
         query = await author.next_query()
         await author.say(query, "a", 0, "one ", requests.reply_topic)
         assert await anext(events) == AnswerPart(text="one ", tokens=1)
@@ -118,15 +132,9 @@ async def test_stream_answer_restarts_if_next_attempt_differs(kafka: KafkaSettin
 
 
 async def test_author_learns_at_once_that_caller_left(kafka: KafkaSettings) -> None:
-    topic = f"asked-{uuid4()}"
-    async with (
-        writing(kafka, topic) as author,
-        RequestReply(kafka, str(uuid4())) as requests,
-        asyncio.timeout(PATIENCE_S),
-    ):
-        async with stream_answer(
-            lambda on_part: requests.ask("1", topic, b"?", [(ID, b"1")], on_part=on_part)
-        ) as events:
+    async with asking(kafka) as asked:
+        author, requests, _ = asked
+        async with asked.events() as events:
             query = await author.next_query()
             number = 0
             while not author.by_stream:  # the first parts may come before the connection
@@ -141,15 +149,9 @@ async def test_author_learns_at_once_that_caller_left(kafka: KafkaSettings) -> N
 
 async def test_author_that_writes_to_the_topic_learns_that_caller_left(kafka: KafkaSettings) -> None:
     """A part numbered below 0 goes over the stream: it adds no text, and is returned once the caller has left."""
-    topic = f"asked-{uuid4()}"
-    async with (
-        writing(kafka, topic) as author,
-        RequestReply(kafka, str(uuid4())) as requests,
-        asyncio.timeout(PATIENCE_S),
-    ):
-        async with stream_answer(
-            lambda on_part: requests.ask("1", topic, b"?", [(ID, b"1")], on_part=on_part)
-        ) as events:
+    async with asking(kafka) as asked:
+        author, requests, _ = asked
+        async with asked.events() as events:
             query = await author.next_query()
             while not author.by_stream:  # until the stream is connected
                 await author.say(query, "a", -1, "", requests.reply_topic)
