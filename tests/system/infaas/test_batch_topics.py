@@ -143,12 +143,12 @@ async def job(cli: Cli, *words: str) -> AsyncGenerator[Process]:
         print(err.decode())
 
 
-async def until_shared(kafka: KafkaSettings, members: int) -> None:
-    """Wait until the group is stable with `members` members."""
+async def until_shared(kafka: KafkaSettings, members: int, group: str = GROUP) -> None:
+    """Wait until a group is stable with `members` members."""
 
     async def shared() -> bool:
         async with open_admin(kafka) as admin:
-            (answer,) = await admin.describe_consumer_groups([GROUP])
+            (answer,) = await admin.describe_consumer_groups([group])
         ((_, _, state, _, _, found, *_),) = cast(Any, answer).groups
         return state == "Stable" and len(found) == members
 
@@ -156,25 +156,30 @@ async def until_shared(kafka: KafkaSettings, members: int) -> None:
 
 
 # -- a table -----------------------------------------------------------------------------------------------------------
-TABLE, RATED = "shop.reviews", "shop.ratings"
-TABLE_JOB = ("batch", f"topic:{TABLE}", f"topic:{RATED}", "--task=digits", "--rows-per-query=4")
-ROWS, ROUNDS = 40, 6
+TABLE, RATED, RATING = "shop.reviews", "shop.ratings", "ratings"
+TABLE_JOB = (
+    *("batch", f"topic:{TABLE}", f"topic:{RATED}", "--task=digits"),
+    *(f"--group={RATING}", "--rows-per-query=4"),
+)
+ROWS, ROUNDS = 100, 10
 
 
 async def test_batch_topics_follow_a_table(shared: Cli) -> None:
-    """The changes of a table, as Debezium writes them, have one outcome each, although a process is killed."""
+    """Changes of a table, as Debezium writes them, have one outcome each, though one of two processes is killed."""
     async with asyncio.timeout(PATIENCE_S):
         kafka = KafkaSettings(bootstrap=(await shared.state())["kafka"])
         await shared.register("digits_linear.onnx", "--name=digits-linear", task="digits")
         await ensure_topics(kafka, [TopicSpec(TABLE, 2), TopicSpec(RATED, 2)])
-        written, table = await write_changes(kafka)
         reader = AIOKafkaConsumer(
             RATED, bootstrap_servers=kafka.bootstrap, auto_offset_reset="earliest", isolation_level="read_committed"
         )
         async with reader as rated:
-            async with job(shared, *TABLE_JOB) as first:
+            async with job(shared, *TABLE_JOB) as first, job(shared, *TABLE_JOB), asyncio.TaskGroup() as tasks:
+                await until_shared(kafka, 2, RATING)
+                writing = tasks.create_task(write_changes(kafka))
                 found = [await anext(rated)]
                 first.kill()
+            written, table = writing.result()
             code, told, err = await shared.run(*TABLE_JOB, "--json")
             assert code == 0, err
             assert json.loads(told)["failed"] == 0
