@@ -10,8 +10,9 @@ SEED: Final = 11
 """First of the seeds that are reported."""
 TUNED: Final = (
     "The policy was tuned on seed 0, with flat, bursty and diurnal loads of ten workers, and two of its rules also on "
-    "an Azure trace with bursts; those traces are reported as well. Mechanisms were kept or deleted by the seeds 11, "
-    "12 and 13."
+    "an Azure trace with bursts; forecast, peak of a load, spread and delay of fewer workers on seed 5, with bursty "
+    "and diurnal loads, that trace and ServeGen. Those traces are reported as well. Mechanisms were kept or deleted by "
+    "the seeds 11, 12 and 13."
 )
 """Seeds and loads by which decisions of the policy were made."""
 _Job = TypeVar("_Job")

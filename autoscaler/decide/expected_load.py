@@ -1,10 +1,10 @@
 """Expected load: a task's growth until new capacity could serve, and a canary's share of its model's load.
 
-Growth is forecast from trend and season of the recent window. The trend is the slope of the last half minute, if it is
-certain and both halves rise. The season is the lag at which the series has its highest autocorrelation, if that is high
-enough. The code is written here because statsmodels would add pandas and scipy (150 MB) to each autoscaler. A forecast
-only prewarms. It is never below the present load, so a wrong forecast costs money but no answers, and it is at most a
-fixed multiple of the present load.
+Growth is forecast from trend and season of the recent window. The trend is the slope of the last half minute, less
+its uncertainty, if both halves rise. The season is the lag at which the series has its highest autocorrelation, if that
+is high enough. The code is written here because statsmodels would add pandas and scipy (150 MB) to each
+autoscaler. A forecast only prewarms. It is never below the present load, so a wrong forecast costs money but no
+answers, and it is at most a fixed multiple of the present load.
 
 The load of a canary is counted before the canary receives it. The serving version stays sized for the whole load,
 because a rollback sends everything back to it at once. Selectors count a query by its requested target, not by the
@@ -27,8 +27,10 @@ from schemas.versions import Rollout, Versions
 
 _RECENT: Final = 30
 """Seconds in which a trend shows."""
-_CERTAIN: Final = 3.0
-"""Standard errors by which a slope must be above 0."""
+_CERTAIN: Final = 2.0
+"""Standard errors that are subtracted from a slope. A forecast adds workers at once and removes them a minute later, so
+a rise that is only likely would be paid for most of the time.
+"""
 _LEAST: Final = 20
 _MOST_GROWTH: Final = 2.0
 _SEASONAL: Final = 0.7
@@ -55,9 +57,9 @@ def growth(history: Sequence[float], horizon_s: float, present: float) -> float:
 
 
 def expected_rate(load: ClassLoad, growth: float = 1.0) -> float:
-    """Return the inputs a second to plan for: the mean with its growth, or the busiest second less noise if higher.
+    """Return the inputs a second to plan for: the mean with its growth, or a busy recent second less noise if higher.
 
-    The busiest of several seconds exceeds the mean even if the load does not change. What exceeds it by less than three
+    The busier of several seconds exceed the mean even if the load does not change. What exceeds it by less than three
     standard deviations of Poisson arrivals is such noise: summed over classes, it would be capacity that never is used.
     """
     noise = _NOISE * math.sqrt(load.inputs_per_s * load.mean_batch)
@@ -65,26 +67,23 @@ def expected_rate(load: ClassLoad, growth: float = 1.0) -> float:
 
 
 def _trend(series: NDArray[np.float64], steps: int) -> float:
-    """Return the load `steps` ahead if it goes on to rise as in the recent seconds; 0 without a certain, steady rise.
+    """Return the load `steps` ahead if it goes on to rise as it certainly did in the recent seconds; 0 without a rise.
 
-    After a step, one of the two halves is level: it will not step again.
+    The least slope of these seconds and of their halves counts: after a step, one half is level.
     """
     recent = series[-_RECENT:]
     before, after = np.array_split(recent, 2)
-    slope, error = _slope(recent)
-    steady = min(_slope(before)[0], _slope(after)[0], slope)
-    if slope <= _CERTAIN * error or steady <= 0:
-        return 0.0
-    return float(after.mean()) + steady * (len(after) / 2 + steps)
+    slope = min(_certain_slope(part) for part in (before, after, recent))
+    return float(after.mean()) + slope * (len(after) / 2 + steps) if slope > 0 else 0.0
 
 
-def _slope(values: NDArray[np.float64]) -> tuple[float, float]:
-    """Return the slope of the least-squares line through values, and its standard error."""
+def _certain_slope(values: NDArray[np.float64]) -> float:
+    """Return the slope of the least-squares line through values, less its uncertainty."""
     times = np.arange(len(values)) - (len(values) - 1) / 2
     spread = float(times @ times)
     slope = float(times @ values) / spread
     noise = values - values.mean() - slope * times
-    return slope, math.sqrt(float(noise @ noise) / (len(values) - 2) / spread)
+    return slope - _CERTAIN * math.sqrt(float(noise @ noise) / (len(values) - 2) / spread)
 
 
 def _season(series: NDArray[np.float64], steps: int) -> float:

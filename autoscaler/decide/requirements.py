@@ -10,8 +10,8 @@ latency their first token is due, not their last.
 A variant that not all tenants may use serves only permitted tenants: load is counted by class of tenants, and is
 planned on the variants that the class may use.
 
-The rate of a class is its mean, multiplied by the forecast growth, or that of its busiest recent second less the noise
-of arrivals, so a rise counts at once and a fall after the window. Headroom falls with the slots that all load keeps
+The rate of a class is its mean, multiplied by the forecast growth, or that of a busy recent second less the noise of
+arrivals, so a rise counts at once and a fall after the window. Headroom falls with the slots that all load keeps
 busy (`throughput.headroom_of`).
 
 A backlog is a requirement of its own, even if nothing arrives any more. An online backlog is load that works it off

@@ -39,7 +39,7 @@ class ScalingLimits(msgspec.Struct, frozen=True, kw_only=True):
     downscale_delay_s: float = 30.0
     downscale_delay_loads: float = 10.0
     worker_downscale_delay_s: float = 30.0
-    worker_downscale_delay_starts: float = 2.0
+    worker_downscale_delay_starts: float = 1.0
     disturbed_s: float = 60.0
     """Seconds of disturbance before a worker is replaced."""
     headroom: float = 1.4
@@ -71,7 +71,7 @@ class ClassLoad(msgspec.Struct, frozen=True, kw_only=True):
     inputs_per_s: float
     """Mean rate over the window."""
     peak_per_s: float = 0.0
-    """Rate of the window's busiest second."""
+    """Rate of the third-busiest second of the last minute; 0 in the first two seconds."""
     mean_batch: float = 1.0
     """Mean number of inputs in a query."""
     age_s: float = 0.0

@@ -109,10 +109,11 @@ def headroom_of(busy_slots: float, headroom: float) -> float:
 def spread_count(slots: float, instance_slots: float) -> int:
     """Return the number of instances for a load of `slots`, if the load keeps several workers busy and memory allows.
 
-    They are twice as many as would do, and two more. Instances of different variants share the slots of their workers:
-    queries of a variant with few instances wait there for those of others while other workers are idle.
+    They are four times as many as would do, and four more. Instances of different variants share the slots of their
+    workers: queries of a variant with few instances, above all bursts of them, wait there for those of others while
+    other workers are idle.
     """
-    return math.ceil(2.0 * slots / instance_slots) + 2
+    return math.ceil(4.0 * slots / instance_slots) + 4
 
 
 class Slowdowns:

@@ -13,11 +13,15 @@ selectors that reported in it, and by the tasks and variants that they named.
 * A class without queries in the window is remembered for `REMEMBERED_S`, at the rate of its queries in the time since.
   Otherwise a rare class would be a requirement in some decisions only: the cheapest fleet would alternate, and the
   delays of scaling would keep the workers of both.
+* The peak of a class is the third-busiest second of the last minute. A burst of two seconds is over before a worker has
+  started for it, and counts if it comes again. A minute covers the start of a worker: a shorter memory leaves workers
+  that were ordered for a peak without the instances for it.
 * Rates of instances and workers come from cumulative counters, between the oldest and the latest status in the cache.
 """
 
 from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
+from heapq import nlargest
 from typing import Final, TypeVar
 
 import msgspec
@@ -29,8 +33,11 @@ from schemas.status import InstanceState, InstanceStatus
 
 WINDOW_S: Final = 10
 HISTORY_S: Final = 900
+PEAK_S: Final = 60
 SILENT_S: Final = 3.0
 REMEMBERED_S: Final = 300.0
+_PEAK_RANK: Final = 3
+"""Place of the second whose rate counts as the peak, among those of `PEAK_S` from the busiest on."""
 _KEPT_SHARE: Final = 0.9
 """Weight of earlier counts against those of the latest second."""
 
@@ -79,6 +86,8 @@ class LoadWindow:
         self._reports: dict[str, deque[_Report]] = {}
         self._query_sizes: dict[str, _QuerySizes] = {}
         self._history: dict[str, deque[float]] = {}
+        self._rates: dict[LoadClass, deque[float]] = {}
+        """Inputs a second of each class, one value a second, the latest last."""
         self._first_s: float | None = None
         self._arrived: dict[LoadClass, ClassCount] = {}
         self._answered: dict[LoadClass, ClassAnswers] = {}
@@ -125,14 +134,18 @@ class LoadWindow:
         return msgspec.structs.replace(count, inputs=count.inputs - taken)
 
     def tick(self, now_s: float) -> None:
-        """Add the present load of each task to its history, if it is known. Call it once a second."""
+        """Add the present load of each class and task to what is remembered, if it is known. Call it once a second."""
         if not self.loads_known(now_s):
             return
-        present = dict.fromkeys(self._history, 0.0)
+        by_task, by_class = dict.fromkeys(self._history, 0.0), dict.fromkeys(self._rates, 0.0)
         for load_class, sums in self._sums(now_s).items():
-            present[load_class.task] = present.get(load_class.task, 0.0) + sums.inputs[0]
-        for task, inputs_per_s in present.items():
+            by_task[load_class.task] = by_task.get(load_class.task, 0.0) + sums.inputs[0]
+            by_class[load_class] = sums.inputs[0]
+        for task, inputs_per_s in by_task.items():
             self._history.setdefault(task, deque(maxlen=self._history_s)).append(inputs_per_s)
+        for load_class, inputs_per_s in by_class.items():
+            self._rates.setdefault(load_class, deque(maxlen=PEAK_S)).append(inputs_per_s)
+        self._rates = {load_class: rates for load_class, rates in self._rates.items() if any(rates)}
 
     def restore_history(self, history: Mapping[str, Iterable[float]]) -> None:
         """Set the history that an earlier leader recorded: inputs a second by task, the latest last."""
@@ -146,6 +159,7 @@ class LoadWindow:
         self._query_sizes = {task: sizes for task, sizes in self._query_sizes.items() if task in kept}
         self._unfounded = {known: count for known, count in self._unfounded.items() if known.task in kept}
         self._last = {known: last for known, last in self._last.items() if known.task in kept}
+        self._rates = {known: rates for known, rates in self._rates.items() if known.task in kept}
         self._reports = {n: r for n, r in self._reports.items() if now_s - r[-1].at_s <= self._seconds}
 
     def take_arrivals(self) -> list[ClassCount]:
@@ -179,7 +193,7 @@ class LoadWindow:
             load_class: ClassLoad(
                 load_class=load_class,
                 inputs_per_s=sum(sums.inputs) / seen_s,
-                peak_per_s=max(sums.inputs),
+                peak_per_s=self._peak(load_class),
                 mean_batch=sum(sums.inputs) / sums.queries,
             )
             for load_class, sums in self._sums(now_s).items()
@@ -187,10 +201,17 @@ class LoadWindow:
         }
         last = {name: last for name, last in self._last.items() if now_s - last[0] < REMEMBERED_S}
         remembered = [
-            _remembered(load, now_s - at_s, self._seconds) for name, (at_s, load) in last.items() if name not in present
+            msgspec.structs.replace(_remembered(load, now_s - at_s, self._seconds), peak_per_s=self._peak(name))
+            for name, (at_s, load) in last.items()
+            if name not in present
         ]
         self._last = last | {name: (now_s, load) for name, load in present.items()}
         return (*present.values(), *remembered)
+
+    def _peak(self, load_class: LoadClass) -> float:
+        """Return the rate of the class's third-busiest second of the last minute; 0 before it has three."""
+        busiest = nlargest(_PEAK_RANK, self._rates.get(load_class, ()))
+        return busiest[-1] if len(busiest) == _PEAK_RANK else 0.0
 
     def lanes(self, now_s: float) -> dict[str, int]:
         """Return the offline queries of lanes that active selectors hold, by task."""
@@ -265,7 +286,7 @@ class LoadWindow:
 def _remembered(load: ClassLoad, age_s: float, window_s: float) -> ClassLoad:
     """Return the load of a class whose last queries left the window `age_s` ago."""
     inputs_per_s = load.inputs_per_s * window_s / (window_s + age_s)
-    return msgspec.structs.replace(load, inputs_per_s=inputs_per_s, peak_per_s=inputs_per_s, age_s=age_s)
+    return msgspec.structs.replace(load, inputs_per_s=inputs_per_s, age_s=age_s)
 
 
 def _of_all_tenants(load_class: LoadClass) -> LoadClass:

@@ -32,7 +32,7 @@ LOAD: Final = (
         code=(
             f"{_EXPECTED}:growth",
             f"{_EXPECTED}:_trend",
-            f"{_EXPECTED}:_slope",
+            f"{_EXPECTED}:_certain_slope",
             f"{_EXPECTED}:_RECENT",
             f"{_EXPECTED}:_CERTAIN",
             f"{_EXPECTED}:_season",
@@ -72,7 +72,7 @@ LOAD: Final = (
         patches={f"{_REQUIREMENTS}:headroom_of": argument(1)},
     ),
     AblatedMechanism(
-        name="busiest second of the window",
+        name="busy seconds of the last minute",
         area=Area.LOAD,
         code=("autoscaler.decide.snapshot:ClassLoad.peak_per_s",),
         patches={f"{_WINDOW}:LoadWindow.class_loads": result(_without_peaks)},

@@ -322,6 +322,6 @@ def test_scaling_spreads_instances_that_share_busy_workers() -> None:
     assert (simulator.replicas("digits-a"), simulator.replicas("mnist-a"), len(simulator.workers)) == (1, 1, 1)
     simulator.run(70, {"digits": 5 * SLOT, "mnist": 0.2 * SLOT})
     before = len(simulator.changes)
-    assert (simulator.replicas("digits-a"), simulator.replicas("mnist-a"), len(simulator.workers)) == (6, 3, 6)
+    assert (simulator.replicas("digits-a"), simulator.replicas("mnist-a"), len(simulator.workers)) == (6, 5, 6)
     simulator.run(60, {"digits": 5 * SLOT, "mnist": 0.2 * SLOT})
     assert len(simulator.changes) == before
