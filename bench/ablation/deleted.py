@@ -20,6 +20,11 @@ DELETED: Final = (
     DeletedMechanism("greedy: solved until stable", 21, "none, with the solver or without it"),
     DeletedMechanism("a tenth cheaper before an exchange", 3, "none"),
     DeletedMechanism("best variants after demanded ones", 15, "violations +0.8 ±0.9 pp, p99 +2 ±15 %"),
+    DeletedMechanism(
+        "upgrades: bursts count at once",
+        25,
+        "p99 +1.1 ±1.0 %; *two classes in overload* of [where it loses](losses.md) +0.6 ±1.0 pp",
+    ),
     DeletedMechanism("same question: two for an answer without refusals", 4, "violations +0.9 ±1.1 pp, p99 +2 ±3 %"),
 )
 
