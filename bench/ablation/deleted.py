@@ -25,6 +25,7 @@ DELETED: Final = (
         25,
         "p99 +1.1 ±1.0 %; *two classes in overload* of [where it loses](losses.md) +0.6 ±1.0 pp",
     ),
+    DeletedMechanism("concurrency limit: only if answers queued", 10, "violations -0.2 ±0.4 pp, p99 -1.3 ±2.2 %"),
     DeletedMechanism("same question: two for an answer without refusals", 4, "violations +0.9 ±1.1 pp, p99 +2 ±3 %"),
 )
 
@@ -102,7 +103,6 @@ KEPT_FOR: Final = (
         "The workloads that need them are newer than these figures: without the first, none of 340 queries behind a "
         "thousand without an instance is answered; without the second, 3.4 and 4.3 points more are violated.",
     ),
-    ("concurrency limit: only if answers queued", "No workload here has answers that take nearly all of their time."),
     ("expired queries are not computed", "After an outage whole backlogs have expired."),
     ("states overloaded and interfered", "Operators see them, and a worker that is disturbed for long is replaced."),
 )
