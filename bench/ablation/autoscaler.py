@@ -229,12 +229,6 @@ PLACEMENT: Final = (
         patches={f"{_PLACEMENT}.eviction_cost": returning(0.0)},
     ),
     AblatedMechanism(
-        name="eviction for two loads ahead only",
-        area=Area.PLACEMENT,
-        code=("autoscaler.decide.eviction:LOADS_AHEAD", f"{_PLACEMENT}.loading_count"),
-        patches={"autoscaler.decide.eviction:LOADS_AHEAD": constant(10**9)},
-    ),
-    AblatedMechanism(
         name="no eviction before some idle time",
         area=Area.PLACEMENT,
         code=(f"{_LIMITS}.evict_idle_s", f"{_LIMITS}.evict_idle_loads"),

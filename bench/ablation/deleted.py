@@ -26,6 +26,7 @@ DELETED: Final = (
         "p99 +1.1 ±1.0 %; *two classes in overload* of [where it loses](losses.md) +0.6 ±1.0 pp",
     ),
     DeletedMechanism("concurrency limit: only if answers queued", 10, "violations -0.2 ±0.4 pp, p99 -1.3 ±2.2 %"),
+    DeletedMechanism("eviction for two loads ahead only", 10, "violations -0.3 ±0.5 pp, p99 -6.4 ±9.1 %"),
     DeletedMechanism("same question: two for an answer without refusals", 4, "violations +0.9 ±1.1 pp, p99 +2 ±3 %"),
 )
 
