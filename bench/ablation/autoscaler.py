@@ -255,6 +255,7 @@ PLACEMENT: Final = (
         area=Area.PLACEMENT,
         code=(f"{_PLACER}.is_obsolete", f"{_LIMITS}.keep_idle_s"),
         patches={f"{_PLACER}.is_obsolete": returning(False)},
+        promise="an old version is unloaded after five minutes",
     ),
     AblatedMechanism(
         name="drain of workers in use",

@@ -181,6 +181,7 @@ CHOICE: Final = (
             "workers.serving.health:LOAD_ENDS",
         ),
         patches={"workers.serving.health:_overloaded": returning(False)},
+        promise="operators see the state of an instance",
     ),
     AblatedMechanism(
         name="interfered state",
@@ -191,6 +192,7 @@ CHOICE: Final = (
             "workers.serving.health:SLOWDOWN_ENDS",
         ),
         patches={"workers.serving.health:_interfered": returning(False)},
+        promise="operators see the state of an instance",
     ),
     AblatedMechanism(
         name="cold start within the deadline",
