@@ -64,13 +64,13 @@ class AutoscalerSettings(PlanningSettings):
     """Seconds in which to work off a backlog of offline queries without an earlier deadline, if idle time does not
     suffice."""
     downscale_delay_s: float = Field(default=_LIMITS.downscale_delay_s, ge=0)
-    """Least time in seconds that an instance was not needed before it is removed."""
+    """Least time in seconds that an instance or a worker was not needed before it is removed."""
     downscale_delay_loads: float = Field(default=_LIMITS.downscale_delay_loads, ge=0)
     """Least time that an instance was not needed before it is removed, as a multiple of its variant's load time."""
-    worker_downscale_delay_s: float = Field(default=_LIMITS.worker_downscale_delay_s, ge=0)
-    """Least time in seconds that a worker was not needed before it is removed."""
     worker_downscale_delay_starts: float = Field(default=_LIMITS.worker_downscale_delay_starts, ge=0)
-    """Least time that a worker was not needed before it is removed, as a multiple of its hardware's start time."""
+    """Least time that a worker was not needed, or was disturbed by other programs, before it is removed or replaced, as
+    a multiple of its hardware's start time.
+    """
     leader_grace_s: float = Field(default=_LIMITS.leader_grace_s, ge=0)
     """Seconds after taking the lead during which no worker counts as dead."""
 

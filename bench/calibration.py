@@ -26,7 +26,6 @@ TASKS: Final = ("sentiment", "mnist")
 _FLAGS: Final = ("--workers=1", "--max-workers=2", "--jobs=0")
 _SETTINGS: Final = {
     "INFAAS_AUTOSCALER_DOWNSCALE_DELAY_S": "10",
-    "INFAAS_AUTOSCALER_WORKER_DOWNSCALE_DELAY_S": "10",
     "INFAAS_AUTOSCALER_WORKER_DOWNSCALE_DELAY_STARTS": "2",
 }
 

@@ -34,8 +34,6 @@ class SelectorSettings(PlanningSettings):
     """Seconds for which a starting selector reads statuses before it dispatches queries."""
     upgrades: bool = _POLICY.upgrades
     """True if a query may go, for the same price, to a more accurate instance that is loaded and idle."""
-    upgrade_share: float = Field(default=_POLICY.upgrade_share, ge=0, le=1)
-    """Maximum share of a worker's slots for upgrades."""
     upgrade_cpu_limit: float = Field(default=_POLICY.upgrade_cpu_limit, ge=0, le=1)
     """Used share of a machine's CPU time, by any process, from which on nothing is upgraded there."""
     tenant_headers: TenantHeaders = TenantHeaders.BELIEVED

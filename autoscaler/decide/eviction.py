@@ -3,30 +3,25 @@
 A query for a variant that is not loaded waits for its load. So the cost of a miss is the load time multiplied by the
 rate of use (`PlacementBuilder.eviction_cost`), and the value of keeping an instance is that cost per byte:
 GreedyDual-Size with frequencies (Cherkasova, 1998). Idle instances are evicted for demanded variants, but only after
-they were idle for some multiple of their load time, and not for a variant that their worker could load only later.
+they were idle for some multiple of their load time.
 """
 
 from collections.abc import Callable, Iterable
 from functools import partial
-from typing import Final, TypeAlias
+from typing import TypeAlias
 
 from autoscaler.decide.pareto import RunnableVariant
 from autoscaler.decide.placement_builder import PlacementBuilder
 from autoscaler.decide.worker_capacity import WorkerCapacity
 
-LOADS_AHEAD: Final = 2
-"""Loads per worker for which instances are evicted: the current one and the next. A worker loads one variant at a time,
-and instances evicted for later loads would have been useful meanwhile.
-"""
 MayGo: TypeAlias = Callable[[str, WorkerCapacity], bool]
 """Returns true if a variant may be evicted from a worker."""
 
 
 def make_room_on_demand(builder: PlacementBuilder, candidate: RunnableVariant) -> WorkerCapacity | None:
-    """Evict idle instances for a demanded variant, on a worker that can load it soon."""
+    """Evict idle instances for a demanded variant."""
     capacities = builder.order.all_of(candidate.variant.hardware)
-    soon = (capacity for capacity in capacities if builder.loading_count(capacity) < LOADS_AHEAD)
-    return _make_room(builder, candidate, soon, partial(is_idle, builder), "is demanded")
+    return _make_room(builder, candidate, capacities, partial(is_idle, builder), "is demanded")
 
 
 def make_room_for_load(builder: PlacementBuilder, candidate: RunnableVariant, may_go: MayGo) -> WorkerCapacity | None:

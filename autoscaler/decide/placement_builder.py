@@ -108,10 +108,6 @@ class PlacementBuilder:
         """Return true if the worker has loaded the variant that it hosts."""
         return self.rows[variant, capacity.name].state in SERVING
 
-    def loading_count(self, capacity: WorkerCapacity) -> int:
-        """Return the number of variants that the worker hosts and has not loaded."""
-        return sum(not self.is_loaded(variant, capacity) for variant in capacity.hosted)
-
     def is_demanded(self, variant: str) -> bool:
         """Return true if there is a recent demand for the variant."""
         return self.snapshot.demand_age_s.get(variant, float("inf")) <= self.limits.demand_s

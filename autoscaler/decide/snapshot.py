@@ -38,10 +38,7 @@ class ScalingLimits(msgspec.Struct, frozen=True, kw_only=True):
     scale_to_zero_delay_s: float = float("inf")
     downscale_delay_s: float = 30.0
     downscale_delay_loads: float = 10.0
-    worker_downscale_delay_s: float = 30.0
     worker_downscale_delay_starts: float = 1.0
-    disturbed_s: float = 60.0
-    """Seconds of disturbance before a worker is replaced."""
     headroom: float = 1.4
     """Ratio of wanted throughput to load at one busy slot, see `throughput.headroom_of`. At INFaaS's slack threshold of
     1.05 the slot is 95 % busy and a query waits for about ten others. At 1.4 it is 70 % busy: a query waits for one,

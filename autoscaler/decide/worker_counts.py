@@ -3,8 +3,8 @@
 Workers are added when load, pins or demands do not fit on the present ones, by the same objective as instances: the
 cheapest type that serves. A starting worker counts, so that nothing is requested twice. Fewer are wanted after a delay
 in proportion to the start time. Then the workers with the fewest instances drain, but only if all their instances fit
-elsewhere. A worker that is disturbed for long while others of its type are not drains, too, and the launcher starts a
-replacement.
+elsewhere. A worker that is disturbed for as long while others of its type are not drains, too, and the launcher starts
+a replacement.
 """
 
 from collections.abc import Sequence
@@ -47,13 +47,13 @@ def pool_targets(
         hardware_type = hardware_types.get(pool.hardware)
         if hardware_type is None:
             continue
-        delay_s = max(limits.worker_downscale_delay_s, limits.worker_downscale_delay_starts * hardware_type.start_s)
+        delay_s = max(limits.downscale_delay_s, limits.worker_downscale_delay_starts * hardware_type.start_s)
         wanted = stabilizer.apply(f"workers {pool.hardware}", pool.now, allocation.workers[number], delay_s)
         wanted = max(min(wanted, pool.maximum), pool.minimum)
         there = [worker for worker in snapshot.workers if worker.hardware == pool.hardware and is_schedulable(worker)]
         ours = [worker for worker in there if worker.name not in hardware_type.others]
         ordered = _by_moves(ours, snapshot, highest_only=hardware_type.stops_highest)
-        replaced = _disturbed(ours, snapshot, limits, stabilizer) if not hardware_type.stops_highest else []
+        replaced = _disturbed(ours, snapshot, delay_s, stabilizer) if not hardware_type.stops_highest else []
         leaving = [*replaced, *(name for name in ordered if name not in replaced)]
         reason = f"load uses {busy[number]:.2g} slots of {pool.slots:g} each"
         if allocation.workers[number] <= pool.minimum:
@@ -105,14 +105,14 @@ def _by_moves(workers: Sequence[WorkerRow], snapshot: ClusterSnapshot, *, highes
 
 
 def _disturbed(
-    workers: Sequence[WorkerRow], snapshot: ClusterSnapshot, limits: ScalingLimits, stabilizer: ScaleDownStabilizer
+    workers: Sequence[WorkerRow], snapshot: ClusterSnapshot, delay_s: float, stabilizer: ScaleDownStabilizer
 ) -> list[str]:
     """Return at most one worker with a long disturbance that others of its type do not have; none while any drains."""
     disturbed = {load.worker for load in snapshot.worker_loads if load.interfered}
     names = [worker.name for worker in workers if worker.name in disturbed]
     for name in names:
         timer = f"disturbed {name}"
-        if stabilizer.apply(timer, 1, 0, limits.disturbed_s) == 0 and len(names) < len(workers):
+        if stabilizer.apply(timer, 1, 0, delay_s) == 0 and len(names) < len(workers):
             del stabilizer.surplus[timer]  # the next replacement waits as long
             return [name] if not any(worker.draining for worker in snapshot.workers) else []
     return []

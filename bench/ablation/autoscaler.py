@@ -4,8 +4,8 @@ from typing import Final
 
 from msgspec.structs import replace
 
-from autoscaler.decide.snapshot import ClassLoad
-from bench.ablation.mechanism import AblatedMechanism, Area, argument, constant, making, result, returning
+from autoscaler.decide.snapshot import ClassLoad, ScalingLimits
+from bench.ablation.mechanism import AblatedMechanism, Area, argument, constant, given, making, result, returning
 
 _REQUIREMENTS: Final = "autoscaler.decide.requirements"
 _BUILDER: Final = f"{_REQUIREMENTS}:_RequirementBuilder"
@@ -19,6 +19,10 @@ _PLACER: Final = "autoscaler.decide.placement:_Placer"
 _PLACEMENT: Final = "autoscaler.decide.placement_builder:PlacementBuilder"
 _COUNTS: Final = "autoscaler.decide.worker_counts"
 _THROUGHPUT: Final = "autoscaler.decide.throughput"
+
+
+def _at_once(limits: ScalingLimits) -> ScalingLimits:
+    return replace(limits, downscale_delay_s=0.0, worker_downscale_delay_starts=0.0)
 
 
 def _without_peaks(loads: tuple[ClassLoad, ...]) -> tuple[ClassLoad, ...]:
@@ -195,8 +199,8 @@ DELAYS: Final = (
     AblatedMechanism(
         name="delay of fewer workers",
         area=Area.DELAYS,
-        code=(f"{_LIMITS}.worker_downscale_delay_s", f"{_LIMITS}.worker_downscale_delay_starts"),
-        settings={"scaling.limits.worker_downscale_delay_s": 0.0, "scaling.limits.worker_downscale_delay_starts": 0.0},
+        code=(f"{_LIMITS}.worker_downscale_delay_starts",),
+        patches={f"{_DECIDE}:pool_targets": given(4, _at_once)},
     ),
     AblatedMechanism(
         name="limits of batches by the most urgent class",
@@ -212,7 +216,7 @@ DELAYS: Final = (
     AblatedMechanism(
         name="replacement of disturbed workers",
         area=Area.DELAYS,
-        code=(f"{_COUNTS}:_disturbed", f"{_COUNTS}:PoolTarget.replaced", f"{_LIMITS}.disturbed_s"),
+        code=(f"{_COUNTS}:_disturbed", f"{_COUNTS}:PoolTarget.replaced"),
         patches={f"{_COUNTS}:_disturbed": making(list)},
     ),
 )
@@ -227,12 +231,6 @@ PLACEMENT: Final = (
             "autoscaler.observe.status_cache:HALF_LIFE_S",
         ),
         patches={f"{_PLACEMENT}.eviction_cost": returning(0.0)},
-    ),
-    AblatedMechanism(
-        name="eviction for two loads ahead only",
-        area=Area.PLACEMENT,
-        code=("autoscaler.decide.eviction:LOADS_AHEAD", f"{_PLACEMENT}.loading_count"),
-        patches={"autoscaler.decide.eviction:LOADS_AHEAD": constant(10**9)},
     ),
     AblatedMechanism(
         name="no eviction before some idle time",
@@ -257,6 +255,7 @@ PLACEMENT: Final = (
         area=Area.PLACEMENT,
         code=(f"{_PLACER}.is_obsolete", f"{_LIMITS}.keep_idle_s"),
         patches={f"{_PLACER}.is_obsolete": returning(False)},
+        promise="an old version is unloaded after five minutes",
     ),
     AblatedMechanism(
         name="drain of workers in use",

@@ -47,13 +47,8 @@ GATEWAY: Final = (
         name="concurrency limit: highest recent rate",
         area=Area.GATEWAY,
         code=(f"{_CONCURRENCY}:_FADE",),
-        patches={f"{_CONCURRENCY}:_FADE": constant(0.0)},
-    ),
-    AblatedMechanism(
-        name="concurrency limit: only if answers queued",
-        area=Area.GATEWAY,
-        code=(f"{_CONCURRENCY}:_QUEUE",),
-        patches={f"{_CONCURRENCY}:_QUEUE": constant(-float("inf"))},
+        unseen="simulated queries take the same CPU time in waves of any size; real ones cost more in small waves, so "
+        "a limit by the present rate lowers itself ([admission](explanation/admission.md#rejected))",
     ),
     AblatedMechanism(
         name="back-off",

@@ -109,7 +109,11 @@ def _sensitivity(found: Differences) -> str:
     rows = [row for setting in SETTINGS for row in _of_setting(setting, found)]
     if not rows:
         return ""
-    text = "## Settings, halved and doubled\n\nThe largest difference over some of the workloads, one seed.\n\n"
+    text = (
+        "## Settings, halved and doubled\n\nThe largest difference over some of the workloads, one seed. `keep_idle_s` "
+        "stays as the promised time of old versions. `downscale_delay_loads` stays for generative models: the loads "
+        "here take three seconds at most, theirs up to minutes.\n\n"
+    )
     return text + _table(["setting", "value", *FIGURES.values()], rows)
 
 

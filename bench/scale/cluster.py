@@ -64,7 +64,6 @@ _NEVER_S: Final = "1000000"
 _DELAY: Final = "infaas_selector_status_delay_seconds_bucket"
 _KEPT: Final = {
     "INFAAS_AUTOSCALER_DOWNSCALE_DELAY_S": _NEVER_S,
-    "INFAAS_AUTOSCALER_WORKER_DOWNSCALE_DELAY_S": _NEVER_S,
     "INFAAS_AUTOSCALER_KEEP_IDLE_S": _NEVER_S,
 }
 """Settings of an autoscaler that decides but removes nothing."""

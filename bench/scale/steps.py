@@ -120,9 +120,7 @@ class FleetRun(msgspec.Struct, frozen=True):
             trace=self.trace,
             catalogue=self.catalogue,
             fleet={"cpu": fleet.workers},
-            scaling=Scaling(
-                min_workers={"cpu": fleet.workers}, limits=ScalingLimits(worker_downscale_delay_s=_DELAY_S)
-            ),
+            scaling=Scaling(min_workers={"cpu": fleet.workers}, limits=ScalingLimits(downscale_delay_s=_DELAY_S)),
             faults=faults if fleet.killed else (),
         )
         return summarize(simulate(scenario))
@@ -147,7 +145,7 @@ def compare(runs: Sequence[FleetRun], broker: str, plots: Path) -> list[Figure]:
 
 async def run_fleet(home: Path, broker: str, fleet: FleetConfig, seconds: float) -> list[FleetRun]:
     """Run one fleet under its loads, one after the other."""
-    env = {"INFAAS_AUTOSCALER_WORKER_DOWNSCALE_DELAY_S": str(_DELAY_S)}
+    env = {"INFAAS_AUTOSCALER_DOWNSCALE_DELAY_S": str(_DELAY_S)}
     async with running_at(home, broker, flags=fleet.flags, env=env) as system:
         catalogue = await _catalogue(system, fleet)
         await _warm_up(system)

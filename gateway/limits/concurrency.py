@@ -6,9 +6,7 @@ is late. The gateway therefore limits its queries in flight. Rules:
 
 * A kind of queries is a task, a tenant and a time budget in steps of half an octave. Queries without a deadline, or
   with permission to be late, have no limit.
-* A kind has no limit until more than `_ALLOWED` of its answers are late over some intervals, and its answers have
-  queued: they took longer than the shortest observed time. A kind that always uses nearly all of its budget is thus not
-  mistaken for one that queues.
+* A kind has no limit until more than `_ALLOWED` of its answers are late over some intervals.
 * By Little's law the limit is the number of answers within a target time: the shortest observed time plus a share of
   the rest of the budget. The share changes with the distance of the late share from `_ALLOWED`. It soon returns to 1 if
   no query is late or refused; then there is no limit.
@@ -33,8 +31,6 @@ _ALLOWED: Final = 0.04
 """Permitted share of late answers among admitted queries."""
 _SMOOTH: Final = 0.15
 """Weight of one interval in the share of late answers: a single stalled interval does not exceed `_ALLOWED`."""
-_QUEUE: Final = 0.1
-"""Average waiting time, as a share of the budget, above which answers count as queued."""
 _STEP: Final = 0.01
 _MOST_STEP: Final = 0.05
 _LEAST_SHARE: Final = 0.6
@@ -63,7 +59,6 @@ class ConcurrencyLimit:
         "_share",
         "_shortest_s",
         "_shortest_s_before",
-        "_took_s",
         "_window_ends",
         "in_flight",
         "limit",
@@ -108,7 +103,6 @@ class ConcurrencyLimit:
         """Record the time `took_s` of an answer, or of a timeout, and the budget `left_s` that it had."""
         self._answered += 1
         self._late += took_s > _LATE * left_s
-        self._took_s += took_s
         self._shortest_s = min(self._shortest_s, took_s)
         if now >= self._ends:
             self._end_moment(now)
@@ -127,14 +121,11 @@ class ConcurrencyLimit:
         """Return the change of the share after this interval."""
         if not self._late and not self._refused:
             return _MOST_STEP
-        waited_s = self._took_s / self._answered - self._shortest()
-        step = max(_STEP * (1.0 - self._late_share / _ALLOWED), -_MOST_STEP)
-        return step if step > 0.0 or waited_s > _QUEUE * self._budget_s else 0.0
+        return max(_STEP * (1.0 - self._late_share / _ALLOWED), -_MOST_STEP)
 
     def _begin_moment(self, now: float) -> None:
         self._ends = now + _MOMENT_S
         self._answered = self._late = self._refused = 0
-        self._took_s = 0.0
 
     def _shortest(self) -> float:
         return min(self._shortest_s, self._shortest_s_before)

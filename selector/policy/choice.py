@@ -47,8 +47,6 @@ class PolicyConfig(msgspec.Struct, frozen=True, kw_only=True):
     """Latency objective in seconds of queries that name none."""
     upgrades: bool = True
     """True if an idle, more accurate instance may take a query at the cheaper one's price."""
-    upgrade_share: float = 0.5
-    """Share of a worker's slots that upgrades may fill."""
     upgrade_cpu_limit: float = 0.75
     """Used share of a machine's CPU time from which on nothing is upgraded there."""
     tenants: tuple[str, ...] = ()

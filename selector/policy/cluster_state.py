@@ -383,7 +383,7 @@ class ClusterState:
         instance.turn += 1
         instance.refresh_share(now)
         worker, replicas = instance.worker, self._replicas_of(instance.variant) if self._shares else None
-        worker.sends.count(now, 1.0 if replicas is None else replicas.senders)
+        worker.sends.count(1.0 if replicas is None else replicas.senders)
         return worker
 
 

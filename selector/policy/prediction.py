@@ -9,7 +9,7 @@ Of the backlogs only work at least as urgent as the query counts, because worker
 Nothing is preempted, so a query also waits for the end of a less urgent batch.
 
 For upgrades an instance is idle if the query would wait unnoticeably short, and if the worker could serve its present
-rate of queries that way within a share of its slots. Upgrades must leave that room, or accuracy and latency would
+rate of queries that way within half of its slots. Upgrades must leave that room, or accuracy and latency would
 oscillate with every burst.
 
 A large query is computed in pieces, with other queries in between. So to another query it costs one piece, and the
@@ -20,8 +20,7 @@ one slot is kept free of pieces. Its time is that of its model calls, multiplied
 Free slots do not show the load of the machine, which Kafka, gateways and others use as well. So the share of upgraded
 queries decreases with the CPU use of the machine, to zero when it is nearly full. It decreases in proportion, over at
 least the CPU that upgrading all queries would add: upgrades then settle at a level instead of starting and stopping,
-because their own CPU use is part of the measurement. Sends above the usual rate since the measurement are added with
-their estimated CPU use.
+because their own CPU use is part of the measurement.
 """
 
 from collections.abc import Iterable
@@ -39,13 +38,11 @@ _UNNOTICED_S: Final = 0.002
 """Longest wait of an upgrade: a share of its own time, or about the hops. With no wait allowed, fast queries of one
 kind would be scattered over all idle instances, and each would fetch a few.
 """
+_UPGRADED_SLOTS: Final = 0.5
+"""Share of a worker's slots that upgrades may fill."""
 _CPU_BAND: Final = 0.25
 """Range of CPU use over which upgrades become fewer. It exceeds the cost of many small queries beyond their batches,
 above all their own fetches, which no profile contains.
-"""
-_HOPS_CPU_S: Final = 0.001
-"""CPU seconds of a query at the begin of a burst beyond its computation: Kafka, gateway and selector; less if they run
-on other machines.
 """
 
 
@@ -135,12 +132,12 @@ def queued_inputs(variant: PricedVariant, state: ClusterState) -> int:
     return int(sum(partition.unread_inputs() for partition in state.partitions(variant)))
 
 
-def upgraded_share(instance: Instance, batch: int, now: float, cpu_limit: float, slots_share: float) -> float:
+def upgraded_share(instance: Instance, batch: int, now: float, cpu_limit: float) -> float:
     """Return the share of queries, 0..1, that may be upgraded to an instance; 0 if it is not idle enough.
 
-    Upgrades may fill `slots_share` of its worker's slots; from the CPU use `cpu_limit` on there are none.
+    From the CPU use `cpu_limit` of its machine on there are none.
     """
-    if bars_upgrades(instance, batch, now, cpu_limit, slots_share):
+    if bars_upgrades(instance, batch, now, cpu_limit):
         return 0.0
     worker, batch_s = instance.worker, instance.model.batch_s(batch)
     limit_s = max(batch_s * _UNNOTICED, _UNNOTICED_S)
@@ -149,25 +146,19 @@ def upgraded_share(instance: Instance, batch: int, now: float, cpu_limit: float,
     waiting_s = instance.model.batch_s(instance.waiting_in_slot(now)) if instance.level else 0.0
     if (waiting_s + batch_s) * instance.slowdown - batch_s > limit_s:
         return 0.0
-    return cpu_share(instance, batch_s, now, cpu_limit) if worker.cpus > 0 else 1.0
+    return cpu_share(instance, batch_s, cpu_limit) if worker.cpus > 0 else 1.0
 
 
-def bars_upgrades(instance: Instance, batch: int, now: float, cpu_limit: float, slots_share: float) -> bool:
+def bars_upgrades(instance: Instance, batch: int, now: float, cpu_limit: float) -> bool:
     """Return true if no query of at least `batch` inputs may be upgraded to an instance at present."""
     worker = instance.worker
     if worker.expires_at <= now or (worker.cpus > 0 and worker.cpu_busy >= cpu_limit):
         return True
-    return worker.sends.per_s * instance.model.batch_s(batch) * instance.width >= slots_share * worker.slots
+    return worker.sends.per_s * instance.model.batch_s(batch) * instance.width >= _UPGRADED_SLOTS * worker.slots
 
 
-def cpu_share(instance: Instance, batch_s: float, now: float, cpu_limit: float) -> float:
-    """Return the share of queries with a batch time of `batch_s` that the machine's free CPU time allows to upgrade.
-
-    CPU use is measured over half a second, in which a whole burst could be upgraded; so sends above the usual rate
-    since then are added with their estimated CPU use.
-    """
+def cpu_share(instance: Instance, batch_s: float, cpu_limit: float) -> float:
+    """Return the share of queries with a batch time of `batch_s` that the machine's free CPU time allows to upgrade."""
     worker = instance.worker
-    query_cpu_s = batch_s * instance.variant.profile.threads
-    added = worker.sends.per_s * query_cpu_s / worker.cpus
-    busy = worker.cpu_busy + worker.sends.burst(now) * (query_cpu_s + _HOPS_CPU_S) / worker.cpus
-    return min(max((cpu_limit - busy) / max(added, _CPU_BAND), 0.0), 1.0)
+    added = worker.sends.per_s * batch_s * instance.variant.profile.threads / worker.cpus
+    return min(max((cpu_limit - worker.cpu_busy) / max(added, _CPU_BAND), 0.0), 1.0)

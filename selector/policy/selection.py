@@ -239,7 +239,7 @@ def _upgrade(context: ChoiceContext, choice: Choice, candidates: Candidates) -> 
             idle = group.idle.items
             instances = (idle[_seed(context) % len(idle)],) if idle else ()
         for instance in instances:
-            share = upgraded_share(instance, batch, now, config.upgrade_cpu_limit, config.upgrade_share)
+            share = upgraded_share(instance, batch, now, config.upgrade_cpu_limit)
             if share > 0.0 and replicas.is_shared:
                 share /= replicas.senders
             if share > 0.0 and (share >= 1.0 or _seed(context) < share * (1 << 32)):
@@ -249,10 +249,8 @@ def _upgrade(context: ChoiceContext, choice: Choice, candidates: Candidates) -> 
                         candidate.variant, instance.next_partition, instance, finish, choice.cost, choice.cost_header,
                         upgraded=True,
                     )  # fmt: skip
-        if len(group.members) <= FEW:
-            cpu_limit, slots_share = config.upgrade_cpu_limit, config.upgrade_share
-            if all(bars_upgrades(one, 1, now, cpu_limit, slots_share) for one in instances):
-                replicas.barred_until = now + _BARRED_S
+        if len(group.members) <= FEW and all(bars_upgrades(one, 1, now, config.upgrade_cpu_limit) for one in instances):
+            replicas.barred_until = now + _BARRED_S
     return None
 
 

@@ -107,4 +107,4 @@ def test_page_lists_every_mechanism() -> None:
     assert all(f"| {name} |" in text for name in MECHANISMS)
     assert all(f"### {area.capitalize()}" in text for area in Area)
     assert "| upgrades | +5.0 ±0.0 pp |" in text
-    assert "| `upgrade_share` | 0.25 | +5.0 ±0.0 pp |" in text
+    assert "| `upgrade_cpu_limit` | 0.375 | +5.0 ±0.0 pp |" in text

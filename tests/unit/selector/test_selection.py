@@ -494,7 +494,7 @@ def test_explain_gives_a_verdict_for_each_variant() -> None:
         FAST: "is not accurate enough",
         BEST: "is not loaded, and loading takes 0.5 s",
     }
-    upgraded = PolicyConfig(upgrade_share=1.0)
+    upgraded = PolicyConfig()
     asked = query(latency_ms=100)
     told = explained(explain(asked, where, NOW, upgraded, choose(asked, where, NOW, upgraded)))
     assert (told["chosen"], told["upgraded"]) == (GOOD, True)

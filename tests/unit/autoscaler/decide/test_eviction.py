@@ -133,17 +133,3 @@ def test_eviction_spares_demanded_until_loaded() -> None:
     assert changes(both) == evicted("digits-a", "mnist-b"), "one was displaced by the other before it was loaded"
     loaded = plan(known, two, demand_age_s=demand, idle_s=busy)
     assert changes(loaded) == evicted("mnist-a", "mnist-b")
-
-
-def test_eviction_is_limited_to_loads_that_start_soon() -> None:
-    loaded = [profile(f"digits-{letter}") for letter in "abc"]
-    wanted = [profile(f"mnist-{letter}") for letter in "abc"]
-    names = ["mnist-a", "mnist-b", "mnist-c"]
-    found = plan(
-        [*loaded, *wanted],
-        loaded,
-        demand_age_s=by_name(dict.fromkeys(names, 1.0)),
-        idle_s=by_name(dict.fromkeys([f"digits-{letter}" for letter in "abc"], 60.0)),
-    )
-    assert [change.action for change in found.changes] == ["evict", "place"] * 2
-    assert full("mnist-c") in found.unplaced, "a worker loads one after the other"

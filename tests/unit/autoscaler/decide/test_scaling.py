@@ -223,7 +223,7 @@ def test_scaling_replaces_worker_interfered_for_long() -> None:
     both = Pin(kind=PinKind.HARDWARE, name="cpu", minimum=2)
     simulator = Simulator([A], workers=2, bounds=[both]).run(5, {"digits": 0.5 * SLOT})
     loads = (WorkerLoad(worker="cpu-0", utilisation=0.5, memory_used=0, interfered=True),)
-    simulator.run(50, {"digits": 0.5 * SLOT}, worker_loads=loads)
+    simulator.run(25, {"digits": 0.5 * SLOT}, worker_loads=loads)
     assert "drain" not in simulator.changes
     simulator.run(20, {"digits": 0.5 * SLOT}, worker_loads=loads)
     assert simulator.changes.count("drain") == 1
