@@ -20,6 +20,8 @@ from tests.integration.registry.service.test_registrar import worker_of
 from tests.waiting import read_until
 
 COUNT = 4
+PATIENCE_S = 200.0
+"""Long, since all registrations share the cores, and a registrar is silent for seconds before it counts as dead."""
 PATH = "/v1/registrations"
 
 
@@ -52,7 +54,9 @@ async def test_registrars_execute_each_registration_once_despite_kill(
             return said
 
         async def ended(number: int, one: str) -> dict[str, Any]:
-            return await read_until(lambda: row(number, one), lambda found: found["finished_at"] is not None)
+            return await read_until(
+                lambda: row(number, one), lambda found: found["finished_at"] is not None, PATIENCE_S
+            )
 
         async with bureau.registrar(), bureau.registrar():
             asked = await asyncio.gather(*map(registration, range(COUNT)))
