@@ -12,7 +12,7 @@ from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Final, Literal, TypedDict
 from urllib.parse import urlsplit
 
 import pytest
@@ -24,15 +24,25 @@ from playwright.async_api import (
     Locator,
     Page,
     Response,
+    ViewportSize,
     async_playwright,
     expect,
 )
 
 from tests.waiting import until
 
+
+class _Look(TypedDict):
+    """Options of a window that its person sees."""
+
+    viewport: ViewportSize
+    color_scheme: Literal["dark", "light"]
+
+
 AXE = (Path(__file__).parent / "axe.min.js").read_text()
 """axe-core 4.14.1 from npm, under the Mozilla Public License 2.0."""
-PHONE = {"viewport": {"width": 390, "height": 800}, "color_scheme": "dark"}
+DESKTOP: Final[_Look] = {"viewport": {"width": 1280, "height": 720}, "color_scheme": "light"}
+PHONE: Final[_Look] = {"viewport": {"width": 390, "height": 800}, "color_scheme": "dark"}
 """Options of a window like that of a phone with dark colours."""
 _TIMEOUT_MS = 60_000
 _MOST_KEYS = 100
@@ -67,6 +77,11 @@ class BrowserWindow:
         """Open a page, and wait until its scripts have run."""
         await self.page.goto(f"{self.url}{path}")
         await self.page.wait_for_load_state("load")
+
+    async def resemble(self, look: _Look) -> None:
+        """Make the window, with the page in it, look like one opened with these options."""
+        await self.page.set_viewport_size(look["viewport"])
+        await self.page.emulate_media(color_scheme=look["color_scheme"])
 
     async def click(self, button: str, *, accept: bool = True) -> str:
         """Click a button; return the text of the dialog that opened and was answered, empty if there was none."""
@@ -119,7 +134,8 @@ class BrowserWindow:
 
     async def check(self) -> None:
         """Assert that axe finds no violation on the page, and that the page is not wider than the window."""
-        await self.page.evaluate(AXE)
+        if not await self.page.evaluate("'axe' in window"):
+            await self.page.evaluate(AXE)
         found: Any = await self.page.evaluate("axe.run({resultTypes: ['violations']})")
         said = [
             f"{one['id']}: {one['nodes'][0]['html']} {one['nodes'][0]['failureSummary']}" for one in found["violations"]

@@ -8,6 +8,7 @@ of the content, so browsers keep them for a year.
 import re
 from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
+from functools import cache
 from hashlib import sha256
 from pathlib import Path
 from typing import Any, Final
@@ -115,6 +116,12 @@ class Rendering:
         template = self._templates.get_template(page.template)
         context = template.new_context({"page": page, "visit": visit, **variables})
         return {name: _squeezed("".join(template.blocks[name](context))) for name in page.live}
+
+
+@cache
+def rendering_of(version: str) -> Rendering:
+    """Return the renderer that all gateways of a process share, as the templates take long to compile."""
+    return Rendering(version)
 
 
 def _squeezed(html: str) -> str:

@@ -25,7 +25,7 @@ from gateway.auth.authenticator import Authenticator, require_role
 from gateway.console.forms import Form, read_form
 from gateway.console.page import Act, ActOutcome, Page
 from gateway.console.pages import ACTS, PAGES
-from gateway.console.rendering import Rendering, html_response
+from gateway.console.rendering import html_response, rendering_of
 from gateway.console.sessions import SessionCodec
 from gateway.console.sign_in import SignIn
 from gateway.console.stream import Changes, send_updates
@@ -67,7 +67,7 @@ class ConsoleRoutes:
     ) -> None:  # fmt: skip
         self._admin = admin
         self._bodies = bodies
-        self._rendering = Rendering(version)
+        self._rendering = rendering_of(version)
         self._codec = SessionCodec(secret, time.time)
         self._sign_in = SignIn(settings, authenticator, self._codec, self._rendering, bodies)
         self._streams = OpenPages()

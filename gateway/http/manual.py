@@ -1,5 +1,6 @@
 """Routes of the documentation: the API's document and page, and the manual as a site where one is installed."""
 
+from functools import cache
 from pathlib import Path
 from typing import Final
 
@@ -18,14 +19,19 @@ _PAGE_HEADERS: Final = {
 """Headers of the API's page, which loads nothing."""
 
 
+@cache
+def _api() -> tuple[bytes, bytes]:
+    """Return the API's document and its page, which take most of a gateway's start; those of a process are the same."""
+    content = openapi.document()
+    return msgspec.json.encode(content), page.page(content).encode()
+
+
 class ManualRoutes:
     """Handlers of the routes of the documentation, which are open to everybody."""
 
     def __init__(self, folder: Path | None = None) -> None:
         """Serve the manual in a folder; None: the packaged one, if there is one."""
-        content = openapi.document()
-        self._document = msgspec.json.encode(content)
-        self._page = page.page(content).encode()
+        self._document, self._page = _api()
         self._folder = (folder or PACKAGED).resolve()
         self._has_manual = (self._folder / "index.html").is_file()
 

@@ -60,6 +60,7 @@ def main() -> None:
     parser.add_argument("--stop", type=float, default=20.0, help="seconds that a process is stopped")
     parser.add_argument("--outage", type=float, default=60.0, help="seconds that Kafka or Postgres is stopped")
     parser.add_argument("--brokers", type=int, choices=(1, 3), default=1)
+    parser.add_argument("--model", type=Path, help="model to register, in one variant; default: all of the zoo's task")
     parser.add_argument("--report", type=Path, default=Path("build/chaos"))
     arguments = parser.parse_args()
     console = Console(width=None if sys.stdout.isatty() else _WIDTH)
@@ -124,15 +125,16 @@ async def _arena(arguments: argparse.Namespace) -> AsyncGenerator[Arena]:
             env["INFAAS_KAFKA"] = cluster.bootstrap
         broker = "external" if cluster else "apache"
         system = await stack.enter_async_context(running_at(folder / "home", broker, flags=_FLAGS, env=env))
-        await _register(system)
+        await _register(system, arguments.model)
         yield Arena(
             site=Site(system), ledger=Ledger(), rng=random.Random(arguments.seed), run=uuid.uuid4().hex[:8],
             stop_s=arguments.stop, outage_s=arguments.outage, cluster=cluster, small_disk=small,
         )  # fmt: skip
 
 
-async def _register(system: SystemUnderTest) -> None:
-    await infaas(system.home, "register", "--zoo", TASK)
+async def _register(system: SystemUnderTest, model: Path | None) -> None:
+    alone = (str(model), f"--task={TASK}", "--accuracy=0.9", "--variant=onnx-fp32")
+    await infaas(system.home, "register", *(alone if model else ("--zoo", TASK)))
     await infaas(system.home, "scale", "pin", "task", TASK, "--min", "2")
 
 

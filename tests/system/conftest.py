@@ -8,7 +8,7 @@ from xdist.remote import Producer
 from xdist.scheduler import LoadFileScheduling
 
 LIMIT_S = 400
-SYSTEMS: Final = ("shared", "guarded")
+SYSTEMS: Final = ("shared", "pairs", "guarded")
 """Fixtures whose systems run until the suite ends. Each belongs to one process of the suite, which starts it once."""
 
 

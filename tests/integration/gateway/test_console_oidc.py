@@ -25,7 +25,7 @@ from gateway.console.rendering import Rendering
 from gateway.console.sessions import SessionCodec
 from gateway.settings import GatewaySettings
 from process.sockets import free_port
-from tests.browser import PHONE, opened_browser, opened_window
+from tests.browser import DESKTOP, PHONE, opened_browser, opened_window
 from tests.integration.gateway.test_authentication import Guarded, guarded
 from tests.integration.gateway.test_issuer import DISCOVERY, LARGE, IssuerInPieces
 from tests.processes import environment
@@ -99,24 +99,23 @@ async def test_sign_in_at_issuer_gives_session_with_rights_of_claims(
         assert (cookie.get("name"), cookie.get("sameSite")) == ("infaas-console", "Strict")
 
 
-@pytest.mark.parametrize("options", [{}, PHONE], ids=["wide", "phone-dark"])
-async def test_pages_of_sign_in_at_issuer_are_accessible(
-    kafka: KafkaSettings, database: str, tmp_path: Path, options: dict[str, object]
-) -> None:
+async def test_pages_of_sign_in_at_issuer_are_accessible(kafka: KafkaSettings, database: str, tmp_path: Path) -> None:
     """The page after the sign-in leads on at once, so a copy of it that stays is checked."""
     done = Rendering("1").text("oidc_done.html", target="/console").replace('http-equiv="refresh"', "")
     async with (
         offering(kafka, database, tmp_path) as gateway,
         opened_browser() as browser,
-        opened_window(browser, gateway.url, **options) as window,
+        opened_window(browser, gateway.url, reduced_motion="reduce") as window,
     ):
-        await window.open("/console/scale")
-        await expect(window.page.get_by_role("link", name="Sign in at")).to_be_visible()
-        await window.check()
         await window.page.route("**/console/done", lambda route: route.fulfill(body=done, content_type="text/html"))
-        await window.open("/console/done")
-        await expect(window.page.get_by_role("heading", level=1)).to_have_text("Signed in")
-        await window.check()
+        for look in (PHONE, DESKTOP):
+            await window.resemble(look)
+            await window.open("/console/scale")
+            await expect(window.page.get_by_role("link", name="Sign in at")).to_be_visible()
+            await window.check()
+            await window.open("/console/done")
+            await expect(window.page.get_by_role("heading", level=1)).to_have_text("Signed in")
+            await window.check()
 
 
 async def test_sign_in_at_issuer_must_return_to_its_browser(

@@ -10,8 +10,16 @@ from infaas.cli.simulate_flags import ScenarioFlags
 from simulator.scenario import FaultKind
 from simulator.scenario_file import ScenarioFile
 from simulator.summary import Summary
+from tests.doc_commands import changed
 from tests.unit.infaas.shell import Shell
 
+SHORTER_SCENARIO = {
+    "at=40,hold=20,seconds=90": "at=15,hold=5,seconds=30",
+    '"at_s": 50': '"at_s": 18',
+    '"warm_up_s": 30': '"warm_up_s": 10',
+}
+SHORTER = {"seconds=60": "seconds=20", "at_s=40,seconds=10": "at_s=16,seconds=10"}
+"""Changes of times, as the commands on the page simulate for longer than it takes to see that they run."""
 PAGE = (Path(__file__).parents[3] / "docs" / "simulation.md").read_text()
 
 
@@ -22,8 +30,9 @@ def blocks(language: str) -> list[str]:
 def test_simulation_page_commands_succeed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     [scenario] = blocks("json")
-    Path("scenario.json").write_text(scenario)
-    commands = [shlex.split(line) for block in blocks("bash") for line in block.replace("\\\n", " ").splitlines()]
+    Path("scenario.json").write_text(changed(scenario, SHORTER_SCENARIO))
+    text = changed("".join(blocks("bash")).replace("\\\n", " "), SHORTER)
+    commands = [shlex.split(line) for line in text.splitlines()]
     assert {words[1] for words in commands} == {"simulate", "plan"}
     for _, *words in commands:
         shown = Shell(tmp_path)(*words)

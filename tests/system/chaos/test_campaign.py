@@ -9,6 +9,7 @@ import pytest
 
 from tests.chaos.campaign import CampaignReport
 from tests.waiting import until
+from zoo.samples import DATA
 
 pytestmark = pytest.mark.timeout(900)
 FAULTS = ("SIGKILL of a selector and a worker", "SIGKILL of Kafka", "200 odd records")
@@ -16,7 +17,8 @@ PATIENCE_S = 600.0
 
 
 async def test_chaos_campaign_loses_and_repeats_nothing(tmp_path: Path) -> None:
-    words = ("--minutes=15", f"--faults={','.join(FAULTS)}", "--every=8", "--rate=60", f"--report={tmp_path}")
+    model = f"--model={DATA / 'digits_linear.onnx'}"  # registered in seconds
+    words = ("--minutes=15", f"--faults={','.join(FAULTS)}", "--every=8", "--rate=60", f"--report={tmp_path}", model)
     process = await asyncio.create_subprocess_exec(sys.executable, "-m", "tests.chaos", *words)
     await until(lambda: process.returncode is not None or inflicted(tmp_path) == set(FAULTS), PATIENCE_S)
     if process.returncode is None:

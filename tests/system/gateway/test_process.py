@@ -18,7 +18,6 @@ from process.sockets import free_port
 from store.pool import Pool
 from tests.example_rows import register
 from tests.integration.gateway.responder import VARIANT, answering
-from tests.integration.gateway.test_inference import json_body
 from tests.processes import output_of, service, variables_of
 from tests.waiting import until
 
@@ -80,22 +79,6 @@ async def test_every_method_of_tritonclient_works(
                 assert NOT_OFFERED[method] in outcome
             else:
                 assert outcome == "ok", (client, method, outcome)
-
-
-async def test_gateway_serves_task_registered_later(
-    kafka: KafkaSettings, task: str, environment: dict[str, str], store_pool: Pool
-) -> None:
-    port, later = free_port(), f"late-{uuid4().hex[:8]}"
-    async with running(port, environment), aiohttp.ClientSession() as http:
-        await ensure_task_topics(kafka, later, 1)
-        await register(store_pool, "late.onnx-fp32.cpu", task=later)
-        async with answering(kafka, later):
-            await until(lambda: is_answered(http, f"http://127.0.0.1:{port}/v2/models/{later}/infer"))
-
-
-async def is_answered(http: aiohttp.ClientSession, url: str) -> bool:
-    async with http.post(url, data=json_body()) as response:
-        return response.status == 200
 
 
 async def test_gateway_check_prints_settings(environment: dict[str, str], database: str) -> None:

@@ -165,6 +165,18 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Generator[Cli]:
 
 
 @pytest.fixture(scope="session")
+def pairs(tmp_path_factory: pytest.TempPathFactory) -> Generator[Cli]:
+    """Run one system for the tests that kill one of two processes of a service, or overload both.
+
+    Each test has tasks and models of its own, and waits for what replaces the processes that it killed.
+    """
+    home = tmp_path_factory.mktemp("pairs") / "home"
+    services = ("--gateways=2", "--jobs=2", "--selectors=2", "--workers=2")
+    with running(Cli(home), "--kafka=apache", *services, "--cores-per-worker=1", "--oversubscribe") as cli:
+        yield cli
+
+
+@pytest.fixture(scope="session")
 def guarded(tmp_path_factory: pytest.TempPathFactory) -> Generator[Cli]:
     """Run one of each service behind access control, reachable from other machines; a hanging service stays."""
     home = tmp_path_factory.mktemp("guarded")

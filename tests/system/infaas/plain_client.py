@@ -127,12 +127,18 @@ class Results:
                 self._more.notify_all()
 
 
+def topic_in(namespace: str, topic: str) -> str:
+    """Return the name that a topic has in a namespace."""
+    return f"{namespace}.{topic.removeprefix(PREFIX)}"
+
+
 @asynccontextmanager
 async def results_of(kafka: str, task: str, namespace: str = NAMESPACE) -> AsyncGenerator[Results]:
     """Read the results of a task, from the first one, while the context is open."""
     results = Results()
-    name = f"{namespace}.{results_topic(task).removeprefix(PREFIX)}"
-    topic = AIOKafkaConsumer(name, bootstrap_servers=kafka, auto_offset_reset="earliest")
+    topic = AIOKafkaConsumer(
+        topic_in(namespace, results_topic(task)), bootstrap_servers=kafka, auto_offset_reset="earliest"
+    )
     async with topic as consumer, asyncio.TaskGroup() as tasks:
         reading = tasks.create_task(results.read(consumer))
         try:

@@ -6,7 +6,6 @@ import os
 import re
 import signal
 from collections import Counter
-from collections.abc import Generator
 from typing import Final
 
 import aiohttp
@@ -14,7 +13,7 @@ import grpc.aio
 import pytest
 
 from gateway.grpc.inference_pb2 import ModelInferRequest, ModelInferResponse
-from tests.system.infaas.conftest import Cli, running
+from tests.system.infaas.conftest import Cli
 from tests.system.infaas.plain_client import PATIENCE_S, page, query
 from tests.system.infaas.test_selectors import model_of, register
 
@@ -27,11 +26,10 @@ _AGAIN_S: Final = 0.05
 
 
 @pytest.fixture(scope="module")
-def two(hosted: Cli) -> Generator[Cli]:
-    """Run a system with two gateways and a model."""
-    with running(hosted, "--gateways=2") as cli:
-        asyncio.run(registered(cli))
-        yield cli
+def two(pairs: Cli) -> Cli:
+    """Register a model in the system with two gateways."""
+    asyncio.run(registered(pairs))
+    return pairs
 
 
 async def registered(cli: Cli) -> None:

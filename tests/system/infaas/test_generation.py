@@ -8,7 +8,6 @@ import json
 import os
 import signal
 from collections import Counter
-from collections.abc import Generator
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
@@ -24,7 +23,7 @@ from tests.decoder_models import decoder_weights, write_decoder
 from tests.doc_commands import block, run_commands
 from tests.gguf_models import ALL_KNOWN, counted, write_gguf
 from tests.system.infaas.client_example import check_example
-from tests.system.infaas.conftest import Cli, running
+from tests.system.infaas.conftest import Cli
 from tests.system.infaas.counted_streams import (
     PATIENCE_S,
     TASK,
@@ -58,15 +57,13 @@ ALPHABET: Final = 8
 
 
 @pytest.fixture(scope="module")
-def writing(tmp_path_factory: pytest.TempPathFactory) -> Generator[Cli]:
-    """Run a system with two of each service that answers queries, and a tiny language model."""
+def writing(pairs: Cli, tmp_path_factory: pytest.TempPathFactory) -> Cli:
+    """Register a tiny language model in a system with two of each service that answers queries."""
     folder = tmp_path_factory.mktemp("model")
     rows = [{"prompt": f"question {number}", "answer": "yes"} for number in range(12)]
     (folder / "labels.jsonl").write_text("\n".join(map(json.dumps, rows)))
-    words = ("--gateways=2", "--selectors=2", "--workers=2", "--cores-per-worker=1", "--oversubscribe", "--jobs=1")
-    with running(Cli(folder / "home"), "--kafka=apache", *words) as cli:
-        asyncio.run(registered(cli, write_gguf(folder / "tiny.gguf", counts=True), folder / "labels.jsonl"))
-        yield cli
+    asyncio.run(registered(pairs, write_gguf(folder / "tiny.gguf", counts=True), folder / "labels.jsonl"))
+    return pairs
 
 
 async def registered(cli: Cli, model: Path, labels: Path) -> None:

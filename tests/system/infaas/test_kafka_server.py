@@ -1,6 +1,7 @@
 """Tests of the choice of Kafka: Apache Kafka if it is available, otherwise the embedded broker, with the reason."""
 
 import asyncio
+import os
 import signal
 import sys
 from collections.abc import Generator
@@ -26,8 +27,6 @@ from tests.kafka_fixtures import need_apache
 from tests.maven_repository import Repository, serving
 from tests.system.infaas.conftest import FREE_PORTS, Cli
 from zoo.samples import labelled
-
-pytestmark = pytest.mark.timeout(240)
 
 
 @contextmanager
@@ -150,6 +149,7 @@ async def test_up_without_apache_serves_on_embedded_broker(cli: Cli, tmp_path: P
         for client in (by_kafka, by_http):
             answer = await client.infer("digits", some)
             assert answer.variant == "digits-linear.onnx-fp32.cpu"
+    await killed_broker_raises_alarm(cli, state["servers"]["kafka"]["pid"])
 
     supervisor.terminate()
     out, err = await supervisor.communicate()
@@ -157,6 +157,15 @@ async def test_up_without_apache_serves_on_embedded_broker(cli: Cli, tmp_path: P
     first = " ".join(err.decode().split())
     assert first.index("Apache Kafka is not available") < first.index(LIMITS) < first.index("starting Postgres")
     assert LIMITS in out.decode(), "in the banner, too"
+
+
+async def killed_broker_raises_alarm(cli: Cli, broker: int) -> None:
+    os.kill(broker, signal.SIGKILL)
+    state = await cli.state_when(lambda now: now["servers"]["kafka"]["restarts"] == 1)
+    assert "lost" in state["servers"]["kafka"]["alarm"]
+    _, shown, _ = await cli.run("status")
+    assert "alarm" in shown
+    await cli.json("query", "digits-linear")  # its topics exist again, and no process waits for lost records
 
 
 async def test_up_stops_while_fetching_jars(cli: Cli, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Test of the dashboard and the alert rules against a real Prometheus that scrapes a real system."""
+"""Tests of what a system tells of itself: to a real Prometheus with our dashboard and alert rules, and by traces."""
 
 import asyncio
 import json
@@ -9,16 +9,18 @@ from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from http import HTTPStatus
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 from urllib.parse import urlsplit
 
 import aiohttp
 import pytest
+import pytest_asyncio
 
 from process.sockets import free_port
-from tests.otlp_receiver import exporting_to, otlp_receiver
+from tests.otlp_receiver import OtlpReceiver, exporting_to, otlp_receiver
 from tests.system.infaas.conftest import Cli
 from tests.system.infaas.dashboard import MONITORING, panel_queries, task_variable, values_of, write_page
+from tests.system.infaas.traced_queries import check_traces
 from tests.waiting import read_until, until
 
 PAGE: Final = os.environ.get("DASHBOARD_VALUES")
@@ -92,13 +94,29 @@ class Load:
         self._stopped = True
 
 
-async def test_dashboard_rules_and_top_have_values(hosted: Cli, tmp_path: Path) -> None:
+class Observed(NamedTuple):
+    """A running system with one model, and the receiver of its spans."""
+
+    cli: Cli
+    receiver: OtlpReceiver
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def observed(hosted: Cli) -> AsyncGenerator[Observed]:
+    """Run a system that exports the spans of queries whose clients trace them."""
+    only_clients = {"OTEL_TRACES_SAMPLER_ARG": "0", "INFAAS_TRACES_PER_S": "1000"}
     async with (
-        otlp_receiver() as receiver,
-        hosted.up("--registrars=1", **exporting_to(receiver), OTEL_TRACES_SAMPLER_ARG="0"),
-        aiohttp.ClientSession() as http,
+        otlp_receiver(hosted.environment()["INFAAS_KAFKA_NAMESPACE"]) as receiver,
+        hosted.up("--registrars=1", **exporting_to(receiver), **only_clients),
     ):
         await hosted.register("digits_mlp.onnx", "--name=mlp", task="digits")
+        yield Observed(hosted, receiver)
+
+
+@pytest.mark.asyncio(loop_scope="module")
+async def test_dashboard_rules_and_top_have_values(observed: Observed, tmp_path: Path) -> None:
+    async with aiohttp.ClientSession() as http:
+        hosted = observed.cli
         state = await hosted.state()
         targets = [urlsplit(service["metrics"]).netloc for service in state["services"].values()]
         load = Load(http, f"{state['gateway']}/v2/models/digits/infer")
@@ -123,6 +141,11 @@ async def test_dashboard_rules_and_top_have_values(hosted: Cli, tmp_path: Path) 
             assert [one["variant"] for one in seen["tasks"][0]["variants"]] == ["mlp.onnx-fp32.cpu"]
             assert seen["tasks"][0]["attainment"] == 1, "queries that no variant can answer do not count"
             load.stop()
+
+
+@pytest.mark.asyncio(loop_scope="module")
+async def test_trace_of_a_query_spans_three_processes(observed: Observed, tmp_path: Path) -> None:
+    await check_traces(observed.cli, observed.receiver, tmp_path, {TRACE})
 
 
 async def check_variable(get: Callable[..., Awaitable[Any]]) -> None:

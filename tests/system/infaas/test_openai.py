@@ -29,7 +29,7 @@ async def register(cli: Cli, folder: Path) -> None:
     text_model(folder / "counts.onnx")
     write_tokenizer(folder / "tokenizer.json")
     np.savez(folder / "texts.npz", text=np.array([b"good film", b"bad film", b"a very good film", b"bad"] * 8))
-    words = (f"--task={TASK}", "--name=counts", f"--tokenizer={folder / 'tokenizer.json'}", "--measure=cosine")
+    words = (f"--task={TASK}", f"--name={TASK}-counts", f"--tokenizer={folder / 'tokenizer.json'}", "--measure=cosine")
     await cli.json(
         "register", str(folder / "counts.onnx"), *words, f"--calibration={folder / 'texts.npz'}", "--variant=onnx-fp32"
     )
@@ -40,26 +40,26 @@ def a_line(number: int) -> str:
     return json.dumps({"custom_id": str(number), "method": "POST", "url": "/v1/embeddings", "body": body})
 
 
-async def test_killed_processes_lose_no_line_of_a_batch(cli: Cli, tmp_path: Path) -> None:
+async def test_killed_processes_lose_no_line_of_a_batch(pairs: Cli, tmp_path: Path) -> None:
     """There are two of each process, and one of each is killed."""
-    async with cli.up("--kafka=apache", "--gateways=2", "--jobs=2", "--selectors=2", "--workers=2"):
-        state = await cli.state()
-        services: dict[str, Any] = state["services"]
-        processes = [next(found for key, found in services.items() if key.startswith(name)) for name in KILLED]
-        await register(cli, tmp_path)
-        async with AsyncOpenAI(base_url=f"{state['gateway']}/v1", api_key="me", max_retries=20) as client:
-            answer = await client.embeddings.create(model=TASK, input=["good", "bad"], extra_body={"allow_late": True})
-            assert [one.embedding for one in answer.data] == [GOOD, BAD]
-            batch = await begin(client)
-            await read_until(lambda: client.batches.retrieve(batch.id), has_answers, PATIENCE_S)
-            for process in processes:
-                os.kill(process["pid"], signal.SIGKILL)
-            batch = await read_until(
-                lambda: client.batches.retrieve(batch.id), lambda found: found.status in ENDED, PATIENCE_S
-            )
-            assert batch.status == "completed", batch
-            assert batch.output_file_id is not None
-            text = (await client.files.content(batch.output_file_id)).text
+    state = await pairs.state()
+    services: dict[str, Any] = state["services"]
+    killed = [next(key for key in services if key.startswith(name)) for name in KILLED]
+    await register(pairs, tmp_path)
+    async with AsyncOpenAI(base_url=f"{state['gateway']}/v1", api_key="me", max_retries=20) as client:
+        answer = await client.embeddings.create(model=TASK, input=["good", "bad"], extra_body={"allow_late": True})
+        assert [one.embedding for one in answer.data] == [GOOD, BAD]
+        batch = await begin(client)
+        await read_until(lambda: client.batches.retrieve(batch.id), has_answers, PATIENCE_S)
+        for name in killed:
+            os.kill(services[name]["pid"], signal.SIGKILL)
+        batch = await read_until(
+            lambda: client.batches.retrieve(batch.id), lambda found: found.status in ENDED, PATIENCE_S
+        )
+        assert batch.status == "completed", batch
+        assert batch.output_file_id is not None
+        text = (await client.files.content(batch.output_file_id)).text
+    await pairs.state_when(lambda now: all(now["services"][name]["pid"] != services[name]["pid"] for name in killed))
     answers = [json.loads(line) for line in text.splitlines()]
     assert sorted(int(one["custom_id"]) for one in answers) == list(range(LINES))
     for one in answers:

@@ -11,7 +11,7 @@ from tests.certificates import listener_files
 from tests.doc_commands import block, changed, start_of
 from tests.load import Pace
 from tests.system.infaas.conftest import Cli
-from tests.system.infaas.plain_client import PATIENCE_S, partitions, results_of, write, write_steadily
+from tests.system.infaas.plain_client import PATIENCE_S, partitions, results_of, topic_in, write, write_steadily
 from tests.waiting import until
 
 TASK = "replicated"
@@ -33,24 +33,26 @@ def over_tls(folder: Path) -> list[str]:
     return start_of(text).flags
 
 
-async def test_second_replica_gets_partition_and_shares_load(cli: Cli, tmp_path: Path) -> None:
-    async with cli.up("--kafka=apache", "--workers=2", "--cores-per-worker=1", "--oversubscribe", *over_tls(tmp_path)):
-        kafka = (await cli.state())["kafka"]
-        await cli.register("digits_linear.onnx", f"--name={TASK}-linear", task=TASK, data="digits")
+async def test_second_replica_gets_partition_and_shares_load(hosted: Cli, tmp_path: Path) -> None:
+    namespace = hosted.environment()["INFAAS_KAFKA_NAMESPACE"]
+    topic, *topics = (topic_in(namespace, name) for name in (task_topic(TASK), *variant_topics(VARIANT)))
+    async with hosted.up("--workers=2", "--cores-per-worker=1", "--oversubscribe", *over_tls(tmp_path)):
+        kafka = (await hosted.state())["kafka"]
+        await hosted.register("digits_linear.onnx", f"--name={TASK}-linear", task=TASK, data="digits")
         asked = set[str]()
-        async with results_of(kafka, TASK) as results:
-            await write_steadily(kafka, task_topic(TASK), "one", Pace(RATE, ASKED), PARTITIONS, asked)
-            assert [await partitions(kafka, topic) for topic in variant_topics(VARIANT)] == [1, 1]
+        async with results_of(kafka, TASK, namespace) as results:
+            await write_steadily(kafka, topic, "one", Pace(RATE, ASKED), PARTITIONS, asked)
+            assert [await partitions(kafka, name) for name in topics] == [1, 1]
 
-            steadily = write_steadily(kafka, task_topic(TASK), "two", Pace(RATE, ASKED), PARTITIONS, asked)
-            await asyncio.gather(steadily, cli.json("scale", "pin", "variant", VARIANT, "--min=2"))
+            steadily = write_steadily(kafka, topic, "two", Pace(RATE, ASKED), PARTITIONS, asked)
+            await asyncio.gather(steadily, hosted.json("scale", "pin", "variant", VARIANT, "--min=2"))
 
             async def both_answer() -> bool:
                 ids = [f"asked-{len(asked) + number}" for number in range(FLOOD)]
-                asked.update(await write(kafka, task_topic(TASK), ids, PARTITIONS))
+                asked.update(await write(kafka, topic, ids, PARTITIONS))
                 await results.of(asked)
                 return len(results.workers) == 2
 
             await until(both_answer, PATIENCE_S)
         assert results.seen == Counter(asked)
-        assert [await partitions(kafka, topic) for topic in variant_topics(VARIANT)] == [2, 2]
+        assert [await partitions(kafka, name) for name in topics] == [2, 2]

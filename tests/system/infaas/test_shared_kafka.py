@@ -1,23 +1,37 @@
 """Test of several systems on one Kafka: each has a namespace, which no other may use unless it takes over."""
 
 from collections import Counter
-from contextlib import AsyncExitStack
+from collections.abc import Generator
+from contextlib import AsyncExitStack, ExitStack
 from pathlib import Path
 from uuid import uuid4
 
+import pytest
+
 from broker.kafka.settings import KafkaSettings
-from tests.processes import login_of
+from tests.postgres_fixtures import fresh_system
+from tests.processes import variables_of
 from tests.system.infaas.conftest import FREE_PORTS, Cli
 from tests.system.infaas.plain_client import partitions, results_of, write
 
 ASKED = 300
 
 
-async def test_namespaces_keep_systems_apart(kafka: KafkaSettings, tmp_path: Path) -> None:
+@pytest.fixture
+def databases(postgres_server: str, template: str) -> Generator[list[str]]:
+    """DSNs of the databases of three systems."""
+    with ExitStack() as stack:
+        yield [stack.enter_context(fresh_system(postgres_server, template)) for _ in range(3)]
+
+
+async def test_namespaces_keep_systems_apart(kafka: KafkaSettings, databases: list[str], tmp_path: Path) -> None:
     word = uuid4().hex[:8]
     names = [f"one-{word}", f"two-{word}"]
     *systems, successor = (Cli(tmp_path / name / "home") for name in (*names, "successor"))
-    places = [{**login_of(kafka), "INFAAS_KAFKA_NAMESPACE": name} for name in names]
+    *places, later = (
+        {**variables_of(kafka, dsn), "INFAAS_KAFKA_NAMESPACE": name}
+        for dsn, name in zip(databases, (*names, names[0]), strict=True)
+    )
     async with AsyncExitStack() as stack:
         for cli, place in zip(systems, places, strict=True):
             await stack.enter_async_context(cli.up(**place))
@@ -43,8 +57,8 @@ async def test_namespaces_keep_systems_apart(kafka: KafkaSettings, tmp_path: Pat
         code, _, err = await systems[0].run("unregister", "digits", INFAAS_KAFKA_NAMESPACE=names[1])
         assert code == 1
         assert f"set INFAAS_KAFKA_NAMESPACE={names[0]}" in err
-        await is_refused(successor, places[0])
-    async with successor.up("--take-over", **places[0]):  # the first system has ended
+        await is_refused(successor, later)
+    async with successor.up("--take-over", **later):  # the first system has ended
         await successor.state()
     await is_refused(systems[0], places[0])
 

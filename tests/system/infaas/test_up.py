@@ -31,6 +31,8 @@ SECRETS = {
 
 
 async def test_up_heals_services_stops_and_shows_no_secret(cli: Cli) -> None:
+    """The system is the second one in its home; the supervisor of the first was killed."""
+    await killed_supervisor_leaves_no_process(cli)
     async with cli.up("--auth", "--selectors=2", "--workers=2", "--jobs=2", **SECRETS) as supervisor:
         state = await cli.json("status", "--wait")
         assert state["gateway"].startswith("http://127.0.0.1:")
@@ -83,8 +85,8 @@ async def test_up_heals_services_stops_and_shows_no_secret(cli: Cli) -> None:
     assert "no system runs" in err
 
 
-async def test_killed_supervisor_leaves_no_process(cli: Cli) -> None:
-    supervisor = await cli.start("up", *FREE_PORTS)
+async def killed_supervisor_leaves_no_process(cli: Cli) -> None:
+    supervisor = await cli.start("up", "--auth", *FREE_PORTS)
     state = await cli.state()
     children = psutil.Process(supervisor.pid).children(recursive=True)
     names = [name_of(process) for process in children]
@@ -99,12 +101,11 @@ async def test_killed_supervisor_leaves_no_process(cli: Cli) -> None:
     code, _, err = await cli.run("status")  # the state file exists, but its process does not
     assert code == 1
     assert "no system runs" in err
-    await all_processes_may_be_stopped_at_once(cli)  # the next system starts and stops as usual
 
 
-async def all_processes_may_be_stopped_at_once(cli: Cli) -> None:
-    supervisor = await cli.start("up", *FREE_PORTS)
-    state = await cli.state()
+async def test_all_processes_may_be_stopped_at_once(hosted: Cli) -> None:
+    supervisor = await hosted.start("up", *FREE_PORTS)
+    state = await hosted.state()
     gateway = psutil.Process(state["services"]["gateway"]["pid"])
     supervisor.terminate()
     # The gateway stops first; the supervisor and this test then both stop the others.
@@ -130,7 +131,8 @@ def test_up_names_port_in_use_before_start(shell: Shell, tmp_path: Path, flag: s
 
 
 async def test_up_quotes_error_of_failed_service(hosted: Cli) -> None:
-    code, _, err = await hosted.run("up", *FREE_PORTS, INFAAS_SELECTOR_MAX_UNLISTED_TENANTS="none")
+    words = (*FREE_PORTS, "--jobs=0", "--registrars=0")
+    code, _, err = await hosted.run("up", *words, INFAAS_SELECTOR_MAX_UNLISTED_TENANTS="none")
     assert code == 1
     assert "selector" in err
     assert "does not start" in err

@@ -43,7 +43,7 @@ _TESTS: Final[Mapping[str, tuple[str, ...]]] = {
     f"{_SYSTEM}test_remote_client.py": (*_blocks("docs/admin.md", 0, 1), *_blocks("docs/models.md", 0)),
     f"{_SYSTEM}test_replicas.py": _blocks("docs/security.md", 0),
     f"{_SYSTEM}test_secured.py": _blocks("docs/security.md", 6, 7, 8),
-    f"{_SYSTEM}test_tracing.py": _blocks("docs/tracing.md", 0, 1),
+    f"{_SYSTEM}traced_queries.py": _blocks("docs/tracing.md", 0, 1),
     f"{_INTEGRATION}gateway/jobs/test_notices.py": _blocks("docs/jobs.md", 1),
     f"{_INTEGRATION}gateway/test_authentication.py": _blocks("docs/security.md", 4),
     f"{_INTEGRATION}gateway/test_tls.py": _blocks("docs/security.md", 1),

@@ -101,17 +101,13 @@ def test_drag_includes_time_between_batches() -> None:
     assert meter.queue_slowdown == pytest.approx(2.5, abs=0.05)
 
 
-def test_drag_excludes_other_instances() -> None:
+@pytest.mark.parametrize(
+    ("left", "consecutive"), [(True, False), (False, True)], ids=["other instances", "pauses with an empty queue"]
+)
+def test_drag_excludes(left: bool, consecutive: bool) -> None:
     meter = BatchMeter()
     for batch in range(1, 101):
-        meter.computed(8, 0.01, 0.01, batch * 0.025, left=True, consecutive=False)
-    assert meter.queue_slowdown == pytest.approx(1.0, abs=0.01)
-
-
-def test_drag_excludes_pauses_with_empty_queue() -> None:
-    meter = BatchMeter()
-    for batch in range(1, 101):
-        meter.computed(1, 0.01, 0.01, float(batch), left=False)
+        meter.computed(8, 0.01, 0.01, batch * 0.025, left=left, consecutive=consecutive)
     assert meter.queue_slowdown == pytest.approx(1.0, abs=0.01)
 
 

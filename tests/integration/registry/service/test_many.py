@@ -19,7 +19,9 @@ from tests.integration.registry.service.conftest import Bureau
 from tests.integration.registry.service.test_registrar import worker_of
 from tests.waiting import read_until
 
-COUNT = 6
+COUNT = 4
+PATIENCE_S = 200.0
+"""Long, since all registrations share the cores, and a registrar is silent for seconds before it counts as dead."""
 PATH = "/v1/registrations"
 
 
@@ -52,7 +54,9 @@ async def test_registrars_execute_each_registration_once_despite_kill(
             return said
 
         async def ended(number: int, one: str) -> dict[str, Any]:
-            return await read_until(lambda: row(number, one), lambda found: found["finished_at"] is not None)
+            return await read_until(
+                lambda: row(number, one), lambda found: found["finished_at"] is not None, PATIENCE_S
+            )
 
         async with bureau.registrar(), bureau.registrar():
             asked = await asyncio.gather(*map(registration, range(COUNT)))
@@ -65,5 +69,10 @@ async def test_registrars_execute_each_registration_once_despite_kill(
     made = Counter(variant.architecture for variant in await list_variants(bureau.pool))
     assert made == dict.fromkeys(names, 1)
     acts = await list_acts(bureau.pool, verb=AuditVerb.REGISTER)
+    of_first = [act for act in acts if act.subject == names[0]]
+    assert {(act.actor, act.detail["registration"]) for act in of_first} == {(f"key:{admin.id}", asked[0])}
+    assert [act.outcome for act in of_first] == [AuditOutcome.DONE, AuditOutcome.BEGUN], "by the process that ended"
+    status = await bureau.status(asked[0])
+    assert [(one.variant.architecture, one.profile is not None) for one in status.made] == [(names[0], True)]
     done = Counter(act.subject for act in acts if act.outcome is AuditOutcome.DONE)
     assert {name: done[name] for name in names} == dict.fromkeys(names, 1)

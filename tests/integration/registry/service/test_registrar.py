@@ -1,4 +1,4 @@
-"""Tests of the registrar: it executes waiting registrations once, also after a kill, and reports their outcomes."""
+"""Tests of the registrar: it executes waiting registrations and reports their outcomes."""
 
 import asyncio
 import os
@@ -13,8 +13,6 @@ from registry.artifact_settings import open_exchange
 from registry.service.claimer import CANCELLED
 from schemas.access import Access, Visibility
 from schemas.registrations import RegistrationState
-from schemas.rows.audit import AuditOutcome, AuditVerb
-from store.audit import list_acts
 from store.registrations import cancel_registration, claim_registration
 from store.tenants import get_access
 from tests.integration.registry.service.conftest import Bureau
@@ -41,23 +39,6 @@ def processes_of(registrar: int) -> list[psutil.Process]:
 
 async def times_claimed(bureau: Bureau) -> int:
     return await bureau.pool.fetch_value(int, "SELECT sum(epoch)::bigint FROM registrations") or 0
-
-
-async def test_registrar_takes_over_registrations_of_a_killed_one(bureau: Bureau) -> None:
-    """Each is executed once, and its audit records name the requester."""
-    asked = [await bureau.ask(await bureau.linear(name=name)) for name in ("linear", "other")]
-    async with bureau.registrar(), bureau.registrar():
-        begun = await read_until(lambda: bureau.status(asked[0]), lambda one: one.steps_total > 0)
-        assert begun.state is RegistrationState.RUNNING
-        os.kill(await worker_of(bureau, asked[0]), signal.SIGKILL)
-        ended = [await bureau.ended(one) for one in asked]
-    assert [(one.state, one.error) for one in ended] == [(RegistrationState.DONE, "")] * 2
-    assert ended[0].attempts == 2
-    assert [made.variant.name for made in ended[0].made] == ["linear.onnx-fp32.cpu"]
-    assert ended[0].made[0].profile is not None
-    acts = await list_acts(bureau.pool, verb=AuditVerb.REGISTER, subject="linear")
-    assert {(act.actor, act.detail["registration"]) for act in acts} == {("key:1", asked[0])}
-    assert [act.outcome for act in acts] == [AuditOutcome.DONE, AuditOutcome.BEGUN]
 
 
 async def test_registrar_reports_failures_and_ends_cancelled_ones(bureau: Bureau) -> None:

@@ -12,7 +12,7 @@ from uuid import uuid4
 
 import aiohttp
 import pytest_asyncio
-from playwright.async_api import Browser
+from playwright.async_api import Browser, StorageState
 
 from broker.dead_letters.letter import publish_dead_letter
 from broker.kafka.types import Record
@@ -119,10 +119,18 @@ async def visitor(browser: Browser, site: ConsoleSite) -> AsyncGenerator[Visitor
         yield one
 
 
+@pytest_asyncio.fixture(scope="package", loop_scope="package")
+async def session(browser: Browser, site: ConsoleSite) -> StorageState:
+    """Cookies of a signed-in administrator; to sign in takes the browser longer than most tests."""
+    async with visiting(browser, site) as one:
+        await one.sign_in(site.admin)
+        return await one.context.storage_state()
+
+
 @pytest_asyncio.fixture(loop_scope="package")
-async def administrator(visitor: Visitor) -> Visitor:
-    await visitor.sign_in(visitor.site.admin)
-    return visitor
+async def administrator(browser: Browser, site: ConsoleSite, session: StorageState) -> AsyncGenerator[Visitor]:
+    async with visiting(browser, site, storage_state=session) as one:
+        yield one
 
 
 class ImageTask(NamedTuple):

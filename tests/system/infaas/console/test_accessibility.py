@@ -4,7 +4,7 @@ from uuid import uuid4
 
 import pytest
 import pytest_asyncio
-from playwright.async_api import Browser, expect
+from playwright.async_api import Browser, StorageState, expect
 
 from gateway.console.pages import PAGES
 from infaas.cli.connect import find_database
@@ -12,7 +12,7 @@ from schemas.access import ANYONE
 from schemas.rows.removals import RemovalRequest
 from store.pool import open_pool
 from store.removals import put_removal
-from tests.browser import PHONE
+from tests.browser import DESKTOP, PHONE
 from tests.system.infaas.console.conftest import ConsoleSite, ImageTask, TensorTask, Visitor, visiting
 
 pytestmark = pytest.mark.asyncio(loop_scope="package")
@@ -48,22 +48,25 @@ async def addresses(site: ConsoleSite, image_task: ImageTask, tensor_task: Tenso
     return [*paths, "/console/sign-in", NO_TASK]
 
 
-@pytest.mark.parametrize("options", [{}, PHONE], ids=["wide", "phone-dark"])
 async def test_pages_are_accessible(
-    browser: Browser, site: ConsoleSite, addresses: list[str], options: dict[str, object]
+    browser: Browser, site: ConsoleSite, session: StorageState, addresses: list[str]
 ) -> None:
-    async with visiting(browser, site, **options) as visitor:
-        await visitor.sign_in(site.admin)
+    """Each page is opened once, as on a phone with dark colours; then its window grows and becomes light."""
+    async with visiting(browser, site, storage_state=session, reduced_motion="reduce") as visitor:
         visitor.expects(NO_TASK, "status of 404")
         for path in addresses:
+            await visitor.resemble(PHONE)
             await visitor.open(path)
             heading = await visitor.page.get_by_role("heading", level=1).inner_text()
             assert heading.startswith("Error 404") is (path == NO_TASK), (path, heading)
+            await visitor.check()
+            await visitor.resemble(DESKTOP)
             await visitor.check()
 
 
 async def test_pages_can_be_reached_by_keyboard(administrator: Visitor) -> None:
     page = administrator.page
+    await administrator.open("/console")
     await page.keyboard.press("Tab")
     await expect(page.get_by_text("Skip to the content")).to_be_focused()
     for name in ("INFaaS", "Overview", "Models"):

@@ -20,6 +20,7 @@ from store.batches import NewBatch, advance_batch, put_batch, start_batch
 from store.jobs import put_jobs
 from store.pool import open_pool
 from tests.processes import suspended
+from tests.system.infaas.conftest import UP_S
 from tests.system.infaas.console.conftest import ConsoleSite, ImageTask, TensorTask, Visitor, visiting
 from tests.waiting import read_until
 from zoo.samples import DATA, TOKENIZER, labelled
@@ -216,7 +217,7 @@ async def test_model_is_uploaded_registered_and_unregistered(
         live = page.locator("#live-registration")
         await page.get_by_role("link", name="Follow its progress").click()
         await read_until(live.inner_text, lambda text: STEP.search(text) is not None)
-        await expect(live).to_contain_text("Ended at")
+        await expect(live).to_contain_text("Ended at", timeout=UP_S * 1e3)
         await publisher.check()
         await page.get_by_role("link", name="To the model").click()
         await expect(page.locator("#live-variants")).to_contain_text("ready")

@@ -58,18 +58,18 @@ def test_gateway_error_hides_password_in_url() -> None:
     )  # fmt: skip
 
 
-def test_commands_refuse_malformed_key_without_showing_it(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("INFAAS_URL", "http://127.0.0.1:1")
-    monkeypatch.setenv("INFAAS_KEY", "infaas_1 secret")
+@pytest.mark.parametrize(
+    ("url", "key", "said"),
+    [("http://127.0.0.1:1", "infaas_1 secret", "a space or a line break"), (URL, "infaas_1_secret", "use only one")],
+    ids=["malformed key", "user in url"],
+)
+def test_commands_refuse_key_without_showing_it(
+    url: str, key: str, said: str, shell: Shell, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("INFAAS_URL", url)
+    monkeypatch.setenv("INFAAS_KEY", key)
     shown = shell("lag")
-    assert (shown.exit_code, "a space or a line break" in shown.stderr, "secret" in shown.stderr) == (1, True, False)
-
-
-def test_commands_refuse_key_beside_user_in_url(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("INFAAS_URL", URL)
-    monkeypatch.setenv("INFAAS_KEY", "infaas_1_secret")
-    shown = shell("lag")
-    assert (shown.exit_code, "use only one" in shown.stderr, "secret" in shown.stderr) == (1, True, False)
+    assert (shown.exit_code, said in shown.stderr, "secret" in shown.stderr) == (1, True, False)
 
 
 def test_commands_refuse_invalid_characters(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:

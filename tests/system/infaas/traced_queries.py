@@ -1,4 +1,4 @@
-"""Tests of traces of whole systems, as a receiver of OTLP sees them: from a client over three processes and back."""
+"""Checks of traces of a whole system, as a receiver of OTLP sees them: from a client over three processes and back."""
 
 import asyncio
 import json
@@ -12,11 +12,11 @@ import grpc.aio
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 
 from gateway.grpc import inference_pb2 as wire
-from schemas.topics import PREFIX, results_topic, task_topic
+from schemas.topics import results_topic, task_topic
 from tests.doc_commands import block, run_commands
-from tests.otlp_receiver import OtlpReceiver, ReceivedSpan, exporting_to, otlp_receiver
+from tests.otlp_receiver import OtlpReceiver, ReceivedSpan
 from tests.system.infaas.conftest import Cli
-from tests.system.infaas.plain_client import query
+from tests.system.infaas.plain_client import query, topic_in
 from tests.waiting import PATIENCE_S, read_until
 
 VARIANT: Final = "mlp.onnx-fp32.cpu"
@@ -103,9 +103,7 @@ async def by_grpc(address: str, traceparent: str) -> str | bytes | None:
 
 async def by_kafka(kafka: str, namespace: str, traceparent: str, trace: str) -> str:
     """Write a query as a client of Kafka does; return the `traceparent` of its result."""
-    topic, results = (
-        f"{namespace}.{name.removeprefix(PREFIX)}" for name in (task_topic("digits"), results_topic("digits"))
-    )
+    topic, results = (topic_in(namespace, name) for name in (task_topic("digits"), results_topic("digits")))
     reading = AIOKafkaConsumer(results, bootstrap_servers=kafka, auto_offset_reset="earliest")
     async with reading, AIOKafkaProducer(bootstrap_servers=kafka) as producer, asyncio.timeout(PATIENCE_S):
         headers = [("infaas-id", trace.encode()), ("traceparent", traceparent.encode()), ("tracestate", b"mine=7")]
@@ -131,39 +129,36 @@ async def batch_of_two(receiver: OtlpReceiver, gateway: str) -> ReceivedSpan:
     return (await read_until(ask, bool))[0]
 
 
-async def test_trace_of_a_query_spans_three_processes(hosted: Cli, tmp_path: Path) -> None:
-    namespace = hosted.environment()["INFAAS_KAFKA_NAMESPACE"]
-    async with otlp_receiver(namespace) as receiver:
-        only_clients = {"OTEL_TRACES_SAMPLER_ARG": "0", "INFAAS_TRACES_PER_S": "1000"}
-        async with hosted.up(**exporting_to(receiver), **only_clients):
-            await hosted.register("digits_mlp.onnx", "--name=mlp", task="digits")
-            state = await hosted.state()
-            assert await by_http(state["gateway"], query(), "") is None, "it is not sampled"
-            reply = "send (temporary)"
-            header, trace = parent(1)
-            told = await by_http(state["gateway"], query(), header)
-            check(spans := await receiver.trace(trace, 8), "send infaas.tasks.digits", reply, BY_GATEWAY)
-            assert told == named(spans, "infer digits")
-            header, trace = parent(2)
-            told = await by_grpc(urlsplit(state["grpc"]).netloc or state["grpc"], header)
-            check(spans := await receiver.trace(trace, 8), "send infaas.tasks.digits", reply, BY_GATEWAY)
-            assert told == named(spans, "infer digits")
-            header, trace = parent(3)
-            result = await by_kafka(state["kafka"], namespace, header, trace)
-            spans = await receiver.trace(trace, 6)
-            check(spans, "client", reply := "send infaas.results.digits", {})
-            assert result == named(spans, reply)
-            batch = await batch_of_two(receiver, state["gateway"])
-            known = await receiver.wait(lambda spans: {(span.trace, span.id) for span in spans} >= set(batch.links))
-            linked = {(span.trace, span.id): span.name for span in known}
-            assert {linked[link] for link in batch.links} == {f"process infaas.variants.{VARIANT}"}
-            assert batch.attributes["messaging.batch.message_count"] >= 2
-            assert len({trace for trace, _ in batch.links}) >= 2
-            await check_exemplars(state, receiver, tmp_path)
-        assert {span.trace for span in receiver.spans if span.name.startswith("infer")} <= {
-            *(parent(number)[1] for number in (1, 2, *range(1000, 1020)))
-        }, "the query without a header is not sampled"
-        assert receiver.schemas == {"https://opentelemetry.io/schemas/1.44.0"}
+async def check_traces(system: Cli, receiver: OtlpReceiver, folder: Path, others: set[str]) -> None:
+    """Ask in every way, and check the spans of each query; `others` are traces of earlier queries."""
+    namespace, state = system.environment()["INFAAS_KAFKA_NAMESPACE"], await system.state()
+    assert await by_http(state["gateway"], query(), "") is None, "it is not sampled"
+    reply = "send (temporary)"
+    header, trace = parent(1)
+    told = await by_http(state["gateway"], query(), header)
+    check(spans := await receiver.trace(trace, 8), "send infaas.tasks.digits", reply, BY_GATEWAY)
+    assert told == named(spans, "infer digits")
+    header, trace = parent(2)
+    told = await by_grpc(urlsplit(state["grpc"]).netloc or state["grpc"], header)
+    check(spans := await receiver.trace(trace, 8), "send infaas.tasks.digits", reply, BY_GATEWAY)
+    assert told == named(spans, "infer digits")
+    header, trace = parent(3)
+    result = await by_kafka(state["kafka"], namespace, header, trace)
+    spans = await receiver.trace(trace, 6)
+    check(spans, "client", reply := "send infaas.results.digits", {})
+    assert result == named(spans, reply)
+    batch = await batch_of_two(receiver, state["gateway"])
+    known = await receiver.wait(lambda spans: {(span.trace, span.id) for span in spans} >= set(batch.links))
+    linked = {(span.trace, span.id): span.name for span in known}
+    assert {linked[link] for link in batch.links} == {f"process infaas.variants.{VARIANT}"}
+    assert batch.attributes["messaging.batch.message_count"] >= 2
+    assert len({trace for trace, _ in batch.links}) >= 2
+    await check_exemplars(state, receiver, folder)
+    assert {span.trace for span in receiver.spans if span.name.startswith("infer")} <= {
+        *(parent(number)[1] for number in (1, 2, *range(1000, 1020))),
+        *others,
+    }, "queries without a header are not sampled"
+    assert receiver.schemas == {"https://opentelemetry.io/schemas/1.44.0"}
 
 
 async def check_exemplars(state: dict[str, Any], receiver: OtlpReceiver, folder: Path) -> None:
