@@ -15,9 +15,8 @@ arrivals, so a rise counts at once and a fall after the window. Headroom falls w
 busy (`throughput.headroom_of`).
 
 A backlog is a requirement of its own, even if nothing arrives any more. An online backlog is load that works it off
-within seconds. An offline backlog has two effects. It asks for new capacity only if the backlog would otherwise take
-hours (`offline_drain_s`) or miss its deadline (`offline_rate`). It keeps present instances while they have some seconds
-of work, with a penalty far below that of online queries, so online queries get the memory first.
+within seconds. An offline backlog asks for new capacity only if it would otherwise take hours (`offline_drain_s`) or
+miss its deadline (`offline_rate`), with a penalty far below that of online queries, so these get the memory first.
 """
 
 import math
@@ -338,7 +337,6 @@ class _RequirementBuilder:
             catch_up_s = self.catch_up_s(wanted.task)
             rate, weight = sum(backlog.inputs for backlog in backlogs) / catch_up_s, _PENALTY
             if wanted.offline:
-                found += self.kept(throughputs, rate)
                 rate, weight = offline_rate(backlogs, self.limits.offline_drain_s, catch_up_s), _OFFLINE_PENALTY
             elif all(b.age_s is not None and b.age_s <= self.limits.default_latency_s for b in backlogs):
                 continue  # young: a few queries are always in progress
@@ -349,20 +347,6 @@ class _RequirementBuilder:
     def catch_up_s(self, task: str) -> float:
         """Return the seconds in which to work off a backlog; at least the time that new capacity needs."""
         return max(self.limits.catch_up_s, self.horizon_s(task))
-
-    def kept(self, throughputs: _Throughputs, rate: float) -> list[Requirement]:
-        """Return requirements that keep present instances, even idle: as many as `rate` inputs a second need."""
-        found = list[Requirement]()
-        for number, candidate, throughput in throughputs:
-            variant = self.variants[number]
-            instance_rate = throughput.rate * variant.slots
-            floor = min(variant.now, math.ceil(rate / instance_rate))
-            rate = max(rate - floor * instance_rate, 0.0)
-            if floor:
-                option = ServingOption(variant=number, floor=floor)
-                penalty = _OFFLINE_PENALTY * self.dearest * floor
-                found.append(Requirement(task=candidate.variant.task, options=(option,), penalty=penalty))
-        return found
 
     # -- options -------------------------------------------------------------------------------------------------------
 

@@ -97,18 +97,11 @@ LOAD: Final = (
         code=(
             f"{_BUILDER}.backlogs",
             f"{_BUILDER}.catch_up_s",
-            f"{_BUILDER}.kept",
             f"{_LIMITS}.catch_up_s",
             "autoscaler.decide.offline_rate:offline_rate",
         ),
         patches={f"{_BUILDER}.backlogs": making(list)},
         promise="an offline backlog is worked off",
-    ),
-    AblatedMechanism(
-        name="instances held for an offline backlog",
-        area=Area.LOAD,
-        code=(f"{_BUILDER}.kept", f"{_REQUIREMENTS}:_OFFLINE_PENALTY"),
-        patches={f"{_BUILDER}.kept": making(list)},
     ),
     AblatedMechanism(
         name="measured slowdown in throughput",

@@ -27,6 +27,7 @@ DELETED: Final = (
     ),
     DeletedMechanism("concurrency limit: only if answers queued", 10, "violations -0.2 ±0.4 pp, p99 -1.3 ±2.2 %"),
     DeletedMechanism("eviction for two loads ahead only", 10, "violations -0.3 ±0.5 pp, p99 -6.4 ±9.1 %"),
+    DeletedMechanism("instances held for an offline backlog", 14, "none, not even after a peak of online load"),
     DeletedMechanism("same question: two for an answer without refusals", 4, "violations +0.9 ±1.1 pp, p99 +2 ±3 %"),
 )
 
@@ -70,14 +71,6 @@ KEPT_FOR: Final = (
         "even shares of free slots",
         "Simulated online queries arrive one by one. Of eight queries of ResNet-50 that a fetch brings to four free "
         "slots, each takes 83 ms in batches of two, and 315 ms in one batch of eight.",
-    ),
-    (
-        "eviction by cost of a miss",
-        "With 100 variants by name a real worker answers 86 % with it, and 70 % without it.",
-    ),
-    (
-        "instances held for an offline backlog",
-        "No workload shows it, not even workers whose online load ends beside an offline backlog: to be deleted.",
     ),
     (
         "price of a load, price of accuracy",

@@ -83,11 +83,9 @@ def test_scaling_settles_above_noise(noise: float) -> None:
     assert len(simulator.changes) == before
 
 
-@pytest.mark.parametrize("offline", [False, True])
-def test_scaling_keeps_instances_while_backlog_remains(offline: bool) -> None:
+def test_scaling_keeps_instances_while_online_backlog_remains() -> None:
     simulator = Simulator([A], hardware=cpus(8)).run(5, {"digits": 7.5 * SLOT})
-    variant = None if offline else A.variant
-    waits = (Backlog(task="digits", variant=variant, offline=offline, inputs=200_000, age_s=60.0),)
+    waits = (Backlog(task="digits", variant=A.variant, offline=False, inputs=200_000, age_s=60.0),)
     simulator.run(300, {}, backlogs=waits)
     assert (simulator.replicas("digits-a"), len(simulator.workers)) == (8, 8)
     simulator.run(120, {})
