@@ -9,12 +9,14 @@ is down: it would end at once and count as misconfigured.
 """
 
 import asyncio
+import contextlib
 import math
 import os
 import sys
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
+from textwrap import shorten
 from typing import Final, Protocol
 
 import aiohttp
@@ -28,9 +30,16 @@ from process.settings import ServiceSettings
 from process.subprocesses import running
 from schemas.errors import InfaasError, OperatorError
 
+_LONGEST_REASON: Final = 300
 STABLE_S: Final = 30.0
 """After this time a process counts as healthy, and the back-off starts from the beginning."""
 _BACKOFF: Final = Backoff(first_s=0.5, longest_s=10.0)
+
+
+def last_words(log: str) -> str:
+    """Return the last line of a log that has words, without the frame that a traceback of grouped errors has."""
+    words = [line.strip(" |+-") for line in log.splitlines()]
+    return shorten(next((line for line in reversed(words) if line), ""), _LONGEST_REASON, placeholder="...")
 
 
 class RestartBackoff:
@@ -158,9 +167,8 @@ class Child:
                 return
             self._check_start(code)
             pause_s = self._backoff.ended()
-            self._announce(
-                f"{self.spec.name} ended with code {code}; restarting it{f' in {pause_s:g} s' * (pause_s > 0)}"
-            )
+            pause = f" in {pause_s:g} s" if pause_s > 0 else ""
+            self._announce(f"{self.spec.name} ended with code {code}{self._reason(code)}; restarting it{pause}")
             await asyncio.sleep(pause_s)
             self._restarts += 1
 
@@ -220,6 +228,14 @@ class Child:
             raise OperatorError(
                 f"{self.spec.name} does not start (exit code {code}). {self.spec.log} ends:\n{self._tail()}"
             )
+
+    def _reason(self, code: int) -> str:
+        """Return the last words of the log, in parentheses; none if the process was killed, which it cannot log."""
+        words = ""
+        if code > 0:
+            with contextlib.suppress(OSError):  # no log: the process could not be started
+                words = last_words(self._tail())
+        return f" ({words})" if words else ""
 
     def _tail(self) -> str:
         return self.spec.log.read_bytes()[-_LOG_TAIL:].decode(errors="replace").strip()
