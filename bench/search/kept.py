@@ -87,7 +87,8 @@ def page(verdicts: Sequence[CaseVerdict]) -> str:
         "catalogue. It maximizes the violations beyond those of the better of STATIC and INDV at no higher cost, the "
         "price over the oracle's, and the queries that were refused although an instance was idle or that starved, and "
         "simplifies the worst. One case of each cause is kept; `tests/unit/simulator/test_kept_cases.py` holds the "
-        "policy to its figures.",
+        "policy to its figures. The policy was changed until it met them: they tell nothing of other loads, for which "
+        "[systems](systems.md) names the seeds and loads of tuning.",
         f"`make bench-search BENCH=--kept` writes this page. Commit {origin()}. *Baseline* is the "
         "better of STATIC and INDV, if one is as cheap; *oracle* the fewest violations at the same price; *bound* the "
         "price over the least price of any system with as few violations.",
