@@ -96,7 +96,7 @@ def page(results: Results) -> str:
         "",
         "INFaaS on Kafka (`infaas`) and [other systems](../simulator/baselines/__init__.py) on the same simulated",
         "workers, delays and catalogue (`infaas-44x270`), by `make bench-systems`. Only their decisions differ.",
-        f"Means over the seeds {', '.join(map(str, results.seeds))}. Commit {origin()}.",
+        f"Seeds (means, if several): {', '.join(map(str, results.seeds))}. Commit {origin()}.",
         "",
         paragraph(TUNED),
         "",
