@@ -150,7 +150,7 @@ bench-selectors: $(VENV)/dev.stamp ## simulate many selectors, write docs/select
 bench-search: $(VENV)/dev.stamp ## search for workloads in which the policy does badly; BENCH=--kept writes docs/losses.md; ten minutes
 	$(BIN)/python -m bench.search $(BENCH)
 
-bench-ablation: $(VENV)/dev.stamp ## simulate without one mechanism at a time, write docs/ablation.md; 40 min of CPU time
+bench-ablation: $(VENV)/dev.stamp ## simulate without one mechanism at a time, write docs/ablation.md; 70 min of CPU time
 	$(BIN)/python -m bench.ablation $(BENCH)
 
 bench-calibration: $(VENV)/dev.stamp ## compare simulations with a real system, write docs/calibration.md; half an hour, a quiet machine
