@@ -16,9 +16,9 @@ from typing import Final
 
 CGROUP: Final = Path("/sys/fs/cgroup")
 BEHIND_SERVICES: Final = 10
-"""Nice value of work that waits for services."""
-BEHIND_ALL: Final = 19
-"""Nice value of work that takes hardly any time from any other: 1.4 % of a core."""
+"""Nice value of work that waits for services: a tenth of a core beside one of them. At 19 it would be 1.4 %, and beside
+a dozen busy processes a registration of seconds would take hours.
+"""
 _MEMORY_S: Final = 0.5
 _LEAST_S: Final = 0.09
 """Minimum seconds between two readings: the kernel counts in ticks of 10 ms."""

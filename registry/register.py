@@ -28,7 +28,7 @@ import msgspec
 from msgspec.structs import replace
 
 from broker.kafka.settings import KafkaSettings
-from process.cpus import BEHIND_ALL
+from process.cpus import BEHIND_SERVICES
 from registry.artifacts import ArtifactStore
 from registry.catalog_writer import CatalogWriter
 from registry.comparison import LEAST_GAIN, best_gain
@@ -183,7 +183,7 @@ class _Pipeline:
         copy = self._folder / request.file.name
         step = InspectModel(request.file.absolute(), form, task, output, copy, request.processing, request.batch_axes)
         try:
-            found = await run_step(step, Inspection, StepLimits(nice=BEHIND_ALL))
+            found = await run_step(step, Inspection, StepLimits(nice=BEHIND_SERVICES))
         except ModelFailed as error:
             raise InvalidRequest(f"{request.file.name} cannot be read: {error}") from error
         for note in found.notes:

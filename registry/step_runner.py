@@ -11,7 +11,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Final, Protocol, Self, TypeVar, cast
 
-from process.cpus import BEHIND_ALL
+from process.cpus import BEHIND_SERVICES
 from registry.artifacts import ArtifactStore
 from registry.pipeline.generation import GenerateVariant
 from registry.pipeline.isolation import run_step
@@ -95,7 +95,7 @@ class LocalSteps:
             return cast(T, await asyncio.to_thread(step.run))
         if isinstance(step, MeasureVariant):
             return await run_step(step, kind, turns=self._turns)
-        return await run_step(step, kind, StepLimits(nice=BEHIND_ALL))
+        return await run_step(step, kind, StepLimits(nice=BEHIND_SERVICES))
 
 
 LOCAL: Final = LocalSteps()

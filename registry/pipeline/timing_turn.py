@@ -12,7 +12,7 @@ from collections.abc import Generator
 from contextlib import contextmanager
 from typing import Final
 
-from process.cpus import BEHIND_ALL, lower_session_priority
+from process.cpus import BEHIND_SERVICES, lower_session_priority
 
 ASKED: Final = b"?"
 GIVEN: Final = b"!"
@@ -29,4 +29,4 @@ def timing_turn() -> Generator[None]:
         yield
     finally:
         os.write(_STANDARD_INPUT, ENDED)
-        lower_session_priority(BEHIND_ALL)
+        lower_session_priority(BEHIND_SERVICES)

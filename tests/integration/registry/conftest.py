@@ -25,8 +25,8 @@ ONNX_ONLY = ("onnx-int8dyn", "onnx-int8static")
 def prompt_steps() -> Generator[None]:
     """Run steps like other processes: behind all, a test would wait minutes for one while other suites run."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("registry.step_runner.BEHIND_ALL", 0)
-        patch.setattr("registry.register.BEHIND_ALL", 0)
+        patch.setattr("registry.step_runner.BEHIND_SERVICES", 0)
+        patch.setattr("registry.register.BEHIND_SERVICES", 0)
         yield
 
 
