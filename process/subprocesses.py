@@ -1,6 +1,7 @@
 """Child processes of this process: each logs to a file and never outlives its parent (`parent_death`)."""
 
 import asyncio
+import os
 import signal
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -14,6 +15,7 @@ STOP_S: Final = 15.0
 """Seconds after the stop signal until a process is killed."""
 DRAIN_S: Final = STOP_S - 5.0
 """Drain timeout of a child service, short enough that it ends before it is killed."""
+_LONGEST_LINE: Final = 2000
 
 
 @asynccontextmanager
@@ -54,6 +56,19 @@ async def running(
 def log_tail(log: Path) -> str:
     """Return the last 800 bytes of a log, to quote in an error."""
     return log.read_bytes()[-800:].decode(errors="replace").strip() or "(nothing)"
+
+
+def last_words(log: Path, begin: int = 0) -> str:
+    """Return the last line after the first `begin` bytes of a log, without the frame of a traceback of grouped errors.
+
+    It is empty if there is none, or no log.
+    """
+    if not log.exists():
+        return ""
+    with log.open("rb") as file:
+        file.seek(max(begin, file.seek(0, os.SEEK_END) - _LONGEST_LINE))
+        lines = file.read().decode(errors="replace").splitlines()
+    return next((line.strip(" |") for line in reversed(lines) if line.strip(" |+-")), "")
 
 
 async def _stop(process: asyncio.subprocess.Process, number: signal.Signals) -> None:

@@ -9,14 +9,12 @@ is down: it would end at once and count as misconfigured.
 """
 
 import asyncio
-import contextlib
 import math
 import os
 import sys
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
-from textwrap import shorten
 from typing import Final, Protocol
 
 import aiohttp
@@ -27,19 +25,12 @@ from process.backoff import Backoff
 from process.health import responds, wait_until_hung
 from process.module_names import module_name
 from process.settings import ServiceSettings
-from process.subprocesses import running
+from process.subprocesses import last_words, running
 from schemas.errors import InfaasError, OperatorError
 
-_LONGEST_REASON: Final = 300
 STABLE_S: Final = 30.0
 """After this time a process counts as healthy, and the back-off starts from the beginning."""
 _BACKOFF: Final = Backoff(first_s=0.5, longest_s=10.0)
-
-
-def last_words(log: str) -> str:
-    """Return the last line of a log that has words, without the frame that a traceback of grouped errors has."""
-    words = [line.strip(" |+-") for line in log.splitlines()]
-    return shorten(next((line for line in reversed(words) if line), ""), _LONGEST_REASON, placeholder="...")
 
 
 class RestartBackoff:
@@ -119,6 +110,8 @@ class Child:
         self._restarts = 0
         self._servers_up = servers_up
         self._process: asyncio.subprocess.Process | None = None
+        self._log_begin = 0
+        """Size of the log when the current process was started: it has the lines of all its predecessors."""
         self._backoff = RestartBackoff()
         self._false_starts = 0
         self._ready = asyncio.Event()
@@ -194,6 +187,7 @@ class Child:
 
     async def _run_once(self) -> int:
         command = [sys.executable, "-m", module_name(self.spec.module)]
+        self._log_begin = self.spec.log.stat().st_size if self.spec.log.exists() else 0
         async with running(command, self.spec.log, env={**os.environ, **self.spec.env}) as process:
             self._process, self._pid = process, process.pid
             self._changed()
@@ -230,11 +224,8 @@ class Child:
             )
 
     def _reason(self, code: int) -> str:
-        """Return the last words of the log, in parentheses; none if the process was killed, which it cannot log."""
-        words = ""
-        if code > 0:
-            with contextlib.suppress(OSError):  # no log: the process could not be started
-                words = last_words(self._tail())
+        """Return the last words of an ended process, in parentheses; none if it was killed, which it cannot log."""
+        words = last_words(self.spec.log, self._log_begin) if code > 0 else ""
         return f" ({words})" if words else ""
 
     def _tail(self) -> str:

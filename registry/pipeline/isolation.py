@@ -30,7 +30,7 @@ from msgspec.structs import replace
 from process.memory import free_memory
 from process.module_names import CODE_FOLDER, module_name
 from process.sandbox import TEMPORARY, has_sandbox, sandboxed, syscall_filter
-from process.subprocesses import end_words
+from process.subprocesses import end_words, last_words
 from registry.pipeline.step_files import OwnFolders, PipelineStep, check_result, step_files
 from registry.pipeline.step_process import STEP_ERRORS, StepDone, StepFailed, StepJob, StepLimits, to_path
 from registry.pipeline.timing_turn import ASKED, GIVEN
@@ -55,7 +55,6 @@ _GIVEN: Final = (
 T = TypeVar("T")
 _MEMORY_SHARE: Final = 0.9
 """Share of the free memory that a step may use."""
-_TAIL: Final = 2000
 _LARGEST_RESULT: Final = 64 << 20
 _NO_CACHES: Final = {"TORCHINDUCTOR_CPP_CACHE_PRECOMPILE_HEADERS": "0"}
 """Variables that keep libraries from filling caches that are deleted with the sandbox."""
@@ -97,7 +96,8 @@ async def run_step(
         outcome = await asyncio.to_thread(place.outcome)
         if outcome is None:
             error = ModelFailed if code is None else StepCrashed
-            raise error(f"{_end(code)}{_log_tail(folder / 'log')}")
+            words = last_words(folder / "log")
+            raise error(f"{_end(code)}: {words}" if words else _end(code))
         if isinstance(outcome, StepFailed):
             raise STEP_ERRORS[outcome.error](outcome.message)
         if place.own:
@@ -208,8 +208,3 @@ async def _run(place: _StepPlace, said: Path, timeout_s: float, given: int) -> i
 
 def _end(code: int | None) -> str:
     return "it did not finish in time" if code is None else end_words(code)
-
-
-def _log_tail(log: Path) -> str:
-    lines = log.read_bytes()[-_TAIL:].decode(errors="replace").strip().splitlines()
-    return f": {lines[-1]}" if lines else ""

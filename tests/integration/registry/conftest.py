@@ -23,7 +23,7 @@ ONNX_ONLY = ("onnx-int8dyn", "onnx-int8static")
 
 @pytest.fixture(scope="session", autouse=True)
 def prompt_steps() -> Generator[None]:
-    """Run steps like other processes: behind all, a test would wait minutes for one while other suites run."""
+    """Run steps like other processes: at low priority, a test would wait minutes for one while other suites run."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("registry.step_runner.BEHIND_SERVICES", 0)
         patch.setattr("registry.register.BEHIND_SERVICES", 0)

@@ -1,8 +1,6 @@
-"""Tests of supervised processes: the back-off between restarts, and the announced reason of an end."""
+"""Back-off between restarts of a process."""
 
-import pytest
-
-from infaas.up.processes import STABLE_S, RestartBackoff, last_words
+from infaas.up.processes import STABLE_S, RestartBackoff
 
 
 def test_restart_backoff_grows_until_a_process_is_stable() -> None:
@@ -20,16 +18,3 @@ def test_restart_backoff_grows_until_a_process_is_stable() -> None:
     assert backoff.quick_ends == 0
     assert backoff.ended() == 0
     assert backoff.quick_ends == 1
-
-
-@pytest.mark.parametrize(
-    ("log", "words"),
-    [
-        ("", ""),
-        ("12:00 INFO started\nValueError: 3 is odd\n\n", "ValueError: 3 is odd"),
-        ("  | ExceptionGroup: 1\n    | KeyError: 'a'\n    +--------", "KeyError: 'a'"),
-        ("word " * 100, " ".join(["word"] * 59) + "..."),
-    ],
-)
-def test_last_words_are_the_last_line_with_words(log: str, words: str) -> None:
-    assert last_words(log) == words
