@@ -1,5 +1,7 @@
 """Tests of a selector's spans: the decision in words, and the header that is passed on."""
 
+from types import SimpleNamespace
+
 import pytest
 
 from broker.kafka.types import Record
@@ -66,7 +68,10 @@ def test_refusal_is_an_error_with_its_candidates() -> None:
     assert any("is not accurate enough" in row for row in found["infaas.considered"])
 
 
-def test_candidates_are_left_out_while_they_would_take_too_long() -> None:
+def test_candidates_are_left_out_while_they_would_take_too_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first explanation takes 10 ms, so the next one is due a second later; the decisions come before."""
+    times_s = iter((1.0, 1.01, 1.5, 2.0))
+    monkeypatch.setattr("selector.dispatch.spans.time", SimpleNamespace(monotonic=lambda: next(times_s)))
     kept = KeptSpans()
     decided(kept, received((h.TRACEPARENT, PARENT.header)), times=3)
     listed = ["infaas.considered" in (span.attributes or {}) for span in kept.spans if span.name == PROCESS]
