@@ -111,18 +111,6 @@ async def topic_alarms(session: DatabaseSession) -> list[TopicAlarm]:
     return await session.fetch(TopicAlarm, _SQL["topic_alarms"])
 
 
-class TaskHistory(msgspec.Struct, frozen=True, kw_only=True):
-    """Load of a task with one value per second, oldest first."""
-
-    task: str
-    inputs_per_s: list[float]
-
-
-async def task_history(session: DatabaseSession, since: datetime, until: datetime) -> list[TaskHistory]:
-    """Return the load per second of each task that received queries since a time."""
-    return await session.fetch(TaskHistory, _SQL["task_history"], since, until)
-
-
 class TaskAnswers(msgspec.Struct, frozen=True, kw_only=True):
     """Load of a task in a time range, and its answers in that range, which may be to earlier queries."""
 

@@ -1,10 +1,8 @@
 """Expected load: a task's growth until new capacity could serve, and a canary's share of its model's load.
 
-Growth is forecast from trend and season of the recent window. The trend is the slope of the last half minute, less
-its uncertainty, if both halves rise. The season is the lag at which the series has its highest autocorrelation, if that
-is high enough. The code is written here because statsmodels would add pandas and scipy (150 MB) to each
-autoscaler. A forecast only prewarms. It is never below the present load, so a wrong forecast costs money but no
-answers, and it is at most a fixed multiple of the present load.
+Growth is forecast from the trend: the slope of the last half minute, less its uncertainty, if both halves rise. A
+forecast only prewarms. It is never below the present load, so a wrong forecast costs money but no answers, and it is at
+most a fixed multiple of the present load.
 
 The load of a canary is counted before the canary receives it. The serving version stays sized for the whole load,
 because a rollback sends everything back to it at once. Selectors count a query by its requested target, not by the
@@ -25,7 +23,7 @@ from autoscaler.decide.snapshot import ClassLoad, ClusterSnapshot
 from schemas.rows.catalog import Variant
 from schemas.versions import Rollout, Versions
 
-_RECENT: Final = 30
+TREND_S: Final = 30
 """Seconds in which a trend shows."""
 _CERTAIN: Final = 2.0
 """Standard errors that are subtracted from a slope. A forecast adds workers at once and removes them a minute later, so
@@ -33,9 +31,6 @@ a rise that is only likely would be paid for most of the time.
 """
 _LEAST: Final = 20
 _MOST_GROWTH: Final = 2.0
-_SEASONAL: Final = 0.7
-"""Least autocorrelation at which a lag counts as a season."""
-_SHORTEST_SEASON: Final = 10
 _NOISE: Final = 3.0
 """Standard deviations of a second's inputs that count as noise of arrivals."""
 
@@ -51,8 +46,7 @@ def growth(history: Sequence[float], horizon_s: float, present: float) -> float:
     if len(history) < _LEAST or present <= 0 or horizon_s <= 0:
         return 1.0
     series = np.nan_to_num(np.asarray(history, dtype=np.float64), nan=0.0, posinf=0.0, neginf=0.0)
-    steps = max(round(horizon_s), 1)
-    expected = max(float(_trend(series, steps)), _season(series, steps))
+    expected = _trend(series[-TREND_S:], max(round(horizon_s), 1))
     return float(min(max(expected / present, 1.0), _MOST_GROWTH))
 
 
@@ -66,12 +60,11 @@ def expected_rate(load: ClassLoad, growth: float = 1.0) -> float:
     return load.inputs_per_s + max(load.inputs_per_s * (growth - 1.0), load.peak_per_s - load.inputs_per_s - noise, 0.0)
 
 
-def _trend(series: NDArray[np.float64], steps: int) -> float:
+def _trend(recent: NDArray[np.float64], steps: int) -> float:
     """Return the load `steps` ahead if it goes on to rise as it certainly did in the recent seconds; 0 without a rise.
 
     The least slope of these seconds and of their halves counts: after a step, one half is level.
     """
-    recent = series[-_RECENT:]
     before, after = np.array_split(recent, 2)
     slope = min(_certain_slope(part) for part in (before, after, recent))
     return float(after.mean()) + slope * (len(after) / 2 + steps) if slope > 0 else 0.0
@@ -84,36 +77,6 @@ def _certain_slope(values: NDArray[np.float64]) -> float:
     slope = float(times @ values) / spread
     noise = values - values.mean() - slope * times
     return slope - _CERTAIN * math.sqrt(float(noise @ noise) / (len(values) - 2) / spread)
-
-
-def _season(series: NDArray[np.float64], steps: int) -> float:
-    """Return the 90th percentile of the same stretch one season ago; 0 without a season."""
-    length = _period(series)
-    if length == 0:
-        return 0.0
-    ahead = series[-length:][: min(steps, length)]
-    return float(np.quantile(ahead, 0.9)) if len(ahead) else 0.0
-
-
-def _period(series: NDArray[np.float64]) -> int:
-    """Return the period of the series in seconds; 0 if it has none."""
-    centred = series - series.mean()
-    power = float(centred @ centred)
-    longest = len(series) // 2
-    if power == 0.0 or longest <= _SHORTEST_SEASON:
-        return 0
-    size = 2 * len(series)
-    spectrum = np.abs(np.fft.rfft(centred, size)) ** 2
-    alike = np.fft.irfft(spectrum, size)[: longest + 1] / power
-    alike /= 1 - np.arange(longest + 1) / len(series)  # fewer pairs overlap at longer lags
-    fallen = np.flatnonzero(alike < 0.5)
-    if not len(fallen):
-        return 0
-    start = max(int(fallen[0]), _SHORTEST_SEASON)
-    if start > longest:
-        return 0
-    best = start + int(np.argmax(alike[start:]))
-    return best if alike[best] >= _SEASONAL else 0
 
 
 def candidate_targets(versions: Versions) -> Iterator[tuple[str, str]]:

@@ -20,19 +20,19 @@ selectors that reported in it, and by the tasks and variants that they named.
 """
 
 from collections import deque
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from heapq import nlargest
 from typing import Final, TypeVar
 
 import msgspec
 
+from autoscaler.decide.expected_load import TREND_S
 from autoscaler.decide.snapshot import ClassLoad, InstanceLoad, WorkerLoad
 from autoscaler.observe.status_cache import ReceivedStatus, WorkerStatusCache
 from schemas.load_classes import ClassAnswers, ClassCount, LoadClass, SelectorLoad
 from schemas.status import InstanceState, InstanceStatus
 
 WINDOW_S: Final = 10
-HISTORY_S: Final = 900
 PEAK_S: Final = 60
 SILENT_S: Final = 3.0
 REMEMBERED_S: Final = 300.0
@@ -79,10 +79,9 @@ class LoadWindow:
     Times are of the clock of `statuses` and must not decrease from call to call.
     """
 
-    def __init__(self, statuses: WorkerStatusCache, seconds: int = WINDOW_S, history_s: int = HISTORY_S) -> None:
+    def __init__(self, statuses: WorkerStatusCache, seconds: int = WINDOW_S) -> None:
         self._statuses = statuses
         self._seconds = seconds
-        self._history_s = history_s
         self._reports: dict[str, deque[_Report]] = {}
         self._query_sizes: dict[str, _QuerySizes] = {}
         self._history: dict[str, deque[float]] = {}
@@ -142,15 +141,10 @@ class LoadWindow:
             by_task[load_class.task] = by_task.get(load_class.task, 0.0) + sums.inputs[0]
             by_class[load_class] = sums.inputs[0]
         for task, inputs_per_s in by_task.items():
-            self._history.setdefault(task, deque(maxlen=self._history_s)).append(inputs_per_s)
+            self._history.setdefault(task, deque(maxlen=TREND_S)).append(inputs_per_s)
         for load_class, inputs_per_s in by_class.items():
             self._rates.setdefault(load_class, deque(maxlen=PEAK_S)).append(inputs_per_s)
         self._rates = {load_class: rates for load_class, rates in self._rates.items() if any(rates)}
-
-    def restore_history(self, history: Mapping[str, Iterable[float]]) -> None:
-        """Set the history that an earlier leader recorded: inputs a second by task, the latest last."""
-        for task, inputs_per_s in history.items():
-            self._history[task] = deque(inputs_per_s, maxlen=self._history_s)
 
     def forget(self, tasks: Iterable[str], now_s: float) -> None:
         """Drop all but the history of these tasks and the selectors that reported within the window."""
@@ -247,7 +241,7 @@ class LoadWindow:
         return {task: sizes.inputs / sizes.queries for task, sizes in self._query_sizes.items()}
 
     def history(self) -> dict[str, tuple[float, ...]]:
-        """Return the inputs a second of each task, one value a second, the latest last."""
+        """Return the recent inputs a second of each task, one value a second, the latest last."""
         return {task: tuple(past) for task, past in self._history.items()}
 
     def _sums(self, now_s: float) -> dict[LoadClass, _Sums]:

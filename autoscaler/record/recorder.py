@@ -22,7 +22,7 @@ from typing import Final
 import numpy as np
 from prometheus_client import Counter, Gauge
 
-from autoscaler.observe.load_window import HISTORY_S, LoadWindow
+from autoscaler.observe.load_window import LoadWindow
 from autoscaler.observe.snapshot_builder import TopicBacklog
 from autoscaler.observe.status_cache import WorkerStatusCache
 from autoscaler.record.answer_times import AnswerTimesSampler
@@ -170,7 +170,7 @@ class Recorder:
         return self._encoder
 
     async def _maintain(self, at: datetime) -> None:
-        """Once a minute, maintain the tables and sum the previous minute; at the start, also restore the history."""
+        """Once a minute, maintain the tables and sum the previous minute."""
         minute = minute_of(at)
         if minute == self._minute:
             return
@@ -180,9 +180,6 @@ class Recorder:
         await prune_acts(self._pool, at - timedelta(seconds=settings.audit_retention_s))
         await samples.prune_losses(self._pool, at - timedelta(seconds=settings.minute_retention_s))
         await samples.roll_up(self._pool, minute - MINUTE)
-        if self._minute is None:
-            past = await samples.task_history(self._pool, at - timedelta(seconds=HISTORY_S), at)
-            self._load_window.restore_history({task.task: task.inputs_per_s for task in past})
         self._minute = minute
 
     async def _write_failure(self, error: BaseException) -> None:

@@ -33,7 +33,7 @@ against it. A difference of p99 alone below 3 % counts as less: deadlines are me
 _PLOT: Final = "Violations that each mechanism prevents on the workload that shows it most"
 
 _TOGETHER: Final = """\
-Without all of them together (commit 36b344a3, seeds 11, 12 and 13) neither violations nor accuracy or cost of a
+Without the first eleven together (commit 36b344a3, seeds 11, 12 and 13) neither violations nor accuracy or cost of a
 workload differ by 1 % beyond their deviation. The largest differences are +0.7 ±0.1 pp of violations in *selector at
 its limit, 2 gateways*, and +1.2 ±0.2 % of p99 in *8 selectors*.
 

@@ -44,16 +44,6 @@ DELETE FROM topic_alarms WHERE kind = 'lost' AND at < $1
 -- All alarms of topics.
 SELECT topic, kind, at, amount FROM topic_alarms ORDER BY kind, topic
 
--- name: task_history
--- Inputs per second of each task, one value per second of a time range, oldest first.
-SELECT t.task, array_agg(coalesce(s.inputs, 0)::double precision ORDER BY second) AS inputs_per_s
-FROM (SELECT DISTINCT task FROM load_samples WHERE at >= $1) AS t
-CROSS JOIN generate_series(date_trunc('second', $1::timestamptz), $2::timestamptz, interval '1 second') AS second
-LEFT JOIN (
-    SELECT task, date_trunc('second', at) AS second, sum(inputs) AS inputs FROM load_samples WHERE at >= $1 GROUP BY 1, 2
-) AS s USING (task, second)
-GROUP BY t.task
-
 -- name: task_loads
 -- Load of each task in the last seconds.
 SELECT task, coalesce(sum(queries) FILTER (WHERE NOT offline), 0)::bigint AS queries,

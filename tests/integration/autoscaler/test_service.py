@@ -190,21 +190,6 @@ def a_load(task: str, queries: int) -> SelectorLoad:
     return SelectorLoad(selector="s", at_ms=time.time() * 1e3, classes=(count,))
 
 
-async def test_recorder_restores_load_history_after_failover(kafka: KafkaSettings, store_pool: Pool, task: str) -> None:
-    await register(store_pool, kafka, task, {"a": 0.9})
-    catalog = await load_catalog(store_pool)
-    caches = [WorkerStatusCache(time.monotonic, 1.0), WorkerStatusCache(time.monotonic, 1.0)]
-    windows = [LoadWindow(statuses) for statuses in caches]  # the second belongs to the successor
-    async with LagReader(kafka) as reader:
-        for statuses, window in zip(caches, windows, strict=True):
-            recorder = Recorder(SETTINGS, reader, store_pool, statuses, window)
-            window.on_load(a_load(task, 50), time.monotonic())
-            await recorder.record(catalog, [])
-    history = windows[1].history()[task]
-    assert 100.0 in history[:-1]
-    assert len(history) > 100
-
-
 async def commit(kafka: KafkaSettings, topic: str, count: int) -> None:
     """Commit `count` records as the selectors' group: one of partition 0, the others of partition 1."""
     async with Consumer(kafka, "test", group=topics.SELECTOR_GROUP) as consumer:

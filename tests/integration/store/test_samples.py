@@ -176,14 +176,6 @@ async def test_task_answer_times_add_up_samples_in_range(store_pool: Pool) -> No
     assert found == {"digits": {12: 10, 20: 5}, "text": {30: 5}}
 
 
-@pytest.mark.usefixtures("ids")
-async def test_task_history_has_value_per_second(store_pool: Pool) -> None:
-    for at, inputs in ((0.2, 3), (0.9, 4), (2.5, 5)):
-        await samples.write_samples(store_pool, [a_load(NOW + seconds(at), inputs)])
-    (history,) = await samples.task_history(store_pool, NOW + seconds(0.1), NOW + seconds(3.5))
-    assert (history.task, history.inputs_per_s) == ("digits", [7.0, 0.0, 5.0, 0.0])
-
-
 async def test_maintain_partitions_creates_and_drops(store_pool: Pool, ids: list[int]) -> None:
     await samples.write_reading(store_pool, a_reading(NOW, ids, [1, 2], whole=True))
     await samples.write_samples(store_pool, [a_load(NOW)])
