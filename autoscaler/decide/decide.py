@@ -6,6 +6,7 @@
 Unknown load is not zero load: after a failed reading nothing changes. During a pause only lost instances are replaced.
 """
 
+import math
 from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Final
@@ -150,22 +151,28 @@ class _Decision:
         a moment later. The limit is computed from profiles and the classes of load. Measured slowdowns are left out,
         because workers account for them; so the limit changes only when the kind of load changes. It is lowered at once
         and raised after a delay.
+
+        On workers of several slots it is at least the mean query of each class. Larger queries are computed in pieces,
+        and predicted as if in one slot: patient queries of eight inputs went to dearer variants that had no limit.
         """
-        found = {name: candidate.variant.max_batch for name, candidate in self.ranking.candidates.items()}
-        there = dict(found)
+        most = {name: candidate.variant.max_batch for name, candidate in self.ranking.candidates.items()}
+        there, found, least = dict(most), dict(most), dict.fromkeys(most, 1)
         for row in self.snapshot.instances:
             if row.variant in there:
                 there[row.variant] = min(there[row.variant], row.max_batch)
         # Every option counts, whatever its share: selectors may send a query to any of them.
-        for option in (option for requirement in problem.requirements for option in requirement.options):
-            if option.batch:
-                name = problem.variants[option.variant].name
-                found[name] = min(found[name], option.batch)
+        for requirement in problem.requirements:
+            for option in (option for option in requirement.options if option.batch):
+                variant = problem.variants[option.variant]
+                found[variant.name] = min(found[variant.name], option.batch)
+                if problem.pools[variant.pool].slots > 1:
+                    least[variant.name] = max(least[variant.name], math.ceil(requirement.mean_batch))
         # The stabilizer delays decreases. Limits are negated, because here raising is what must be delayed.
         delay_s = self.limits.downscale_delay_s
+        limits = {name: min(max(found[name], least[name]), most[name]) for name in most}
         return {
             name: -self.stabilizer.apply(f"{name} batch", -there[name], -limit, delay_s)
-            for name, limit in found.items()
+            for name, limit in limits.items()
         }
 
     def place(self, wanted: DesiredInstances, pools: Sequence[PoolTarget]) -> tuple[PlacementBuilder, tuple[str, ...]]:

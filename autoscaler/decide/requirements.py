@@ -216,10 +216,14 @@ class _RequirementBuilder:
     def loads(self) -> list[Requirement]:
         """Return the requirements of the load, one for each class that a variant can serve."""
         loads = zip(self.snapshot.classes, self.rates(), strict=True)
-        known = [(load.load_class, self.throughputs_of(load), rate) for load, rate in loads if rate > 0]
+        known = [(load, self.throughputs_of(load), rate) for load, rate in loads if rate > 0]
         self.headrooms = self.headrooms_of([(throughputs, rate) for _, throughputs, rate in known if throughputs])
-        requirements = [self.requirement(wanted, throughputs, rate, _PENALTY) for wanted, throughputs, rate in known]
+        requirements = [self.of_load(load, throughputs, rate) for load, throughputs, rate in known]
         return [requirement for requirement in requirements if requirement is not None]
+
+    def of_load(self, load: ClassLoad, throughputs: _Throughputs, rate: float) -> Requirement | None:
+        """Return the requirement of a class whose load is expected to be `rate` inputs a second."""
+        return self.requirement(load.load_class, throughputs, rate, _PENALTY, load.mean_batch)
 
     def headrooms_of(self, loads: Sequence[tuple[_Throughputs, float]]) -> list[float]:
         """Return the headroom of each pool if all inputs a second of each load take its cheapest slots."""
@@ -246,8 +250,7 @@ class _RequirementBuilder:
                 found.append(Requirement(task=task, options=options, penalty=_PENALTY * self.dearest))
         known = {c.name: c.variant for candidates in self.by_task.values() for _, c in candidates}
         for load in canary_loads(self.snapshot, known):
-            throughputs = self.throughputs_of(load)
-            requirement = self.requirement(load.load_class, throughputs, expected_rate(load), _PENALTY)
+            requirement = self.of_load(load, self.throughputs_of(load), expected_rate(load))
             found += [] if requirement is None else [requirement]
         return found
 
@@ -304,6 +307,7 @@ class _RequirementBuilder:
         throughputs: _Throughputs,
         rate: float,
         weight: float,
+        mean_batch: float = 1.0,
     ) -> Requirement | None:
         """Return the requirement of `rate` inputs a second with these options; None without options."""
         if not throughputs:
@@ -319,6 +323,7 @@ class _RequirementBuilder:
             options=options,
             penalty=weight * self.dearest * workers + 2 * dearest,
             rate=rate,
+            mean_batch=mean_batch,
             load_class=wanted,
         )
 

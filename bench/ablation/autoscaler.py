@@ -187,6 +187,7 @@ DELAYS: Final = (
             f"{_PLACER}.limit_batches",
             f"{_PLACEMENT}.limit_batch",
             "autoscaler.decide.optimizer.model:ServingOption.batch",
+            "autoscaler.decide.optimizer.model:Requirement.mean_batch",
         ),
         patches={f"{_DECIDE}:_Decision.batch_limits": making(dict)},
     ),

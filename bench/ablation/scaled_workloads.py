@@ -177,6 +177,35 @@ SCALED_WORKLOADS: Final = (
         hardware=_SMALL,
     ),
     AblationWorkload(
+        name="urgent queries beside patient ones",
+        areas=frozenset({Area.DELAYS}),
+        document=_scaled(
+            [
+                poisson(60, 200, [{"task": IMAGES, "latency_ms": 3000, "min_accuracy": 0.80}]),
+                poisson(10, 200, [{"task": IMAGES, "latency_ms": 90, "min_accuracy": 0.80}]),
+            ],
+            1,
+            maximum={"cpu": 1},
+        ),
+    ),
+    AblationWorkload(
+        name="urgent queries beside batches of patient ones",
+        areas=frozenset({Area.DELAYS}),
+        document=_scaled(
+            [
+                poisson(
+                    7.5,
+                    200,
+                    [{"task": IMAGES, "latency_ms": 3000, "min_accuracy": 0.80}],
+                    batches={"sizes": "list", "of": [8]},
+                ),
+                poisson(10, 200, [{"task": IMAGES, "latency_ms": 150, "min_accuracy": 0.80}]),
+            ],
+            1,
+            maximum={"cpu": 1},
+        ),
+    ),
+    AblationWorkload(
         name="a worker dies, another slows, scaled",
         areas=frozenset({Area.DELAYS, Area.PLACEMENT}),
         document=_scaled(

@@ -93,6 +93,8 @@ class Requirement(msgspec.Struct, frozen=True, kw_only=True):
     """Cost of leaving it unserved."""
     rate: float = 0.0
     """Inputs a second."""
+    mean_batch: float = 1.0
+    """Mean inputs of a query."""
     load_class: LoadClass | None = None
 
 

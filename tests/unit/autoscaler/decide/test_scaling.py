@@ -148,6 +148,21 @@ def test_scaling_limits_batches_for_urgent_load() -> None:
     assert simulator.changes[before:] == ["limit"]
 
 
+def test_scaling_limits_batches_to_mean_query_at_least() -> None:
+    """On several slots a query in pieces is predicted worse, and would go to dearer variants that have no limit."""
+
+    def limits(slots: int) -> list[int]:
+        found = list[int]()
+        for mean_batch in (1.0, 7.5, 40.0):
+            classes = load("digits", 10, ms=90), load("digits", 60, mean_batch=mean_batch)
+            simulator = Simulator([A], hardware=cpus(slots=slots)).run(3, {}, classes=classes)
+            found.append(simulator.rows[A.variant, "cpu-0"].max_batch)
+        return found
+
+    assert limits(slots=4) == [4, 8, 32]
+    assert limits(slots=1) == [4, 4, 4]
+
+
 def test_scaling_to_zero_and_back_on_demand() -> None:
     simulator = Simulator([A, B], limits=ScalingLimits(scale_to_zero_delay_s=60)).run(5, {"digits": 10})
     assert len(simulator.rows) == 2
