@@ -3,6 +3,7 @@
 import msgspec
 import pytest
 
+from autoscaler.decide.expected_load import TREND_S
 from autoscaler.decide.snapshot import ClassLoad, InstanceLoad, WorkerLoad
 from autoscaler.observe.load_window import LoadWindow
 from autoscaler.observe.status_cache import WorkerStatusCache
@@ -162,6 +163,15 @@ def test_load_window_history_has_one_value_per_second() -> None:
     window.tick(9.0)
     window.forget(["digits", "sentiment"], 3.5)
     assert window.history() == {"digits": (30.0, 30.0, 0.0), "sentiment": (2.0, 2.0, 0.0)}
+
+
+def test_load_window_history_is_bounded_by_trend_and_tasks() -> None:
+    window = LoadWindow(NOBODY)
+    for second in range(TREND_S + 5):
+        window.on_load(said(second, (FAST, second), (OTHER, 1)), float(second))
+        window.tick(second + 0.5)
+    window.forget(["digits"], TREND_S + 5.0)
+    assert window.history() == {"digits": tuple(2.0 * second for second in range(5, TREND_S + 5))}
 
 
 def test_load_window_derives_rates_from_counters() -> None:
