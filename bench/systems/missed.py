@@ -40,8 +40,8 @@ _ROWS: Final = (
         "worker that takes 275 of the 300 ms allowed. On ServeGen, whose bursts end before a worker has started, it "
         "refuses what would need the fleet of a burst. Whole workers instead of real numbers do not raise its price.",
         "Less spare for more slots and noise of classes counted once: 2.4 to 1.4 on a flat load of ten workers. "
-        "Certain trends and recurring peaks only (seed 5): ServeGen 33.9 to 8.2 USD/h, Azure code 14.8 to "
-        "7.8, bursts 10 to 8.",
+        "Certain trends, with recurring peaks, since deleted (seed 5): ServeGen 33.9 to 8.2 USD/h, Azure code 14.8 "
+        "to 7.8, bursts 10 to 8.",
     ),
     (
         "fewer violations than each rival at no higher price",

@@ -36,6 +36,7 @@ LOW: Final = 4.0
 """Queries a second of a low load: the one of INFaaS's evaluation."""
 _MANY_WARM_UP_S: Final = 60.0
 _DAY_S: Final = 150.0
+_LONG_DAY_S: Final = 600.0
 _TEN_FLEET: Final = {"cpu": 1, "t4": 4, "inf1": 1}
 _FORTY_FLEET: Final = {"cpu": 1, "t4": 16, "inf1": 4}
 
@@ -56,7 +57,7 @@ def _stream(arrivals: dict[str, Any], task: str, seconds: float, sizes: dict[str
 def _few(process: str, rate: float, tasks: Mapping[str, float] = _TWO, seconds: float = 600) -> ComparedLoad:
     """Return a load of one or two workers."""
     return ComparedLoad(
-        [_stream(_arrivals(process, share * rate), task, seconds, None) for task, share in tasks.items()]
+        [_stream(_arrivals(process, share * rate, _LONG_DAY_S), task, seconds, None) for task, share in tasks.items()]
     )
 
 
@@ -91,16 +92,21 @@ def _arrivals(process: str, rate: float, day_s: float = _DAY_S) -> dict[str, Any
 _LOADS: Final[Mapping[str, ComparedLoad]] = {
     "low load": _few("poisson", LOW),
     "flat": _few("poisson", 150),
+    "bursty": _few("bursty", 75),
+    "diurnal": _few("diurnal", 75, seconds=900),
     "Zipf, 5 tasks": _few("poisson", 100, _ZIPF),
     "flat, 10 workers": _many("poisson"),
     "bursty, 10 workers": _many("bursty"),
-    "diurnal, 10 workers": _many("diurnal", seconds=_MANY_WARM_UP_S + 600, day_s=600),
+    "diurnal, 10 workers": _many("diurnal", seconds=_MANY_WARM_UP_S + _LONG_DAY_S, day_s=_LONG_DAY_S),
     "Zipf, 10 workers": _many("poisson", 1.7 * TEN, _ZIPF),
+    "Azure code, 4 times its speed": _published("azure-code-2023", 4, seconds=300),
     "Azure code, 12 times its speed": _published("azure-code-2023", 12),
     "Azure conversation, 12 times its speed": _published("azure-conv-2023", 12),
+    "Azure conversation, 24 times its speed": _published("azure-conv-2023", 24),
     "Mooncake, 16 times its speed": _published("mooncake-conversation-2025", 16),
     "ServeGen, a tenth of its rate": _many("servegen"),
     "flat, 40 workers": _many("poisson", 4 * TEN, seconds=120),
+    "bursty, 40 workers": _many("bursty", 4 * TEN),
     "diurnal, 40 workers": _many("diurnal", 4 * TEN, seconds=_MANY_WARM_UP_S + 300, day_s=300),
 }
 WORKLOADS: Final = tuple(_LOADS)
