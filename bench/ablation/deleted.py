@@ -65,12 +65,6 @@ KEPT_FOR: Final = (
         "Only the heuristic on a full pool needs it: bursts on three workers have 0.8 to 2.7 points more violations.",
     ),
     (
-        "limits of batches by the most urgent class",
-        "Two workloads that this page's commit had not (commit 29a2c423, three seeds): without limits *urgent queries "
-        "beside patient ones* have 3.8 ±0.4 points more violations, *urgent queries beside batches of patient ones* "
-        "1.6 ±0.7.",
-    ),
-    (
         "measured rate of a slot",
         "Without it the median error of predictions exceeds a third at four slots (`tests/unit/agreement`).",
     ),
