@@ -99,7 +99,6 @@ def _pools(snapshot: ClusterSnapshot, limits: ScalingLimits) -> tuple[WorkerPool
             WorkerPool(
                 hardware=name,
                 price=price,
-                start_cost=price * limits.start_weight_per_s * (hardware.start_s if hardware else 0.0),
                 slots=slots,
                 threads=min(worker.threads for worker in sizes),
                 memory_bytes=fmean(worker.memory_bytes for worker in sizes) * limits.memory_share,

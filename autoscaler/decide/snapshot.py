@@ -55,8 +55,6 @@ class ScalingLimits(msgspec.Struct, frozen=True, kw_only=True):
     """Weight of memory and slots on running workers, as a share of their price; the worker is paid for anyway."""
     load_weight_per_s: float = 0.1
     """Weight of a second of loading, INFaaS's lambda: at 0.1 a load of 10 s counts as much as holding the instance."""
-    start_weight_per_s: float = 0.01
-    """Weight of a second of starting a worker."""
     accuracy_price: float = 1e-4
     """Value in USD per 1000 inputs of accuracy 1 over accuracy 0."""
 

@@ -140,12 +140,6 @@ ALLOCATION: Final = (
         settings={"scaling.limits.load_weight_per_s": 0.0},
     ),
     AblatedMechanism(
-        name="price of a start",
-        area=Area.ALLOCATION,
-        code=(f"{_LIMITS}.start_weight_per_s", "autoscaler.decide.optimizer.model:WorkerPool.start_cost"),
-        settings={"scaling.limits.start_weight_per_s": 0.0},
-    ),
-    AblatedMechanism(
         name="price of slots and memory on running workers",
         area=Area.ALLOCATION,
         code=(f"{_LIMITS}.share_weight", "autoscaler.decide.optimizer.model:VariantSpec.hold_cost"),

@@ -30,6 +30,8 @@ DELETED: Final = (
     DeletedMechanism("instances held for an offline backlog", 14, "none, not even after a peak of online load"),
     DeletedMechanism("same question: two for an answer without refusals", 4, "violations +0.9 ±1.1 pp, p99 +2 ±3 %"),
     DeletedMechanism("forecast: season", 68, "cost -4.7 ±3.7 %, violations below +1 pp"),
+    DeletedMechanism("same question: probes", 6, "p99 -2.5 ±1.0 %"),
+    DeletedMechanism("price of a start", 10, "none; half of it: cost -5.7 and +13.4 % of single seeds"),
 )
 
 KEPT_FOR: Final = (

@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from bench.ablation.mechanism import AblatedMechanism, Area, constant, result, returning
+from bench.ablation.mechanism import AblatedMechanism, Area, result, returning
 
 _ADMISSION: Final = "gateway.limits.admission"
 _CONCURRENCY: Final = "gateway.limits.concurrency"
@@ -20,12 +20,6 @@ GATEWAY: Final = (
         area=Area.GATEWAY,
         code=(f"{_ADMISSION}:Admission.answered", f"{_ADMISSION}:_MOST_CREDIT"),
         patches={f"{_ADMISSION}:Admission.answered": returning(None)},
-    ),
-    AblatedMechanism(
-        name="same question: probes",
-        area=Area.GATEWAY,
-        code=(f"{_ADMISSION}:_PROBE_S",),
-        patches={f"{_ADMISSION}:_PROBE_S": constant(float("inf"))},
     ),
     AblatedMechanism(
         name="refused queries count as demand",

@@ -8,7 +8,6 @@ Rules:
 * After `overloaded` a class is full until the time that the selector named. Each answer to a query of a full class
   admits one further query, so the class has as many queries in flight as the system answers, and a refusal lowers their
   number. Admission thus finds the capacity from above, as TCP does by acknowledgements (Jacobson 1988).
-* Every `_PROBE_S` one query of a full class is let through as a probe: its answer shows whether there is more capacity.
 * Refused queries count as demand: the next admitted query of the class reports their number, so that fair shares and
   scaling follow the real demand.
 * At most `most` classes are full; a further one evicts the oldest.
@@ -22,7 +21,6 @@ from typing import Final, TypeAlias
 from schemas.errors import Overloaded, RefusalReason
 from schemas.query import MAX_REJECTED_UPSTREAM, Needs, Query
 
-_PROBE_S: Final = 0.05
 _MOST_CREDIT: Final = 16
 """Maximum number of queries that answers have admitted and that have not come yet."""
 _LONGEST_S: Final = 5.0
@@ -36,21 +34,19 @@ AskClass: TypeAlias = tuple[str, Needs, int, str | None, float | None]
 class _FullClass:
     """State of a class that is full, or that has refusals left to report."""
 
-    __slots__ = ("credit", "probe_at", "rejected_upstream", "until")
+    __slots__ = ("credit", "rejected_upstream", "until")
 
     def __init__(self) -> None:
-        self.until = self.probe_at = -inf
+        self.until = -inf
         self.credit = 0
         self.rejected_upstream = 0
 
     def admits(self, now: float) -> bool:
-        """Return true if a query may pass; use up the credit of an answer, or the turn of a probe."""
+        """Return true if a query may pass; use up the credit of an answer."""
         if now < self.until:
-            if self.credit:
-                self.credit -= 1
-            elif now < self.probe_at:
+            if not self.credit:
                 return False
-        self.probe_at = now + _PROBE_S
+            self.credit -= 1
         return True
 
 
@@ -87,8 +83,6 @@ class Admission:
     def refused(self, query: Query, retry_after_s: float, now: float) -> None:
         """Record that the selector refused an admitted query, and when the class may try again."""
         full = self._put(_class_of(query))
-        if full.until <= now:
-            full.probe_at = now + _PROBE_S
         full.until = now + min(retry_after_s, _LONGEST_S)
 
     def answered(self, query: Query) -> None:

@@ -212,9 +212,8 @@ class _GreedyAllocator:
         if share <= EPSILON:
             return None
         fresh = max(there + more - max(there, variant.now), 0)
-        added = max(workers - max(self.workers[variant.pool], pool.now), 0)
         bought = self.worker_fraction(option, share, more) if self.prorated else workers - self.workers[variant.pool]
-        fixed = variant.hold_cost * more + variant.load_cost * fresh + pool.price * bought + pool.start_cost * added
+        fixed = variant.hold_cost * more + variant.load_cost * fresh + pool.price * bought
         unit = option.slot_cost * self.price_factors[variant.pool] + option.loss_cost + fixed / share
         return _Move(option_number, share, more, workers, unit)
 

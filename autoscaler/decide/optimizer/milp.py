@@ -116,11 +116,11 @@ class _Search:
         whole, self.model.integrality_ = self.model.integrality_, []
         self.solver.passModel(self.model)
         self.model.integrality_ = whole
-        lower, upper = (side[self.program.workers : self.program.added] for side in self.program.bounds())
+        lower, upper = (side[self.program.workers :] for side in self.program.bounds())
         nodes = [self.node(lower, upper, time_limit_s)]
         for _ in range(_MOST_NODES):
             _, values, lower, upper = node = min(nodes, key=lambda node: node[0])
-            workers = values[self.program.workers : self.program.added] if values is not None else lower
+            workers = values[self.program.workers :] if values is not None else lower
             part = np.abs(workers - np.rint(workers)) * [pool.price for pool in self.problem.pools]
             pool = int(np.argmax(part))
             if values is None or part[pool] < EPSILON:
@@ -134,7 +134,7 @@ class _Search:
 
     def node(self, lower: _Vector, upper: _Vector, time_limit_s: float) -> _Node:
         """Solve the relaxed program within bounds on workers; return its value, its columns and the bounds."""
-        columns = np.arange(self.program.workers, self.program.added, dtype=np.int32)
+        columns = np.arange(self.program.workers, self.program.columns, dtype=np.int32)
         self.solver.changeColsBounds(len(columns), columns, lower, upper)
         values = self.columns(time_limit_s)
         value = self.solver.getInfo().objective_function_value if values is not None else highspy.kHighsInf
@@ -177,7 +177,7 @@ class _Search:
 
 
 class _Program:
-    """Program with columns in this order: shares, unserved, instances, new instances, workers, new workers."""
+    """Program with columns in this order: shares, unserved, instances, new instances, workers."""
 
     def __init__(self, problem: AllocationProblem) -> None:
         self.problem = problem
@@ -191,8 +191,7 @@ class _Program:
         self.instances = self.unserved + len(requirements)
         self.fresh = self.instances + len(variants)
         self.workers = self.fresh + len(variants)
-        self.added = self.workers + len(pools)
-        self.columns = self.added + len(pools)
+        self.columns = self.workers + len(pools)
         self.rows: list[tuple[float, float, list[tuple[int, float]]]] = []
 
     def model(self) -> highspy.HighsLp:
@@ -210,7 +209,7 @@ class _Program:
         lp.a_matrix_.value_ = np.array([value for *_, entries in self.rows for _, value in entries])
         whole, any_real = highspy.HighsVarType.kInteger, highspy.HighsVarType.kContinuous
         lp.integrality_ = [
-            whole if self.instances <= column < self.fresh or self.workers <= column < self.added else any_real
+            whole if self.instances <= column < self.fresh or self.workers <= column else any_real
             for column in range(self.columns)
         ]
         return lp
@@ -225,7 +224,6 @@ class _Program:
                 *(variant.hold_cost for variant in problem.variants),
                 *(variant.load_cost for variant in problem.variants),
                 *(pool.price for pool in problem.pools),
-                *(pool.start_cost for pool in problem.pools),
             ]
         )
 
@@ -234,8 +232,8 @@ class _Program:
         lower, upper = np.zeros(self.columns), np.full(self.columns, _INF)
         upper[: self.instances] = 1.0
         upper[self.instances : self.fresh] = [min(k.maximum, problem.pools[k.pool].maximum) for k in problem.variants]
-        lower[self.workers : self.added] = [pool.minimum for pool in problem.pools]
-        upper[self.workers : self.added] = [pool.maximum for pool in problem.pools]
+        lower[self.workers :] = [pool.minimum for pool in problem.pools]
+        upper[self.workers :] = [pool.maximum for pool in problem.pools]
         return lower, upper
 
     def _row(self, lower: float, upper: float, entries: list[tuple[int, float]]) -> None:
@@ -263,7 +261,7 @@ class _Program:
             self._row(-_INF, 0.0, [*entries, (self.workers + pool, -pools[pool].slots)])
 
     def _hosting(self) -> None:
-        """Add the rows of hosting: memory and places of workers, new instances and workers, and task maximums."""
+        """Add the rows of hosting: memory and places of workers, new instances, and task maximums."""
         variants, pools = self.problem.variants, self.problem.pools
         for number, pool in enumerate(pools):
             mine = [(self.instances + k, variant) for k, variant in enumerate(variants) if variant.pool == number]
@@ -271,7 +269,6 @@ class _Program:
             memory = [(column, variant.memory_bytes / max(pool.memory_bytes, 1.0)) for column, variant in mine]
             self._row(-_INF, 0.0, [*memory, (worker, -1.0)])
             self._row(-_INF, 0.0, [*((c, 1.0) for c, _ in mine), (worker, -pool.instances_per_worker)])
-            self._row(-_INF, float(pool.now), [(worker, 1.0), (self.added + number, -1.0)])
         for number, variant in enumerate(variants):
             self._row(-_INF, 0.0, [(self.instances + number, 1.0), (self.workers + variant.pool, -1.0)])
             self._row(-_INF, float(variant.now), [(self.instances + number, 1.0), (self.fresh + number, -1.0)])
@@ -290,14 +287,13 @@ class _Program:
         counts, workers = np.array(allocation.instances), np.array(allocation.workers)
         values[self.instances : self.fresh] = counts
         values[self.fresh : self.workers] = np.maximum(counts - [variant.now for variant in problem.variants], 0)
-        values[self.workers : self.added] = workers
-        values[self.added :] = np.maximum(workers - [pool.now for pool in problem.pools], 0)
+        values[self.workers :] = workers
         return values
 
     def rounded(self, values: _Vector) -> Allocation:
         """Return the relaxed solution with instances rounded up, and enough workers to hold them."""
         instances = np.ceil(values[self.instances : self.fresh] - EPSILON)
-        workers = np.rint(values[self.workers : self.added])
+        workers = np.rint(values[self.workers :])
         for number, pool in enumerate(self.problem.pools):
             mine = [
                 (variant, instances[k]) for k, variant in enumerate(self.problem.variants) if variant.pool == number
@@ -307,7 +303,7 @@ class _Program:
             minimum = max((count for _, count in mine), default=0.0)
             workers[number] = max(workers[number], minimum, np.ceil(max(memory, places) - EPSILON))
         whole = values.copy()
-        whole[self.instances : self.fresh], whole[self.workers : self.added] = instances, workers
+        whole[self.instances : self.fresh], whole[self.workers :] = instances, workers
         return self.allocation(whole)
 
     def allocation(self, values: _Vector) -> Allocation:
@@ -315,6 +311,6 @@ class _Program:
         shares = {key: float(values[column]) for column, key in enumerate(self.options) if values[column] > 1e-9}
         return Allocation(
             instances=tuple(whole[self.instances : self.fresh].tolist()),
-            workers=tuple(whole[self.workers : self.added].tolist()),
+            workers=tuple(whole[self.workers :].tolist()),
             shares=shares,
         )

@@ -53,8 +53,6 @@ class WorkerPool(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     hardware: str
     price: float
     """Price of one worker."""
-    start_cost: float
-    """One-time cost of starting another worker."""
     slots: float
     """Slots of each worker; a slot has `threads` cores."""
     memory_bytes: float
@@ -121,7 +119,7 @@ def cost(problem: AllocationProblem, allocation: Allocation) -> float:
     """Return the cost of an allocation; lower is better."""
     total = 0.0
     for pool, workers in zip(problem.pools, allocation.workers, strict=True):
-        total += pool.price * workers + pool.start_cost * max(workers - pool.now, 0)
+        total += pool.price * workers
     for variant, count in zip(problem.variants, allocation.instances, strict=True):
         total += variant.hold_cost * count + variant.load_cost * max(count - variant.now, 0)
     for (number, option_number), share in allocation.shares.items():

@@ -20,7 +20,6 @@ def a_pool(
     return WorkerPool(
         hardware=hardware,
         price=price,
-        start_cost=price / 10,
         slots=2,
         memory_bytes=100,
         instances_per_worker=8,
