@@ -75,7 +75,7 @@ def _published(name: str, speed: float, seconds: float = 150) -> ComparedLoad:
     return ComparedLoad(streams, _TEN_FLEET, _MANY_WARM_UP_S)
 
 
-def _arrivals(process: str, rate: float, day_s: float = _DAY_S) -> dict[str, Any]:
+def _arrivals(process: str, rate: float, day_s: float) -> dict[str, Any]:
     match process:
         case "bursty":
             return {"process": "markov", "rates": [rate / 2, rate * 2], "means": [40, 20]}
