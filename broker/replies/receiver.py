@@ -50,6 +50,11 @@ HANDSHAKE_S: Final = 2.0
 _BACKLOG: Final = 1024
 """Connections that may wait for a place."""
 _PAUSE_S: Final = 0.5
+_ACCEPTED_AT_ONCE: Final = 4
+"""Connections accepted in one pass of the event loop: if all wait for places, a stranger keeps its own for 32 passes.
+
+A handshake with TLS needs a dozen, however long a pass takes.
+"""
 MAX_STRANGERS: Final = 128
 STRANGER_S: Final = 0.1
 """Seconds that a stranger keeps its place while others wait for one."""
@@ -301,24 +306,28 @@ class ReplyStreamReceiver:
             gone.abort()
 
     def _accept(self, listener: socket.socket) -> None:
-        """Accept a stranger if there is a place for it; further ones wait in the order of their arrival."""
-        oldest, in_s = self.places.crowded_out(self._loop.time())
-        if in_s:
-            self._pause(listener, in_s)
-            return
-        if oldest is not None:
-            oldest.abort()
-            self.places.leave(oldest)
-        try:
-            connected, address = listener.accept()
-        except (BlockingIOError, InterruptedError, ConnectionAbortedError):  # it has closed already
-            return
-        except OSError as error:  # too many open files
-            log.warning("cannot accept connections for results: %r", error)
-            self._pause(listener, _PAUSE_S)
-            return
+        """Accept strangers while there are places for them; further ones wait in the order of their arrival."""
+        for _ in range(_ACCEPTED_AT_ONCE):
+            oldest, in_s = self.places.crowded_out(self._loop.time())
+            if in_s:
+                self._pause(listener, in_s)
+                return
+            try:
+                connected, address = listener.accept()
+            except (BlockingIOError, InterruptedError, ConnectionAbortedError):  # nobody waits any more
+                return
+            except OSError as error:  # too many open files
+                log.warning("cannot accept connections for results: %r", error)
+                self._pause(listener, _PAUSE_S)
+                return
+            if oldest is not None:
+                oldest.abort()
+                self.places.leave(oldest)
+            self._greet(connected, str(address[0]))
+
+    def _greet(self, connected: socket.socket, host: str) -> None:
         connected.setblocking(False)
-        connection = ReceiverConnection(self, str(address[0]))
+        connection = ReceiverConnection(self, host)
         self.places.greet(connection)
         opening = self._tasks.create_task(self._open(connection, connected), name="sender of results")
         opening.add_done_callback(partial(self._opened, connection, connected))

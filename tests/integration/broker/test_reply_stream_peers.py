@@ -1,6 +1,8 @@
 """Tests of reply streams with hostile or vanished peers on raw sockets, and of TLS on streams."""
 
 import asyncio
+import time
+from collections import deque
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager, suppress
 
@@ -108,6 +110,22 @@ async def test_receiver_admits_worker_despite_slow_handshakes(
 ) -> None:
     async with Inbox(settings).open(kafka) as inbox, dripping(address_of(inbox), 200), working(kafka) as site:
         await until_connected(site, inbox.topic, inbox.stream)
+
+
+async def test_receiver_admits_worker_while_event_loop_is_busy(kafka: KafkaSettings, inbox: Inbox) -> None:
+    """Each pass of the event loop takes 50 ms: a worker that waits behind 200 others has some 40 passes."""
+
+    def keep_busy() -> None:
+        time.sleep(0.05)
+        passes.append(loop.call_later(0, keep_busy))
+
+    loop, passes = asyncio.get_running_loop(), deque[asyncio.TimerHandle](maxlen=1)
+    async with dripping(address_of(inbox), 200), working(kafka) as site:
+        keep_busy()
+        try:
+            await until_connected(site, inbox.topic, inbox.stream)
+        finally:
+            passes[0].cancel()
 
 
 async def test_receiver_frees_place_of_vanished_sender(monkeypatch: pytest.MonkeyPatch) -> None:
