@@ -4,7 +4,6 @@ import time
 from typing import Final, NamedTuple
 
 from bench.selectors.mechanisms import MECHANISMS
-from bench.simulations import SEED
 from schemas.latency import BatchLatency
 from simulator.catalogue import Catalogue, CatalogueHardware, CatalogueVariant
 from simulator.scenario import Scaling, Scenario, Workers
@@ -14,6 +13,10 @@ from simulator.workloads.mix import KindTemplate, Mix
 from simulator.workloads.poisson import Poisson
 from simulator.workloads.workload import QueryStream, Workload, generate
 
+TUNED_SEED: Final = 11
+"""Seed by which the choice among replicas was tuned."""
+SEED: Final = 12
+"""Seed that is reported."""
 SERVICE_S: Final = 0.02
 """Median time of a query: five of them pass between two statuses of a busy worker."""
 LATENCY_MS: Final = 100.0

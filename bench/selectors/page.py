@@ -7,9 +7,8 @@ from typing import Final
 from bench.markdown import paragraph, plot_link, table
 from bench.results import SELECTORS as SELECTORS_PAGE
 from bench.results import origin
-from bench.selectors.cell import LATENCY_MS, SERVICE_S, Cell, CellFigures
+from bench.selectors.cell import LATENCY_MS, SEED, SERVICE_S, TUNED_SEED, Cell, CellFigures
 from bench.selectors.mechanisms import IDEAL, INTERVAL_S, MECHANISMS, PRODUCTION
-from bench.simulations import SEED
 
 SELECTORS: Final = (1, 8, 40)
 WORKERS: Final = (100, 1_000, 10_000)
@@ -44,7 +43,8 @@ def page(rows: Sequence[CellFigures]) -> str:
         f"Workers have one slot. A query takes {SERVICE_S * 1e3:.0f} ms alone (p99 1.2 times) and has {LATENCY_MS:.0f} "
         f"ms from its arrival to the result. Variants do not batch, so no batch absorbs a queue. A busy worker "
         f"sends a status each {INTERVAL_S * 1e3:.0f} ms, in which it computes five queries. Arrivals are Poisson, seed "
-        f"{SEED}, at least {fewest:,} queries a cell. Commit {origin()}.",
+        f"{SEED}, at least {fewest:,} queries a cell; the choice among replicas was tuned on seed {TUNED_SEED}. Commit "
+        f"{origin()}.",
         "Violations are queries that were refused, late or expired. *True queues* joins the shortest queue with exact "
         "numbers of all queries in flight, which no selector knows: the floor. *Without apertures* treats all replicas "
         "alike. [Selection](explanation/selection.md#choice-among-replicas) explains apertures.",
