@@ -9,7 +9,7 @@ from bench.results import SYSTEMS
 from bench.simulations import SEED, run_jobs
 from bench.systems.comparison import ComparisonRun, after_peak, compare, fleet_of, overload, throughput
 from bench.systems.page import Results, page
-from bench.systems.workloads import AFTER_PEAK, FIXED, WORKLOADS
+from bench.systems.workloads import AFTER_PEAK, AFTER_PEAK_SEEDS, FIXED, WORKLOADS
 from simulator.replications import spawned_pool
 from simulator.scenario_file import INFAAS
 
@@ -37,6 +37,7 @@ def main() -> None:
     parser.add_argument("--workloads", nargs="*", default=WORKLOADS)
     asked = parser.parse_args()
     seeds = range(SEED, SEED + asked.seeds)
+    after = _jobs([AFTER_PEAK], _AFTER_PEAK, range(SEED, SEED + AFTER_PEAK_SEEDS))
     own, fixed = _jobs(asked.workloads, [INFAAS], seeds), _jobs(FIXED, _FIXED, seeds)
     with spawned_pool() as pool:
         ours = run_jobs(pool, compare, own, INFAAS)
@@ -48,7 +49,7 @@ def main() -> None:
         results = Results(
             seeds=list(seeds),
             rows=ours + run_jobs(pool, compare, others, "other systems"),
-            after_peak=run_jobs(pool, after_peak, _jobs([AFTER_PEAK], _AFTER_PEAK, seeds), "low load after a peak"),
+            after_peak=run_jobs(pool, after_peak, after, "low load after a peak"),
             overload=run_jobs(pool, overload, _jobs(_OVERLOADS, _FIXED, seeds), "overload"),
             throughput=list(zip(fixed, run_jobs(pool, throughput, fixed, "throughput"), strict=True)),
         )

@@ -10,7 +10,7 @@ from bench.results import SYSTEMS, origin
 from bench.simulations import TUNED
 from bench.systems.comparison import ComparisonRun, Row
 from bench.systems.missed import MISSED
-from bench.systems.workloads import FIXED
+from bench.systems.workloads import AFTER_PEAK_SEEDS, FIXED
 from simulator.scenario_file import INFAAS
 
 _PICKED: Final = ("static", "individual")
@@ -26,6 +26,7 @@ _THROUGHPUT: Final = (
 _OVERLOAD: Final = (f"Five tasks that exceed the capacity of {FIXED['five tasks']} at their peaks.",)
 _AFTER_PEAK: Final = (
     "A minute of a load of ten workers, then a hundredth of it; figures begin four minutes after the peak.",
+    f"They are means of {AFTER_PEAK_SEEDS} seeds, since the worker that remains differs by seed.",
     "`static` is sized for the peak, as Clipper+ in INFaaS's evaluation. On V100 every user has chosen the GPU",
     "of that evaluation.",
 )

@@ -112,6 +112,8 @@ _LOADS: Final[Mapping[str, ComparedLoad]] = {
 WORKLOADS: Final = tuple(_LOADS)
 """Workloads with a fleet that every system scales."""
 AFTER_PEAK: Final = "low after a peak"
+AFTER_PEAK_SEEDS: Final = 8
+"""Seeds of the low load after a peak: the worker that remains differs by seed, and its price with it."""
 _AFTER_PEAK: Final = _many(AFTER_PEAK, seconds=660)._replace(warm_up_s=300.0)
 
 
