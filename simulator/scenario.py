@@ -82,7 +82,7 @@ class Scaling(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
 
 
 class Workers(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Settings of workers, as in `workers.settings`, and the slowness of batches beside others."""
+    """Settings of workers, as in `workers.settings`, slowness of batches beside others, and deviation of starts."""
 
     status_interval_s: float = 0.1
     status_idle_interval_s: float = 1.0
@@ -95,6 +95,8 @@ class Workers(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     """Seconds of a batch beyond its profile: decoding, a hop to a thread and back, encoding."""
     interference: float = 0.05
     """Relative time that a batch takes more for each other slot of its worker that computes."""
+    start_deviation: Annotated[float, Meta(ge=0, le=2)] = 0.1
+    """Standard deviation of the logarithm of a worker's start time, whose median is that of its hardware."""
 
 
 class Machine(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

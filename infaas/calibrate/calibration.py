@@ -7,7 +7,6 @@ whose delays become settings of the simulations. It is none of the compared scen
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from statistics import median
 from typing import Final
 
 import msgspec
@@ -15,7 +14,7 @@ import numpy as np
 
 from infaas.calibrate.real_system import RealRun, RealSystem
 from simulator.calibration.comparison import CalibratedFigure, ErrorVerdict, compare_summaries
-from simulator.calibration.measured_settings import MeasuredSettings, fit_delays, fit_machine, worker_start_s
+from simulator.calibration.measured_settings import MeasuredSettings, fit_delays, fit_machine, fit_start, worker_start_s
 from simulator.calibration.scenarios import CalibrationScenario
 from simulator.outcomes import QueryOutcome
 from simulator.simulation import SimulationResult, simulate
@@ -104,7 +103,7 @@ def compare_all(real: RealRuns) -> Calibration:
     measured = MeasuredSettings(
         delays=fit_delays(times, probe.scenario.delays),
         machine=real.probe.use and fit_machine(times, len(probe.scenario.trace), probe.wall_s, real.probe.use),
-        start_s=median(started_s) if started_s else None,
+        start=fit_start(started_s, probe.scenario.workers),
     )
     compared = tuple(_compare(one, real.runs[one.name], measured) for one in real.scenarios)
     return Calibration(scenarios=compared, measured=measured, skipped=real.skipped)

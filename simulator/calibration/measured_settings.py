@@ -7,6 +7,8 @@ only if it found the worker idle, since the simulator itself computes the wait f
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import log
+from statistics import median, stdev
 from typing import Final
 
 import msgspec
@@ -16,7 +18,7 @@ from numpy.typing import NDArray
 
 from autoscaler.apply.reconcile_plan import ReconcileStep
 from simulator.durations import Duration
-from simulator.scenario import Delays, Machine, Scenario
+from simulator.scenario import Delays, Machine, Scenario, Workers
 from simulator.simulation import ScaleChange
 
 _PLACES: Final = ("place", "replicate")
@@ -24,6 +26,8 @@ _PLACES: Final = ("place", "replicate")
 _STEPS: Final = 101
 _LEAST: Final = 20
 """Number of queries from which on quantiles are used."""
+_LEAST_STARTS: Final = 5
+"""Number of starts of workers from which on their deviation is used."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,21 +62,33 @@ class CpuUse:
     """CPU seconds of the system's processes and of the client program."""
 
 
+class MeasuredStart(msgspec.Struct, frozen=True):
+    """Lognormal distribution of the time until a started worker can load its first instance."""
+
+    p50_s: float
+    deviation: float
+    """Standard deviation of the logarithm."""
+
+
 class MeasuredSettings(msgspec.Struct, frozen=True, kw_only=True):
     """Settings of a simulation that were measured on the real system."""
 
     delays: Delays
     machine: Machine | None
     """None if the system runs elsewhere."""
-    start_s: float | None
-    """Seconds until a started worker can load its first instance; None if no worker was started."""
+    start: MeasuredStart | None
+    """None if no worker was started."""
 
     def apply(self, scenario: Scenario, seed: int) -> Scenario:
         """Return a scenario with these settings."""
-        catalogue, start_s = scenario.catalogue, self.start_s
-        if start_s is not None:
-            catalogue = replace(catalogue, hardware=tuple(replace(h, start_s=start_s) for h in catalogue.hardware))
-        return replace(scenario, catalogue=catalogue, delays=self.delays, machine=self.machine, seed=seed)
+        catalogue, workers = scenario.catalogue, scenario.workers
+        if self.start is not None:
+            hardware = tuple(replace(one, start_s=self.start.p50_s) for one in catalogue.hardware)
+            catalogue = replace(catalogue, hardware=hardware)
+            workers = replace(workers, start_deviation=self.start.deviation)
+        return replace(
+            scenario, catalogue=catalogue, workers=workers, delays=self.delays, machine=self.machine, seed=seed
+        )
 
 
 def fit_delays(times: MeasuredTimes, base: Delays) -> Delays:
@@ -100,6 +116,15 @@ def fit_machine(times: MeasuredTimes, queries: int, seconds: float, use: CpuUse)
     return Machine(
         cpus=use.cpus, query_cpu_s=round(services_s / max(queries, 1), 6), other_cpu=round(max(other, 0.0), 3)
     )
+
+
+def fit_start(started_s: Sequence[float], base: Workers) -> MeasuredStart | None:
+    """Return the distribution of these start times; with the deviation of `base` if there are few of them."""
+    if not started_s:
+        return None
+    enough = len(started_s) >= _LEAST_STARTS and min(started_s) > 0.0
+    deviation = stdev(log(seconds) for seconds in started_s) if enough else base.start_deviation
+    return MeasuredStart(median(started_s), deviation)
 
 
 def worker_start_s(changes: Sequence[ScaleChange]) -> list[float]:

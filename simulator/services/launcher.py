@@ -11,8 +11,6 @@ from simulator.cluster.cluster import Cluster
 from simulator.cluster.worker import SimulatedWorker
 from simulator.durations import normal_draws
 
-_SIGMA: Final = 0.1
-"""Standard deviation of the logarithm of a start time."""
 _LOOK_S: Final = 0.1
 _STOP_TIMEOUT_S: Final = 30.0
 """Seconds after which a stopping process is killed."""
@@ -111,4 +109,6 @@ class SimulatedLauncher:
         return self._ended_usd + sum(self._usd_of(name, one.hardware) for name, one in self._launched.items())
 
     def _start_s(self, hardware: str) -> float:
-        return self._cluster.hardware[hardware].start_s * exp(_SIGMA * next(self._noise))
+        return self._cluster.hardware[hardware].start_s * exp(
+            self._cluster.scenario.workers.start_deviation * next(self._noise)
+        )

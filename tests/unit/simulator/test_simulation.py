@@ -175,6 +175,19 @@ def test_restarted_worker_loads_the_quickest_variant_first() -> None:
     assert summarize(result).violations < 0.4  # of 10 s, 2 to start and 0.5 to load
 
 
+def test_start_times_deviate_as_the_scenario_says() -> None:
+    catalogue = a_catalogue(a_variant("small", load_s=0.0), start_s=4.0)
+    dies = InflictedFault(kind=FaultKind.WORKER_DIES, at_s=5)
+
+    def violations(deviation: float, seed: int) -> float:
+        workers, trace = Workers(start_deviation=deviation), a_trace(10, 25, even=True)
+        scenario = a_scenario(trace, catalogue, faults=(dies,), warm_up_s=5.0, workers=workers, seed=seed)
+        return summarize(simulate(scenario)).violations
+
+    assert len({violations(0.0, seed) for seed in range(4)}) == 1
+    assert len({violations(0.5, seed) for seed in range(4)}) > 1
+
+
 def test_gateways_limit_queries_that_expire_at_selector() -> None:
     catalogue = a_catalogue(a_variant("small", batch_s=0.001, input_s=0.0), slots=4)
     scenario = a_scenario(

@@ -1,11 +1,23 @@
 """Tests of delays that are measured on a real system."""
 
+from math import log, sqrt
+
 import numpy as np
 import pytest
 
-from simulator.calibration.measured_settings import CpuUse, MeasuredTimes, fit_delays, fit_machine, worker_start_s
-from simulator.scenario import Delays, Machine
+from simulator.calibration.measured_settings import (
+    CpuUse,
+    MeasuredSettings,
+    MeasuredStart,
+    MeasuredTimes,
+    fit_delays,
+    fit_machine,
+    fit_start,
+    worker_start_s,
+)
+from simulator.scenario import Delays, Machine, Workers
 from simulator.simulation import ScaleChange
+from tests.unit.simulator.scenarios import a_catalogue, a_scenario, a_trace, a_variant
 
 BASE = Delays(decision_s=0.123)
 
@@ -59,3 +71,18 @@ def test_start_of_worker_lasts_until_its_first_instance() -> None:
         ScaleChange(9.0, "start", "cpu", "cpu-2", ""),
     ]
     assert worker_start_s(changes) == [1.5]
+
+
+def test_deviation_of_starts_needs_several() -> None:
+    assert fit_start([], Workers()) is None
+    assert fit_start([2.0, 8.0, 4.0, 4.0], Workers()) == MeasuredStart(4.0, Workers().start_deviation)
+    fitted = fit_start([2.0, 8.0, 4.0, 4.0, 4.0], Workers())
+    assert fitted is not None
+    assert (fitted.p50_s, fitted.deviation) == (4.0, pytest.approx(log(2.0) / sqrt(2.0)))
+
+
+def test_measured_start_applies_to_all_hardware() -> None:
+    measured = MeasuredSettings(delays=BASE, machine=None, start=MeasuredStart(7.0, 0.4))
+    applied = measured.apply(a_scenario(a_trace(1.0, 1.0), a_catalogue(a_variant("small"))), seed=3)
+    assert {one.start_s for one in applied.catalogue.hardware} == {7.0}
+    assert (applied.workers.start_deviation, applied.seed) == (0.4, 3)
