@@ -87,7 +87,8 @@ def test_simulated_services_default_to_service_settings() -> None:
     worker, autoscaler = WorkerSettings().model_dump(), AutoscalerSettings()
     workers = msgspec.structs.asdict(Workers())
     shared = workers.keys() & worker.keys()
-    assert workers.keys() - shared == {"heartbeat_timeout_s", "overhead_s", "interference"}
+    own = {"heartbeat_timeout_s", "overhead_s", "interference", "start_deviation"}
+    assert workers.keys() - shared == own
     assert {name: workers[name] for name in shared} == {name: worker[name] for name in shared}
     assert workers["heartbeat_timeout_s"] == ALIVE_S
     scaling = msgspec.structs.asdict(Scaling())
