@@ -11,7 +11,7 @@ from bench.ablation.differences import differences
 from bench.ablation.inventory import MECHANISMS
 from bench.ablation.mechanism import Area
 from bench.ablation.page import page
-from bench.ablation.sensitivity import sensitivity_trials
+from bench.ablation.sensitivity import ASSUMPTIONS, SETTINGS, sensitivity_trials
 from bench.ablation.trial import AblationFigures, AblationTrial, run_trial
 from bench.ablation.trial_log import TrialLog
 from bench.ablation.workloads import WORKLOADS
@@ -33,8 +33,9 @@ def _trials(seeds: Sequence[int], areas: Sequence[str], only: Sequence[str]) -> 
         if mechanism.area in workload.areas
         for seed in seeds
     ]
-    if not only:
-        without += [trial for seed in seeds[:_SENSITIVITY_SEEDS] for trial in sensitivity_trials(seed)]
+    settings, assumptions = ([one for one in found if not only or one in only] for found in (SETTINGS, ASSUMPTIONS))
+    without += sensitivity_trials(settings, seeds[:_SENSITIVITY_SEEDS])
+    without += sensitivity_trials(assumptions, seeds)
     return [*dict.fromkeys(AblationTrial(one.workload, one.seed) for one in without), *without]
 
 
@@ -45,7 +46,10 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--processes", type=int, help="by default one a core")
     parser.add_argument("--areas", nargs="*", choices=list(Area), default=list(Area))
-    parser.add_argument("--only", nargs="*", choices=MECHANISMS, default=[], help="mechanisms; prints the page")
+    parser.add_argument(
+        "--only", nargs="*", choices=[*MECHANISMS, *SETTINGS, *ASSUMPTIONS], default=[],
+        help="mechanisms, settings and assumptions; prints the page",
+    )  # fmt: skip
     parser.add_argument(
         "--log", type=Path, default=Path(f"build/ablation/{present.commit}.jsonl"),
         help="file of finished trials, which are not simulated again; of another commit: only writes the page",

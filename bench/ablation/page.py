@@ -1,13 +1,13 @@
 """The page of the ablation, docs/ablation.md."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Final
 
 from bench.ablation.deleted import DELETED, KEPT_FOR
 from bench.ablation.differences import FIGURES, Difference, Differences
 from bench.ablation.inventory import MECHANISMS
 from bench.ablation.mechanism import AblatedMechanism, Area
-from bench.ablation.sensitivity import SETTINGS
+from bench.ablation.sensitivity import ASSUMPTIONS, SETTINGS
 from bench.ablation.workloads import WORKLOADS
 from bench.markdown import details, plot_link, table
 from bench.results import ABLATION
@@ -40,6 +40,21 @@ its limit, 2 gateways*, and +1.2 ±0.2 % of p99 in *8 selectors*.
 {lines} lines of the policy are gone, far fewer than the simulator's core has: most mechanisms are worth more than 1 %
 on some workload, or keep a promise to users."""
 
+_SETTINGS: Final = """\
+## Settings, halved and doubled
+
+The largest difference over some of the workloads, one seed. `keep_idle_s` stays as the promised time of old versions.
+`downscale_delay_loads` stays for generative models: the loads here take three seconds at most, theirs up to minutes.
+
+"""
+_ASSUMPTIONS: Final = """\
+## Assumptions of the simulation, halved and doubled
+
+The largest differences over some of the workloads, for worse and for better: the figures of a simulation are as certain
+as these values ([limits](explanation/simulation.md#limits)).
+
+"""
+
 
 def page(found: Differences, origin: str) -> str:
     """Format the page in Markdown; `origin` states seeds, commit, day and machine."""
@@ -48,7 +63,8 @@ def page(found: Differences, origin: str) -> str:
         _deleted(),
         _worth(found),
         _unseen(),
-        _sensitivity(found),
+        _sensitivity(found, SETTINGS, _SETTINGS),
+        _sensitivity(found, ASSUMPTIONS, _ASSUMPTIONS),
         _by_workload(found),
     ]
     return "\n".join(part for part in parts if part)
@@ -105,16 +121,9 @@ def _unseen() -> str:
     return "## Not visible in simulation\n\n" + _table(["mechanism", "area", "lines", "reason", "promise"], rows)
 
 
-def _sensitivity(found: Differences) -> str:
-    rows = [row for setting in SETTINGS for row in _of_setting(setting, found)]
-    if not rows:
-        return ""
-    text = (
-        "## Settings, halved and doubled\n\nThe largest difference over some of the workloads, one seed. `keep_idle_s` "
-        "stays as the promised time of old versions. `downscale_delay_loads` stays for generative models: the loads "
-        "here take three seconds at most, theirs up to minutes.\n\n"
-    )
-    return text + _table(["setting", "value", *FIGURES.values()], rows)
+def _sensitivity(found: Differences, settings: Iterable[str], head: str) -> str:
+    rows = [row for setting in settings for row in _of_setting(setting, found)]
+    return head + _table(["setting", "value", *FIGURES.values()], rows) if rows else ""
 
 
 def _of_setting(setting: str, found: Differences) -> Iterator[list[str]]:
@@ -122,7 +131,11 @@ def _of_setting(setting: str, found: Differences) -> Iterator[list[str]]:
         if change.startswith(f"{setting} = "):
             differences = [one for all_of in of_workloads.values() for one in all_of]
             cells = [_largest([one for one in differences if one.figure == name]) for name in FIGURES]
-            yield [f"`{setting.rpartition('.')[2]}`", change.rpartition(" ")[2], *cells]
+            yield [
+                f"`{setting.removeprefix('scaling.limits.').removeprefix('policy.')}`",
+                change.rpartition(" ")[2],
+                *cells,
+            ]
 
 
 def _by_workload(found: Differences) -> str:

@@ -8,7 +8,7 @@ from bench.ablation.differences import Difference, differences
 from bench.ablation.inventory import MECHANISMS
 from bench.ablation.mechanism import AblatedMechanism, Area, lines_of, split_place, with_setting
 from bench.ablation.page import page
-from bench.ablation.sensitivity import SETTINGS, sensitivity_trials
+from bench.ablation.sensitivity import ASSUMPTIONS, SETTINGS, sensitivity_trials
 from bench.ablation.trial import AblationFigures, AblationTrial
 from bench.ablation.workloads import WORKLOADS
 from simulator.trace import QueryKind
@@ -51,7 +51,7 @@ def test_settings_exist_in_scenarios() -> None:
     scenario = a_scenario(a_trace(1, 1, QueryKind(task="vision")), a_catalogue(a_variant("small")))
     for mechanism in MECHANISMS.values():
         assert (mechanism.changed(scenario) != scenario) is bool(mechanism.settings)
-    for setting, value in SETTINGS.items():
+    for setting, value in (SETTINGS | ASSUMPTIONS).items():
         assert with_setting(scenario, setting, value * 2) != scenario or value == 0.0
 
 
@@ -101,10 +101,11 @@ def test_difference_counts_from_one_percent_beyond_deviation(
 
 def test_page_lists_every_mechanism() -> None:
     trials = [AblationTrial("bursts", 1, one.name) for one in MECHANISMS.values() if not one.unseen]
-    trials += [one for one in sensitivity_trials(1) if one.workload == "bursts"]
+    trials += [one for one in sensitivity_trials([*SETTINGS, *ASSUMPTIONS], [1]) if one.workload == "bursts"]
     results = {AblationTrial("bursts", 1): figures(0.1)} | {trial: figures(0.15) for trial in trials}
     text = page(differences(results), "seed 1")
     assert all(f"| {name} |" in text for name in MECHANISMS)
     assert all(f"### {area.capitalize()}" in text for area in Area)
     assert "| upgrades | +5.0 ±0.0 pp |" in text
     assert "| `upgrade_cpu_limit` | 0.375 | +5.0 ±0.0 pp |" in text
+    assert "| `workers.interference` | 0.1 | +5.0 ±0.0 pp |" in text
