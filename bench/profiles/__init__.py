@@ -1,5 +1,5 @@
-"""Quality of profiles: their repeatability, and their predictions against measurements in service.
+"""Quality of profiles: their repeatability, interference, and their predictions against measurements in service.
 
-Reading order: repeating (the same profile several times) -> predicting (a batch, and an answer among others) ->
-__main__.
+Reading order: repeating (the same profile several times) -> interfering (a batch beside a busy slot) -> predicting (a
+batch, and an answer among others) -> __main__.
 """

@@ -1,4 +1,4 @@
-"""Run the benches of profiles: `python -m bench.profiles [--only repeating predicting]`.
+"""Run the benches of profiles: `python -m bench.profiles [--only repeating interfering predicting]`.
 
 Writes `bench/results.json`, `docs/benchmarks.md` and the README's table; figures of other runs are kept.
 """
@@ -11,11 +11,11 @@ from rich.console import Console
 
 from bench.core.figures import Figure
 from bench.core.system import running_system
-from bench.profiles import predicting, repeating
+from bench.profiles import interfering, predicting, repeating
 from bench.results import origin, publish, show
 
 BROKER: Final = "apache"
-BENCHES: Final = ("repeating", "predicting")
+BENCHES: Final = ("repeating", "interfering", "predicting")
 
 
 async def _run(only: set[str], console: Console) -> list[Figure]:
@@ -23,6 +23,9 @@ async def _run(only: set[str], console: Console) -> list[Figure]:
     if "repeating" in only:
         console.log("repeated profiles of the same variants")
         figures += await repeating.measure()
+    if "interfering" in only:
+        console.log("batches beside a busy slot")
+        figures += await asyncio.to_thread(interfering.measure)
     if "predicting" in only:
         async with running_system(BROKER, *predicting.TASKS) as system:
             console.log("predictions against measurements")

@@ -1,0 +1,22 @@
+"""Tests of the measurement of interference between slots."""
+
+import threading
+from itertools import groupby
+
+from bench.profiles.interfering import slowdown
+
+
+def is_other_running() -> bool:
+    return "other slot" in {thread.name for thread in threading.enumerate()}
+
+
+def test_batch_is_timed_alone_and_beside_the_other_slot_in_turns() -> None:
+    beside: list[bool] = []
+    slowdown(lambda: beside.append(is_other_running()), lambda: None, turns=3, turn_s=0.001)
+    assert [running for running, _ in groupby(beside)] == [False, True] * 3
+    assert not is_other_running()
+
+
+def test_slowdown_is_the_ratio_of_medians() -> None:
+    wait = threading.Event()
+    assert slowdown(lambda: wait.wait(0.05 if is_other_running() else 0.001), lambda: None, 1, 0.02) > 2.0
