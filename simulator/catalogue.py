@@ -113,6 +113,11 @@ class Catalogue(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
         hardware = (replace(one, maximum=maximum.get(one.name, one.maximum)) for one in self.hardware)
         return replace(self, hardware=tuple(hardware))
 
+    def starting(self, start_s: Mapping[str, float]) -> "Catalogue":
+        """Return the catalogue with other start times of workers, in seconds, for some types of hardware."""
+        hardware = (replace(one, start_s=start_s.get(one.name, one.start_s)) for one in self.hardware)
+        return replace(self, hardware=tuple(hardware))
+
 
 def shipped_names() -> list[str]:
     """Return the names of the catalogues that are part of the package."""

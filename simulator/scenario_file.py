@@ -4,7 +4,7 @@
 """
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Final
 
@@ -65,6 +65,8 @@ class ScenarioFile(ScenarioSettings, frozen=True, kw_only=True, forbid_unknown_f
     """File of a catalogue, or the name of one that is part of the package."""
     maximum: dict[str, Count] = msgspec.field(default_factory=dict[str, int])
     """Maximum number of workers by hardware, in place of the catalogue's."""
+    start_s: dict[str, Seconds] = msgspec.field(default_factory=dict[str, float])
+    """Start time of a worker in seconds by hardware, in place of the catalogue's."""
     system: str = INFAAS
     """System that answers the queries: `infaas`, or the name of a baseline."""
 
@@ -81,10 +83,10 @@ class ScenarioFile(ScenarioSettings, frozen=True, kw_only=True, forbid_unknown_f
         return found
 
     def bounded_catalogue(self) -> Catalogue:
-        """Read the catalogue, with `maximum` in place of its own maxima.
+        """Read the catalogue, with `maximum` and `start_s` in place of its own values.
 
         Raises:
-            OperatorError: there is none, it is invalid, or `maximum` names other hardware.
+            OperatorError: there is none, it is invalid, or `maximum` or `start_s` names other hardware.
             OSError: the file cannot be read.
         """
         if not self.catalogue:
@@ -92,13 +94,15 @@ class ScenarioFile(ScenarioSettings, frozen=True, kw_only=True, forbid_unknown_f
         return self.bounded(read_catalogue(self.catalogue))
 
     def bounded(self, catalogue: Catalogue) -> Catalogue:
-        """Return a catalogue with `maximum` in place of its own maxima.
+        """Return a catalogue with `maximum` and `start_s` in place of its own values.
 
         Raises:
-            OperatorError: `maximum` names other hardware.
+            OperatorError: `maximum` or `start_s` names other hardware.
         """
-        _check_known("maximum", self.maximum, [one.name for one in catalogue.hardware])
-        return catalogue.bounded(self.maximum)
+        known = [one.name for one in catalogue.hardware]
+        _check_known("maximum", self.maximum, known)
+        _check_known("start_s", self.start_s, known)
+        return catalogue.bounded(self.maximum).starting(self.start_s)
 
     def _trace(self, seed: int) -> Trace:
         if bool(self.trace) == bool(self.workload):
@@ -161,7 +165,7 @@ def find_system(name: str) -> SystemFactory:
     return known[name]
 
 
-def _check_known(field: str, named: dict[str, int], known: list[str]) -> None:
+def _check_known(field: str, named: Mapping[str, float], known: list[str]) -> None:
     for name in named.keys() - set(known):
         raise OperatorError(f"{field}: the catalogue has no {name!r}; it has {', '.join(known[:20])}")
 

@@ -55,11 +55,6 @@ class Calibration(msgspec.Struct, frozen=True, kw_only=True):
     skipped: dict[str, str]
     """Reasons of scenarios that were not played, by name."""
 
-    def settings_file(self) -> bytes:
-        """Return a scenario file with what was measured, for `infaas simulate --scenario`."""
-        document = {"delays": self.measured.delays, "machine": self.measured.machine}
-        return msgspec.json.format(msgspec.json.encode(document), indent=2) + b"\n"
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RealRuns:
@@ -103,7 +98,7 @@ def compare_all(real: RealRuns) -> Calibration:
     measured = MeasuredSettings(
         delays=fit_delays(times, probe.scenario.delays),
         machine=real.probe.use and fit_machine(times, len(probe.scenario.trace), probe.wall_s, real.probe.use),
-        start=fit_start(started_s, probe.scenario.workers),
+        start=fit_start(started_s, probe.scenario),
     )
     compared = tuple(_compare(one, real.runs[one.name], measured) for one in real.scenarios)
     return Calibration(scenarios=compared, measured=measured, skipped=real.skipped)

@@ -73,7 +73,7 @@ def calibrate(
         with solver_silenced(), ProgressBar() as bar:
             found = compare_all(asyncio.run(play(home, request, bar.step)))
         if output is not None:
-            output.write_bytes(found.settings_file())
+            output.write_bytes(found.measured.scenario_file())
     if as_json:
         show_json(found)
     else:

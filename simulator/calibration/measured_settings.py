@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from math import log
 from statistics import median, stdev
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 import numpy as np
@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from autoscaler.apply.reconcile_plan import ReconcileStep
 from simulator.durations import Duration
-from simulator.scenario import Delays, Machine, Scenario, Workers
+from simulator.scenario import Delays, Machine, Scenario
 from simulator.simulation import ScaleChange
 
 _PLACES: Final = ("place", "replicate")
@@ -65,9 +65,16 @@ class CpuUse:
 class MeasuredStart(msgspec.Struct, frozen=True):
     """Lognormal distribution of the time until a started worker can load its first instance."""
 
+    hardware: tuple[str, ...]
+    """Types of hardware of the system; the median is the same for all of them."""
     p50_s: float
     deviation: float
     """Standard deviation of the logarithm."""
+
+    @property
+    def start_s(self) -> dict[str, float]:
+        """Median by hardware, as in a scenario file."""
+        return dict.fromkeys(self.hardware, self.p50_s)
 
 
 class MeasuredSettings(msgspec.Struct, frozen=True, kw_only=True):
@@ -83,12 +90,18 @@ class MeasuredSettings(msgspec.Struct, frozen=True, kw_only=True):
         """Return a scenario with these settings."""
         catalogue, workers = scenario.catalogue, scenario.workers
         if self.start is not None:
-            hardware = tuple(replace(one, start_s=self.start.p50_s) for one in catalogue.hardware)
-            catalogue = replace(catalogue, hardware=hardware)
+            catalogue = catalogue.starting(self.start.start_s)
             workers = replace(workers, start_deviation=self.start.deviation)
         return replace(
             scenario, catalogue=catalogue, workers=workers, delays=self.delays, machine=self.machine, seed=seed
         )
+
+    def scenario_file(self) -> bytes:
+        """Return a scenario file with these settings, for `infaas simulate --scenario`."""
+        document: dict[str, Any] = {"delays": self.delays, "machine": self.machine}
+        if self.start is not None:
+            document |= {"start_s": self.start.start_s, "workers": {"start_deviation": self.start.deviation}}
+        return msgspec.json.format(msgspec.json.encode(document), indent=2) + b"\n"
 
 
 def fit_delays(times: MeasuredTimes, base: Delays) -> Delays:
@@ -118,13 +131,13 @@ def fit_machine(times: MeasuredTimes, queries: int, seconds: float, use: CpuUse)
     )
 
 
-def fit_start(started_s: Sequence[float], base: Workers) -> MeasuredStart | None:
+def fit_start(started_s: Sequence[float], base: Scenario) -> MeasuredStart | None:
     """Return the distribution of these start times; with the deviation of `base` if there are few of them."""
     if not started_s:
         return None
     enough = len(started_s) >= _LEAST_STARTS and min(started_s) > 0.0
-    deviation = stdev(log(seconds) for seconds in started_s) if enough else base.start_deviation
-    return MeasuredStart(median(started_s), deviation)
+    deviation = stdev(log(seconds) for seconds in started_s) if enough else base.workers.start_deviation
+    return MeasuredStart(tuple(one.name for one in base.catalogue.hardware), median(started_s), deviation)
 
 
 def worker_start_s(changes: Sequence[ScaleChange]) -> list[float]:

@@ -59,6 +59,11 @@ def test_bounded_catalogue_keeps_other_maxima() -> None:
     assert [one.maximum for one in whole.bounded({"t4": 0}).hardware] == [3, 0]
 
 
+def test_start_times_of_other_hardware_stay() -> None:
+    whole = replace(CATALOGUE, hardware=(CPU, replace(CPU, name="t4")))
+    assert [one.start_s for one in whole.starting({"t4": 90.0}).hardware] == [CPU.start_s, 90.0]
+
+
 def document(**changes: Any) -> bytes:
     """Return a catalogue file; a change is a value by `<hardware|variants>__<field>` of the first entry, or a field."""
     plain = msgspec.to_builtins(CATALOGUE)

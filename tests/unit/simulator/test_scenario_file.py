@@ -85,6 +85,7 @@ def test_scenario_file_draws_workload_by_seed(given: dict[str, Any], workload: o
         ({"machine": {"cpus": 2, "query_cpu_s": -1}}, "`machine.query_cpu_s`"),
         ({"machine": {"cpus": 2, "other_cpu": 1.5}}, "`machine.other_cpu`"),
         ({"maximum": {"gpu": 4}}, "maximum: the catalogue has no 'gpu'"),
+        ({"start_s": {"gpu": 4}}, "start_s: the catalogue has no 'gpu'"),
         ({"warm_up_s": 10}, "within the warm-up"),
         ({"queries": 0}, "within the warm-up"),
         ({"flet": {}}, "unknown field `flet`"),

@@ -2,6 +2,7 @@
 
 from math import log, sqrt
 
+import msgspec
 import numpy as np
 import pytest
 
@@ -16,10 +17,12 @@ from simulator.calibration.measured_settings import (
     worker_start_s,
 )
 from simulator.scenario import Delays, Machine, Workers
+from simulator.scenario_file import convert_scenario
 from simulator.simulation import ScaleChange
 from tests.unit.simulator.scenarios import a_catalogue, a_scenario, a_trace, a_variant
 
 BASE = Delays(decision_s=0.123)
+SCENARIO = a_scenario(a_trace(1.0, 1.0), a_catalogue(a_variant("small")))
 
 
 def times(count: int) -> MeasuredTimes:
@@ -74,15 +77,18 @@ def test_start_of_worker_lasts_until_its_first_instance() -> None:
 
 
 def test_deviation_of_starts_needs_several() -> None:
-    assert fit_start([], Workers()) is None
-    assert fit_start([2.0, 8.0, 4.0, 4.0], Workers()) == MeasuredStart(4.0, Workers().start_deviation)
-    fitted = fit_start([2.0, 8.0, 4.0, 4.0, 4.0], Workers())
+    assert fit_start([], SCENARIO) is None
+    assert fit_start([2.0, 8.0, 4.0, 4.0], SCENARIO) == MeasuredStart(("cpu",), 4.0, Workers().start_deviation)
+    fitted = fit_start([2.0, 8.0, 4.0, 4.0, 4.0], SCENARIO)
     assert fitted is not None
     assert (fitted.p50_s, fitted.deviation) == (4.0, pytest.approx(log(2.0) / sqrt(2.0)))
 
 
-def test_measured_start_applies_to_all_hardware() -> None:
-    measured = MeasuredSettings(delays=BASE, machine=None, start=MeasuredStart(7.0, 0.4))
-    applied = measured.apply(a_scenario(a_trace(1.0, 1.0), a_catalogue(a_variant("small"))), seed=3)
+def test_measured_settings_apply_to_a_scenario_and_by_file() -> None:
+    measured = MeasuredSettings(delays=BASE, machine=Machine(cpus=2), start=MeasuredStart(("cpu",), 7.0, 0.4))
+    applied = measured.apply(SCENARIO, seed=3)
     assert {one.start_s for one in applied.catalogue.hardware} == {7.0}
-    assert (applied.workers.start_deviation, applied.seed) == (0.4, 3)
+    assert (applied.workers.start_deviation, applied.machine, applied.seed) == (0.4, Machine(cpus=2), 3)
+    read = convert_scenario(msgspec.json.decode(measured.scenario_file()))
+    assert read.bounded(SCENARIO.catalogue) == applied.catalogue
+    assert (read.workers, read.delays, read.machine) == (applied.workers, applied.delays, applied.machine)
