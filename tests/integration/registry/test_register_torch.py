@@ -38,7 +38,7 @@ def program(tmp_path: Path) -> Path:
 
 
 @pytest.mark.torch
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 async def test_program_becomes_torch_and_onnx_variants(
     program: Path, store_pool: Pool, kafka: KafkaSettings, tmp_path: Path, progress: Any
 ) -> None:
