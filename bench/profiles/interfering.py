@@ -1,7 +1,8 @@
 """Interference of slots: the time of a batch beside another busy slot of its worker, over its time alone.
 
 As in a worker, a slot is a thread of the same process, with one core. A batch is timed alone and beside the other slot
-in turns, so that a change of the machine's speed concerns both. The simulator's `workers.interference` is this figure.
+in turns, so that a change of the machine's speed concerns both. The simulator assumes
+it as `workers.interference`.
 """
 
 import itertools

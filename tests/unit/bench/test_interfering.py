@@ -3,6 +3,9 @@
 import threading
 from itertools import groupby
 
+import pytest
+
+from bench.profiles import interfering
 from bench.profiles.interfering import slowdown
 
 
@@ -17,6 +20,12 @@ def test_batch_is_timed_alone_and_beside_the_other_slot_in_turns() -> None:
     assert not is_other_running()
 
 
-def test_slowdown_is_the_ratio_of_medians() -> None:
-    wait = threading.Event()
-    assert slowdown(lambda: wait.wait(0.05 if is_other_running() else 0.001), lambda: None, 1, 0.02) > 2.0
+def test_slowdown_is_the_ratio_of_medians(monkeypatch: pytest.MonkeyPatch) -> None:
+    now_s = 0.0
+
+    def one() -> None:
+        nonlocal now_s
+        now_s += 0.003 if is_other_running() else 0.001
+
+    monkeypatch.setattr(interfering.time, "perf_counter", lambda: now_s)
+    assert slowdown(one, lambda: None) == pytest.approx(3.0)
