@@ -6,7 +6,7 @@ from itertools import groupby
 import pytest
 
 from bench.profiles import interfering
-from bench.profiles.interfering import slowdown
+from bench.profiles.interfering import time_beside
 
 
 def is_other_running() -> bool:
@@ -15,17 +15,17 @@ def is_other_running() -> bool:
 
 def test_batch_is_timed_alone_and_beside_the_other_slot_in_turns() -> None:
     beside: list[bool] = []
-    slowdown(lambda: beside.append(is_other_running()), lambda: None, turns=3, turn_s=0.001)
+    time_beside(lambda: beside.append(is_other_running()), lambda: None, turns=3, turn_s=0.001)
     assert [running for running, _ in groupby(beside)] == [False, True] * 3
     assert not is_other_running()
 
 
-def test_slowdown_is_the_ratio_of_medians(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_percentage_is_of_the_median_time_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     now_s = 0.0
 
     def one() -> None:
         nonlocal now_s
-        now_s += 0.003 if is_other_running() else 0.001
+        now_s += 0.003 if is_other_running() else 0.002
 
     monkeypatch.setattr(interfering.time, "perf_counter", lambda: now_s)
-    assert slowdown(one, lambda: None) == pytest.approx(3.0)
+    assert time_beside(one, lambda: None).longer_percent == pytest.approx(50.0)
