@@ -23,9 +23,10 @@ from broker.replies.protocol import (
     new_hello,
     sender_proof,
 )
-from broker.replies.receiver import ReplyStreamReceiver
+from broker.replies.receiver import MAX_STRANGERS, ReplyStreamReceiver
 from tests.integration.broker.test_reply_stream import Inbox, not_streamed, result, until_connected, working
 from tests.load import Pace
+from tests.processes import service
 from tests.waiting import PATIENCE_S, until
 
 Peer = tuple[asyncio.StreamReader, asyncio.StreamWriter]
@@ -66,31 +67,12 @@ def hang_up(peers: list[Peer]) -> None:
 
 
 @asynccontextmanager
-async def dripping(address: StreamAddress, count: int) -> AsyncGenerator[None]:
-    """Run peers that never finish their handshake, and reconnect as soon as they are disconnected."""
-
-    async def drip() -> None:
-        while True:
-            with suppress(OSError):
-                reader, writer = await knock(address)
-                ended = asyncio.ensure_future(reader.read())
-                try:
-                    for byte in new_hello()[:-1]:
-                        writer.write(bytes([byte]))
-                        await asyncio.wait({ended}, timeout=0.25)
-                        if ended.done():
-                            break
-                finally:
-                    ended.cancel()
-                    writer.transport.abort()
-
-    async with asyncio.TaskGroup() as tasks:
-        dripped = [tasks.create_task(drip()) for _ in range(count)]
-        try:
-            yield
-        finally:
-            for one in dripped:
-                one.cancel()
+async def besieged(inbox: Inbox) -> AsyncGenerator[None]:
+    """Fill the places for strangers with peers that never finish their handshake."""
+    address = address_of(inbox)
+    async with service("tests.integration.broker.slow_peers", address.host, str(address.port), "200", env={}):
+        await until(lambda: len(inbox.receiver.places.strangers) == MAX_STRANGERS)
+        yield
 
 
 async def test_receiver_admits_worker_despite_silent_senders(kafka: KafkaSettings, inbox: Inbox) -> None:
@@ -108,7 +90,7 @@ async def test_receiver_admits_worker_despite_silent_senders(kafka: KafkaSetting
 async def test_receiver_admits_worker_despite_slow_handshakes(
     kafka: KafkaSettings, settings: ReplyStreamSettings
 ) -> None:
-    async with Inbox(settings).open(kafka) as inbox, dripping(address_of(inbox), 200), working(kafka) as site:
+    async with Inbox(settings).open(kafka) as inbox, besieged(inbox), working(kafka) as site:
         await until_connected(site, inbox.topic, inbox.stream)
 
 
@@ -120,7 +102,7 @@ async def test_receiver_admits_worker_while_event_loop_is_busy(kafka: KafkaSetti
         passes.append(loop.call_later(0, keep_busy))
 
     loop, passes = asyncio.get_running_loop(), deque[asyncio.TimerHandle](maxlen=1)
-    async with dripping(address_of(inbox), 200), working(kafka) as site:
+    async with besieged(inbox), working(kafka) as site:
         keep_busy()
         try:
             await until_connected(site, inbox.topic, inbox.stream)
