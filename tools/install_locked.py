@@ -1,9 +1,9 @@
-"""Installs the packages of a lock with uv: `install_locked.py [--compile] [--into PYTHON --besides LOCK] LOCK`.
+"""Installs the packages of a lock with uv: `install_locked.py [--compile] [--into PYTHON] [--besides LOCK] LOCK`.
 
-uv takes a tenth of pip's time. pip installs uv itself, and what its user has configured for it (index, certificates,
-proxy) applies to uv as well. Modules are compiled when they are first imported, except with `--compile`: sandboxed
-processes cannot write what they compile, so each of them would compile it again. `--into` names another environment
-than that of this Python, and `--besides` a lock whose packages it sees without having them.
+uv takes a tenth of pip's time. pip installs uv itself, and pip's configuration (index, certificates, proxy) applies to
+uv as well. Modules are compiled when they are first imported, except with `--compile`: sandboxed processes cannot write
+compiled modules, so each of them would compile its own again. `--into` names another environment than that of this
+Python, and `--besides` a lock whose packages that environment sees without having them.
 """
 
 import argparse
@@ -33,8 +33,6 @@ _VARIABLES: Final = {
     "default-timeout": "UV_HTTP_TIMEOUT",
 }
 """Variable of uv for each option of pip."""
-_COMMA: Final = frozenset({"UV_FIND_LINKS"})
-"""Variables whose values are separated by commas; pip separates them by blanks."""
 
 
 def main() -> int:
@@ -70,7 +68,7 @@ def variables_of(listed: str) -> dict[str, str]:
         option, _, value = line.partition("=")
         variable = _VARIABLES.get(option.rpartition(".")[2])
         if variable is not None:
-            separator = "," if variable in _COMMA else " "
+            separator = "," if variable == "UV_FIND_LINKS" else " "
             found[variable] = separator.join(str(ast.literal_eval(value)).split())
     return found
 

@@ -3,9 +3,8 @@
 As in a worker, a slot is a thread of the same process, with one core. A batch is timed alone and beside the other slot
 in turns, so that a change of the machine's speed concerns both. The simulator assumes it as `workers.interference`.
 
-Batches are grouped by their time alone. The other slot adds some tens of microseconds, in which it holds the
-interpreter, to a batch of any length: a large share of a short batch, though little beside the overhead of a batch in
-a worker.
+Batches are grouped by their time alone. The other slot adds some microseconds, in which it holds the interpreter, to a
+batch of any length: a large share of a short batch, though little beside the overhead of a batch in a worker.
 """
 
 import itertools
