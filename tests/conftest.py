@@ -6,5 +6,6 @@ pytest_plugins = [
     "tests.kafka_fixtures",
     "tests.postgres_fixtures",
     "tests.secured_kafka",
+    "tests.suites",
     "tests.temporary_folders",
 ]

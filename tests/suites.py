@@ -1,0 +1,51 @@
+"""Pytest plugin for the suites: a test that needs more than Linux, make and Python carries a marker that names the need.
+
+`make test` runs `--suite=contract`, the tests without a need. `make test-all` runs these, then `--suite=needs`, the
+others, after `make test-all-needs` has installed the needs. Tests that need torch run in an environment of their own.
+"""
+
+from typing import Final
+
+import pytest
+
+NEEDS: Final = {
+    "needs_torch": "torch, in .venv-torch",
+    "needs_browser": "Chromium",
+    "needs_prometheus": "prometheus and promtool",
+    "needs_faketime": "libfaketime, g++ and java",
+    "needs_compiler": "g++",
+    "needs_jdk": "javac and Maven",
+    "needs_node": "node and npm",
+    "needs_ray": "Ray's raylet and head",
+    "needs_kubernetes": "an API server of Kubernetes",
+    "needs_sandbox": "bwrap",
+    "needs_language_model": "a language model, made or loaded",
+    "needs_converters": "LightGBM, XGBoost, scikit-learn and their converters, whose imports take seconds",
+    "needs_campaign": "a campaign of faults, or generated requests",
+    "needs_minutes": "more CPU time or waiting than the contract has",
+    "needs_quiet": "a quiet machine: it compares times with predictions, and runs last",
+}
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--suite", choices=("contract", "needs"), help="run the tests without, or only those with a need")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    for name, need in NEEDS.items():
+        config.addinivalue_line("markers", f"{name}: needs {need}")
+
+
+def needs(item: pytest.Item) -> set[str]:
+    """Return the needs that a test states."""
+    return {mark.name for mark in item.iter_markers()} & NEEDS.keys()
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Select the suite, and let tests that need a quiet machine run last."""
+    suite: str | None = config.getoption("--suite")
+    if suite:
+        selected = [item for item in items if bool(needs(item)) == (suite == "needs")]
+        config.hook.pytest_deselected(items=[item for item in items if item not in set(selected)])
+        items[:] = selected
+    items.sort(key=lambda item: "needs_quiet" in needs(item))
