@@ -1,9 +1,14 @@
-"""Tests of the documentation: the terms, files and environment variables that it names exist."""
+"""Tests of the documentation: the links, files, tests, variables and commands that it names exist."""
 
 import re
+import shlex
+from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import pytest
+import typer
+import yaml
 from pydantic_settings import BaseSettings
 
 from autoscaler.launchers.kubernetes import KubernetesSettings
@@ -12,19 +17,22 @@ from autoscaler.settings import AutoscalerSettings
 from broker.kafka.settings import KafkaSettings, ReplyStreamSettings
 from gateway.jobs.settings import JobsSettings
 from gateway.settings import GatewaySettings
+from infaas.cli.main import app
+from infaas.client.client import QueryOptions
 from process.command_line import settings_variables
 from process.signing import SigningSettings
 from registry.artifact_settings import ArtifactSettings
 from registry.service.settings import RegistrarSettings
+from schemas import headers as h
+from schemas.cloudevents import ATTRIBUTES
+from schemas.documents import components
 from selector.settings import SelectorSettings
 from store.settings import StoreSettings
+from tests.doc_commands import BLOCKS, ROOT, Block, inline_code
 from workers.settings import WorkerSettings
 
-ROOT = next(folder for folder in Path(__file__).parents if (folder / "pyproject.toml").is_file())
 PACKAGES = [init.parent for init in ROOT.glob("*/__init__.py") if init.parent.name != "tests"]
-CODE = "\n".join(
-    file.read_text() for folder in PACKAGES for kind in ("py", "sql") for file in folder.rglob(f"*.{kind}")
-)
+CODE = "\n".join(file.read_text() for folder in PACKAGES for file in folder.rglob("*.py"))
 GENERATED = (ROOT / "docs/reference", ROOT / "docs/index.md", ROOT / "docs/tutorial.md")
 DOCUMENTS = [
     document
@@ -36,143 +44,32 @@ SETTINGS: tuple[type[BaseSettings], ...] = (
     *(ArtifactSettings, KafkaSettings, ReplyStreamSettings, SigningSettings, StoreSettings),
     *(KubernetesSettings, RaySettings),
 )
-
-
-def words_of(text: str) -> str:
-    """Return the words of a text in lower case, with identifiers split into their words."""
-    apart = re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", " ", text)
-    return " ".join(re.findall(r"[a-z0-9]+", apart.lower()))
-
-
-def terms_of(glossary: str) -> list[str]:
-    """Return the terms in the first column of the glossary's tables, without their links."""
-    rows = re.findall(r"^\| \[?([^|\]]+?)(?:\]\([^)]*\))? \| ", glossary, re.MULTILINE)
-    return [row for row in rows if row != "term"]
-
-
-def links_of(document: str) -> set[str]:
-    """Return the files to which a Markdown document links, as written there; links within code do not count."""
-    prose = re.sub(r"^```.*?^```", "", document, flags=re.DOTALL | re.MULTILINE)
-    text = re.sub(r"`[^`\n]*`", "code", prose)
-    targets = re.findall(r"\]\(([^)\s]+)\)", text)
-    return {target.partition("#")[0] for target in targets if not re.match(r"#|[a-z]+:", target)}
-
-
-def anchors_of(document: str) -> set[str]:
-    """Return the anchors of a Markdown document's headings, as GitHub and the site make them."""
-    prose = re.sub(r"^```.*?^```", "", document, flags=re.DOTALL | re.MULTILINE)
-    headings = re.findall(r"^#+ (.+)$", re.sub(r"\[([^\]]+)\]\([^)]*\)", r"\1", prose), re.MULTILINE)
-    return {re.sub(r"[^\w -]", "", heading.lower()).strip().replace(" ", "-") for heading in headings}
-
-
-def section_of(document: str, anchor: str) -> str:
-    """Return the section of a Markdown document below a heading, with its subsections; all of it without an anchor."""
-    found, depth = list[str](), 0
-    for line in document.splitlines():
-        marks = len(line) - len(line.lstrip("#"))
-        if marks and depth and marks <= depth:
-            break
-        if marks and not depth and (not anchor or anchor in anchors_of(line)):
-            depth = marks
-        if depth:
-            found.append(line)
-    return "\n".join(found)
-
-
-def missing_anchors(document: Path) -> set[str]:
-    """Return the links of a document to anchors that their Markdown document lacks."""
-    prose = re.sub(r"^```.*?^```", "", document.read_text(), flags=re.DOTALL | re.MULTILINE)
-    targets = re.findall(r"\]\(([^)\s:]*)#([^)\s]+)\)", re.sub(r"`[^`\n]*`", "code", prose))
-    pages = {name: document.parent / name if name else document for name, _ in targets}
-    return {
-        f"{name}#{anchor}"
-        for name, anchor in targets
-        if pages[name].suffix == ".md" and anchor not in anchors_of(pages[name].read_text())
-    }
-
-
-WORDS = words_of(CODE)
-GLOSSARY = ROOT / "docs/glossary.md"
-TERMS = terms_of(GLOSSARY.read_text())
 VARIABLES = {name for settings in SETTINGS for name, _ in settings_variables(settings)} | set(
     re.findall(r'"(INFAAS_\w+)"', CODE)
 )
+INLINE, COMPOSE = inline_code("infaas"), inline_code("docker compose")
 
 
-def test_words_of_splits_identifiers() -> None:
-    assert words_of("class BatchQueue: max_in_flight, HTTPServer") == "class batch queue max in flight http server"
+def prose_of(document: Path) -> str:
+    return re.sub(r"^```.*?^```", "", document.read_text(), flags=re.DOTALL | re.MULTILINE)
 
 
-def test_terms_of_reads_first_column() -> None:
-    rows = "| term | meaning |\n|---|---|\n| [topic](x.md#y) | as in | Kafka |\n| old lag | text |\ntext"
-    assert terms_of(rows) == ["topic", "old lag"]
-
-
-def test_section_of_ends_at_the_next_heading_of_its_level() -> None:
-    text = "# Page\na\n## One\nb\n### Part\nc\n## Two\nd"
-    assert section_of(text, "one") == "## One\nb\n### Part\nc"
-    assert section_of(text, "") == text
-    assert section_of(text, "three") == ""
-
-
-def test_links_of_returns_files_only() -> None:
-    text = "[`a`](x.md#y), ![b\nc](d/) [e](https://f.g) [h](#i) `[j](k)`\n```\n[l](m)\n```\n[n](../o)"
-    assert links_of(text) == {"x.md", "d/", "../o"}
-
-
-def test_anchors_of_returns_slugs_of_headings() -> None:
-    text = "# The console\n## p50, `p99` [and](x.md) so on: 2\n```\n# a comment\n```\ntext"
-    assert anchors_of(text) == {"the-console", "p50-p99-and-so-on-2"}
-
-
-def test_missing_anchors_finds_links_to_no_heading(tmp_path: Path) -> None:
-    (tmp_path / "other.md").write_text("## Here\n")
-    (tmp_path / "page.md").write_text(
-        "# Own\n[a](#own) [b](#gone) [c](other.md#here) [d](other.md#there) [e](http://x#y)"
-    )
-    assert missing_anchors(tmp_path / "page.md") == {"#gone", "other.md#there"}
-
-
-def test_documents_have_terms_and_links() -> None:
-    assert len(TERMS) > 60
-    assert len(INVARIANTS) > 15
-    assert len(PACKAGES) > 10
-    assert sum(len(links_of(document.read_text())) for document in DOCUMENTS) > 50
-
-
-@pytest.mark.parametrize("term", TERMS)
-def test_glossary_term_occurs_in_code(term: str) -> None:
-    assert re.search(rf"\b{words_of(term)}s?\b", WORDS), "no code uses it: take it out, or use it"
-
-
-@pytest.mark.parametrize("term", TERMS)
-def test_glossary_term_links_to_a_section_that_uses_it(term: str) -> None:
-    link = re.search(rf"^\| \[{term}\]\(([^)#]*)#?([^)]*)\) \| ", GLOSSARY.read_text(), re.MULTILINE)
-    assert link is not None, "no section explains it: link to one, or take the term out"
-    section = words_of(section_of((GLOSSARY.parent / link[1]).read_text(), link[2]))
-    assert re.search(rf"\b{words_of(term)}(s|es)?\b", section), f"{link[1]}#{link[2]} does not use it"
-
-
-def test_glossary_defines_each_term_once() -> None:
-    assert sorted(TERMS) == sorted(set(TERMS))
+def anchors_of(document: Path) -> set[str]:
+    """Return the anchors of a Markdown document's headings, as GitHub and the site make them."""
+    headings = re.findall(r"^#+ (.+)$", re.sub(r"\[([^\]]+)\]\([^)]*\)", r"\1", prose_of(document)), re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", heading.lower()).strip().replace(" ", "-") for heading in headings}
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
-def test_document_links_to_existing_files(document: Path) -> None:
-    assert {link for link in links_of(document.read_text()) if not (document.parent / link).exists()} == set()
-
-
-@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
-def test_document_links_to_existing_anchors(document: Path) -> None:
-    assert missing_anchors(document) == set()
-
-
-INVARIANTS = re.findall(r"^\| \*\*.+", (ROOT / "docs/invariants.md").read_text(), re.MULTILINE)
-
-
-@pytest.mark.parametrize("row", INVARIANTS, ids=lambda row: words_of(row.split("**")[1]).replace(" ", "-"))
-def test_invariant_names_tests(row: str) -> None:
-    assert "::" in row, "no test tries to break it"
+def test_document_links_to_existing_files_and_anchors(document: Path) -> None:
+    text, broken = re.sub(r"`[^`\n]*`", "code", prose_of(document)), set[str]()
+    for name, anchor in re.findall(r"\]\((?![a-z]+:)([^)\s#]*)#?([^)\s]*)\)", text):
+        target = document.parent / name if name else document
+        if not target.exists() or (anchor and target.suffix == ".md" and anchor not in anchors_of(target)):
+            broken.add(f"{name}#{anchor}")
+    named = re.findall(r"`([\w.-]+(?:/[\w.-]+)+\.(?:py|md|lock|json|yaml|toml))`", document.read_text())
+    broken |= {name for name in named if not (ROOT / name).exists() and not (document.parent / name).exists()}
+    assert broken == set()
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
@@ -187,13 +84,64 @@ def test_document_names_existing_tests(document: Path) -> None:
     assert missing == []
 
 
+def test_each_invariant_names_a_test() -> None:
+    rows = re.findall(r"^\| \*\*.+", (ROOT / "docs/invariants.md").read_text(), re.MULTILINE)
+    assert len(rows) > 15
+    assert [row for row in rows if "::" not in row] == []
+
+
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
 def test_document_names_known_environment_variables(document: Path) -> None:
     named = {name.partition("__")[0] for name in re.findall(r"\bINFAAS_[A-Z][A-Z_]*[A-Z]\b", document.read_text())}
     assert named - VARIABLES == set()
 
 
-@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
-def test_document_names_existing_files(document: Path) -> None:
-    named = re.findall(r"`([\w.-]+(?:/[\w.-]+)+\.(?:py|md|lock|json|yaml|toml))`", document.read_text())
-    assert {name for name in named if not (ROOT / name).exists() and not (document.parent / name).exists()} == set()
+@pytest.mark.parametrize("block", [block for block in BLOCKS if block.commands()], ids=lambda block: block.name)
+def test_documented_commands_parse(block: Block, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each command, group, argument and option exists, and the values have the right types; nothing is executed."""
+    monkeypatch.chdir(tmp_path)
+    whole: Any = typer.main.get_command(app)
+
+    def not_executed(*_: object, **_options: object) -> None:
+        pass
+
+    monkeypatch.setattr(type(whole.make_context("infaas", ["status"])), "invoke", not_executed)
+    for words in block.commands():
+        for file in (word for word in words if re.fullmatch(r"[\w-]+(\.\w+)+", word)):
+            Path(file).touch()
+        whole.main(args=[word for word in words if word != "..."], standalone_mode=False)
+
+
+@pytest.mark.parametrize("command", INLINE)
+def test_inline_command_and_its_options_exist(command: str) -> None:
+    """The group, the command and each option exist; arguments may be left out in prose."""
+    words = shlex.split(command)[1:]
+    found: Any = typer.main.get_command(app)
+    while (commands := getattr(found, "commands", None)) and words and not words[0].startswith("-"):
+        found = commands.get(words.pop(0))
+        assert found is not None, f"{INLINE[command]}: there is no such command"
+    known = {name for parameter in found.params for name in (*parameter.opts, *parameter.secondary_opts)}
+    named = {word.partition("=")[0] for word in words if word.startswith("-")}
+    assert named - known - {"--help"} == set(), INLINE[command]
+
+
+def test_inline_compose_commands_name_file_and_profiles() -> None:
+    services: Any = yaml.safe_load((ROOT / "docker/compose.yaml").read_text())["services"]
+    profiles = {profile for service in services.values() for profile in service.get("profiles", ())}
+    options = {pair for command in COMPOSE for pair in pairwise(shlex.split(command))}
+    assert {name for option, name in options if option == "-f"} == {"docker/compose.yaml"}
+    assert {name for option, name in options if option == "--profile"} <= profiles
+
+
+def test_admin_page_lists_each_command_once() -> None:
+    _, _, table = (ROOT / "docs/admin.md").read_text().partition("| commands | need |")
+    lines = table.partition("\n\n")[0].splitlines()
+    named = [name for line in lines for name in re.findall(r"`([a-z-]+)`", line.split("|")[1] if "|" in line else "")]
+    whole: Any = typer.main.get_command(app)
+    assert sorted(named) == sorted(whole.commands)
+
+
+def test_needs_same_in_client_events_and_documents() -> None:
+    assert h.NEEDS.keys() <= QueryOptions.__annotations__.keys()
+    assert set(h.NEEDS.values()) <= set(ATTRIBUTES.values())
+    assert components.NEEDS.keys() == {h.DEADLINE_MS, *h.NEEDS.values()}

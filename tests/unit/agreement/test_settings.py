@@ -16,7 +16,7 @@ from infaas.cli.connect import DEFAULT_HOME
 from infaas.cli.register import register
 from infaas.cli.system import up
 from infaas.up.options import UpOptions
-from process.settings import PlanningSettings, ServiceSettings
+from process.settings import ServiceSettings
 from registry.request import Registration
 from registry.service.settings import RegistrarSettings
 from selector.policy.choice import PolicyConfig
@@ -57,6 +57,7 @@ def test_settings_defaults_match_decision_defaults() -> None:
     assert AutoscalerSettings().limits == ScalingLimits()
     assert AutoscalerSettings().reconcile_timeouts == ReconcileTimeouts()
     assert SelectorSettings().policy_config() == PolicyConfig()
+    assert ClusterState().hop_s == ScalingLimits().hop_s == SelectorSettings().hop_s
 
 
 @pytest.mark.parametrize("name", sorted(ScalingLimits.__struct_fields__))
@@ -96,27 +97,6 @@ def test_simulated_services_default_to_service_settings() -> None:
     shared = scaling.keys() & autoscaler.model_dump().keys()
     assert scaling.keys() - shared == {"enabled", "pins"}
     assert {name: scaling[name] for name in shared} == {name: getattr(autoscaler, name) for name in shared}
-
-
-def test_hop_default_same_in_selector_and_autoscaler() -> None:
-    assert ClusterState().hop_s == ScalingLimits().hop_s == SelectorSettings().hop_s
-
-
-def test_environment_variable_has_one_settings_class() -> None:
-    """Two classes that declare the same variable could have different defaults."""
-    owners: dict[str, set[type]] = {}
-    for kind in ALL:
-        for name, variable in variables(kind).items():
-            owner = next(base for base in reversed(kind.__mro__) if name in getattr(base, "model_fields", ()))
-            owners.setdefault(variable, set()).add(owner)
-    assert {variable: found for variable, found in owners.items() if len(found) > 1} == {}
-
-
-def test_planning_settings_have_no_service_prefix() -> None:
-    """A variable such as `INFAAS_SELECTOR_DEFAULT_LATENCY_S` would set the value for the selector only."""
-    for kind in (SelectorSettings, AutoscalerSettings):
-        for name in PlanningSettings.model_fields.keys() - ServiceSettings.model_fields.keys():
-            assert variables(kind)[name] == f"INFAAS_{name.upper()}"
 
 
 def test_up_flags_default_to_up_options() -> None:
