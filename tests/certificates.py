@@ -36,6 +36,13 @@ def listener_files(folder: Path, server: trustme.CA, clients: trustme.CA | None 
 
 def issue_uri(authority: trustme.CA, folder: Path, uri: str) -> tuple[Path, Path]:
     """Issue a certificate whose subject alternative name is a URI, as with SPIFFE; write it and its key."""
+    return issue_named(authority, folder, "workload", x509.UniformResourceIdentifier(uri))
+
+
+def issue_named(
+    authority: trustme.CA, folder: Path, common_name: str, alternative: x509.GeneralName
+) -> tuple[Path, Path]:  # fmt: skip
+    """Issue a certificate whose subject is this common name and nothing else; write it and its key."""
     signer = x509.load_pem_x509_certificate(authority.cert_pem.bytes())
     signing = serialization.load_pem_private_key(authority.private_key_pem.bytes(), None)
     assert isinstance(signing, ec.EllipticCurvePrivateKey)
@@ -43,13 +50,13 @@ def issue_uri(authority: trustme.CA, folder: Path, uri: str) -> tuple[Path, Path
     certificate, key = folder / "cert.pem", folder / "key.pem"
     made = (
         x509.CertificateBuilder()
-        .subject_name(x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "workload")]))
+        .subject_name(x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, common_name)]))
         .issuer_name(signer.subject)
         .public_key(own.public_key())
         .serial_number(x509.random_serial_number())
         .not_valid_before(now - timedelta(days=1))
         .not_valid_after(now + timedelta(days=1))
-        .add_extension(x509.SubjectAlternativeName([x509.UniformResourceIdentifier(uri)]), critical=False)
+        .add_extension(x509.SubjectAlternativeName([alternative]), critical=False)
         .sign(signing, hashes.SHA256())
     )
     certificate.write_bytes(made.public_bytes(serialization.Encoding.PEM))

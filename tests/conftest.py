@@ -1,6 +1,7 @@
-"""Plugins of all tests: fixtures that start real brokers and databases, CI rules, temporary folders and garbage."""
+"""Plugins of all tests: suites, servers that tests share, CI rules, temporary folders and garbage."""
 
 pytest_plugins = [
+    "tests.servers",  # first, since plugins below import it
     "tests.ci",
     "tests.garbage_collection",
     "tests.kafka_fixtures",

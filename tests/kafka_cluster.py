@@ -16,8 +16,9 @@ from broker.kafka.servers.apache import ApacheKafka, changed_properties, server_
 from broker.kafka.settings import KafkaSettings
 from broker.kafka.types import KafkaError
 from schemas.errors import OperatorError
-from tests.kafka_fixtures import need_apache, served
+from tests.kafka_fixtures import need_apache
 from tests.processes import suspended, words_of
+from tests.servers import served
 from tests.waiting import read_until
 
 
@@ -103,8 +104,8 @@ class Cluster:
 def first_broker(home: Path) -> Generator[KafkaSettings]:
     """Run the first broker alone; a second one can join later."""
     need_apache()
-    with served(lambda: ApacheKafka(home, 0, first_node)) as settings:
-        yield settings
+    with served(lambda: ApacheKafka(home, 0, first_node)) as broker:
+        yield broker.settings
 
 
 @contextmanager

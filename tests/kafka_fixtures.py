@@ -1,11 +1,10 @@
-"""Fixtures for Kafka: one broker in a session. Tests use Apache Kafka, except tests of the embedded broker."""
+"""Fixtures for Kafka: one broker a run. Tests use Apache Kafka, except tests of the embedded broker."""
 
 import asyncio
-import threading
-from collections.abc import Callable, Generator
-from contextlib import AbstractAsyncContextManager, contextmanager
+from collections.abc import Generator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Protocol
+from typing import Any
 
 import pytest
 
@@ -15,87 +14,77 @@ from broker.kafka.servers.jars import cache_dir, fetch_jars
 from broker.kafka.settings import KafkaSettings
 from schemas.errors import OperatorError
 from tests.java_classes import use_class_archive
-
-
-class _Broker(Protocol):
-    @property
-    def settings(self) -> KafkaSettings: ...
+from tests.servers import served, servers, starts
 
 
 @contextmanager
-def served(make: Callable[[], AbstractAsyncContextManager[_Broker]]) -> Generator[KafkaSettings]:
-    """Run a broker in a thread of its own, because its process must outlive the event loop of a single test."""
-    ready, started = threading.Event(), list[KafkaSettings]()
-    loop, stop = asyncio.new_event_loop(), asyncio.Event()
-    failed: list[BaseException] = []
-
-    async def serve() -> None:
-        async with make() as broker:
-            started.append(broker.settings)
-            ready.set()
-            await stop.wait()
-
-    def run() -> None:
-        try:
-            with asyncio.Runner(loop_factory=lambda: loop) as runner:
-                runner.run(serve())
-        except BaseException as error:  # noqa: BLE001 - raised in the test's thread below
-            failed.append(error)
-        finally:
-            ready.set()
-
-    thread = threading.Thread(target=run, name="broker")
-    thread.start()
-    ready.wait()
-    try:
-        if failed:
-            raise failed[0]
-        yield started[0]
-    finally:
-        if not failed:
-            loop.call_soon_threadsafe(stop.set)
-        thread.join()
+def _apache(folder: Path) -> Generator[KafkaSettings]:
+    prepare_apache()
+    with served(lambda: ApacheKafka(folder)) as broker:
+        yield broker.settings
 
 
-@pytest.fixture(scope="session")
-def kafka(tmp_path_factory: pytest.TempPathFactory) -> Generator[KafkaSettings]:
-    """Apache Kafka shared by all tests; each test must use topics and groups of its own.
-
-    Tests are skipped, with the reason, if it cannot be started; in CI a skip is a failure.
-    """
-    folder = tmp_path_factory.mktemp("kafka")
-    need_apache()
-    with served(lambda: ApacheKafka(folder)) as settings:
-        yield settings
+@contextmanager
+def _quick(folder: Path) -> Generator[KafkaSettings]:
+    prepare_apache()
+    with served(lambda: ApacheKafka(folder, properties=_quick_properties)) as broker:
+        yield broker.settings
 
 
-@pytest.fixture(scope="module")
-def quick_kafka(tmp_path_factory: pytest.TempPathFactory) -> Generator[KafkaSettings]:
-    """Apache Kafka that checks retention, and deletes files, ten times a second."""
-    folder = tmp_path_factory.mktemp("quick-kafka")
-    need_apache()
-    with served(lambda: ApacheKafka(folder, properties=_quick)) as settings:
-        yield settings
-
-
-def _quick(data: Path, port: int, controller_port: int) -> str:
+def _quick_properties(data: Path, port: int, controller_port: int) -> str:
     names = ("log.retention.check.interval.ms", "log.initial.task.delay.ms", "file.delete.delay.ms")
     return changed_properties(server_properties(data, port, controller_port), dict.fromkeys(names, "100"))
 
 
-@pytest.fixture(scope="session")
-def embedded_kafka(tmp_path_factory: pytest.TempPathFactory) -> Generator[KafkaSettings]:
-    """Embedded broker, the substitute where Apache Kafka is not available."""
-    folder = tmp_path_factory.mktemp("embedded-kafka")
-    with served(lambda: EmbeddedBroker(folder)) as settings:
-        yield settings
+@contextmanager
+def _embedded(folder: Path) -> Generator[KafkaSettings]:
+    with served(lambda: EmbeddedBroker(folder)) as broker:
+        yield broker.settings
+
+
+starts.update({"kafka": _apache, "quick-kafka": _quick, "embedded-kafka": _embedded})
+
+
+def prepare_apache() -> Path:
+    """Fetch Kafka's jars if they are missing, and return their folder.
+
+    Raises:
+        OperatorError: the jars or Java are missing and cannot be fetched.
+    """
+    jars = asyncio.run(fetch_jars(cache_dir()))
+    use_class_archive(jars)
+    return jars
 
 
 def need_apache() -> Path:
     """Return the folder of Kafka's jars; skip the test if the jars or Java are missing and cannot be fetched."""
     try:
-        jars = asyncio.run(fetch_jars(cache_dir()))
-        use_class_archive(jars)
+        return prepare_apache()
     except OperatorError as error:
         pytest.skip(str(error))
-    return jars
+
+
+def started(request: pytest.FixtureRequest, name: str) -> Any:
+    """Return how to reach a server of this run; skip the test, with the reason, if it cannot be started."""
+    try:
+        return servers(request.config).get(name)
+    except OperatorError as error:
+        pytest.skip(str(error))
+
+
+@pytest.fixture(scope="session")
+def kafka(request: pytest.FixtureRequest) -> KafkaSettings:
+    """Apache Kafka shared by all tests; each test must use topics and groups of its own."""
+    return started(request, "kafka")
+
+
+@pytest.fixture(scope="session")
+def quick_kafka(request: pytest.FixtureRequest) -> KafkaSettings:
+    """Apache Kafka that checks retention, and deletes files, ten times a second."""
+    return started(request, "quick-kafka")
+
+
+@pytest.fixture(scope="session")
+def embedded_kafka(request: pytest.FixtureRequest) -> KafkaSettings:
+    """Embedded broker, the substitute where Apache Kafka is not available."""
+    return started(request, "embedded-kafka")

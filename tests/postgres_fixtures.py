@@ -1,6 +1,6 @@
 """Fixtures for Postgres: a fresh migrated database for each test.
 
-A session has one server: an embedded one, or the server at `INFAAS_TEST_POSTGRES`, whose user must be allowed to create
+A run has one server: an embedded one, or the server at `INFAAS_TEST_POSTGRES`, whose user must be allowed to create
 databases. Each test gets a copy of a migrated template. A copy takes about 20 ms of CPU; migrations take 600.
 """
 
@@ -19,6 +19,7 @@ import pytest
 from store.embedded import EmbeddedPostgres
 from store.migrate import upgrade
 from store.pool import Pool, open_pool
+from tests.servers import served, servers, starts
 
 OTHER_SYSTEM = "UPDATE system SET id = gen_random_uuid()::text"
 """Makes a copy of the template a system of its own."""
@@ -48,32 +49,46 @@ def postgres_dir() -> Generator[Path]:
         yield Path(folder) / "pg"
 
 
-@pytest.fixture(scope="session")
-def postgres_server() -> Generator[str]:
-    """DSN of a running server."""
+@contextmanager
+def _server(_folder_in_memory: Path) -> Generator[str]:
     external = os.environ.get("INFAAS_TEST_POSTGRES")
     if external:
         yield external
         return
-    # The fixture outlives the event loops of tests, so it needs one of its own.
-    with _folder() as folder, asyncio.Runner() as runner:
-        server = EmbeddedPostgres(Path(folder) / "pg", durable=False)
-        runner.run(server.__aenter__())
-        try:
-            yield server.dsn
-        finally:
-            runner.run(server.__aexit__())
+    with _folder() as folder, served(lambda: EmbeddedPostgres(Path(folder) / "pg", durable=False)) as server:
+        yield server.dsn
+
+
+@contextmanager
+def _migrated(server: str) -> Generator[str]:
+    name = f"template_{uuid4().hex}"
+    asyncio.run(_on_server(server, f"CREATE DATABASE {name}"))
+    try:
+        asyncio.run(upgrade(_database_dsn(server, name)))
+        yield name
+    finally:
+        asyncio.run(_on_server(server, f"DROP DATABASE {name} WITH (FORCE)"))
+
+
+@contextmanager
+def _server_with_template(folder: Path) -> Generator[tuple[str, str]]:
+    with _server(folder) as server, _migrated(server) as name:
+        yield server, name
+
+
+starts["postgres"] = _server_with_template
 
 
 @pytest.fixture(scope="session")
-def template(postgres_server: str) -> Generator[str]:
-    name = f"template_{uuid4().hex}"
-    asyncio.run(_on_server(postgres_server, f"CREATE DATABASE {name}"))
-    try:
-        asyncio.run(upgrade(_database_dsn(postgres_server, name)))
-        yield name
-    finally:
-        asyncio.run(_on_server(postgres_server, f"DROP DATABASE {name} WITH (FORCE)"))
+def postgres_server(request: pytest.FixtureRequest) -> str:
+    """DSN of a running server."""
+    return servers(request.config).get("postgres")[0]
+
+
+@pytest.fixture(scope="session")
+def template(request: pytest.FixtureRequest) -> str:
+    """Name of a migrated database, to be copied."""
+    return servers(request.config).get("postgres")[1]
 
 
 @asynccontextmanager

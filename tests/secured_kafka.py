@@ -1,48 +1,43 @@
 """Apache Kafka with authentication (SASL and mutual TLS) and authorization (ACLs)."""
 
-import shutil
-import subprocess
 from collections.abc import Generator
 from contextlib import contextmanager
 from functools import partial
+from ipaddress import ip_address
 from pathlib import Path
+from tempfile import mkdtemp
 from typing import Final
 
 import pytest
+import trustme
+from cryptography import x509
 from pydantic import SecretStr
 
 from broker.kafka.servers.apache import ApacheKafka, changed_properties, server_properties
 from broker.kafka.settings import KafkaSettings, SaslMechanism, SecurityProtocol
 from process.sockets import free_port
-from tests.kafka_fixtures import need_apache, served
+from tests.certificates import authority_file, issue_named
+from tests.kafka_fixtures import prepare_apache, started
+from tests.servers import served, starts
 
 USER, PASSWORD = "system", "hunter2"  # pragma: allowlist secret
 """Credentials of the super user."""
-_CURVE: Final = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2")
 _HOST: Final = "127.0.0.1"
 
 
 class Certificates:
-    """Certificate authority and the certificates that it issues, as PEM files in a folder."""
+    """Certificate authority and the certificates that it issues, as PEM files."""
 
     def __init__(self, folder: Path) -> None:
-        if shutil.which("openssl") is None:
-            pytest.skip("openssl makes the certificates: install it")
+        authority = trustme.CA()
         self._folder = folder
-        self.authority, self._authority_key = folder / "ca.pem", folder / "ca.key"
-        self._request("authority", self.authority, self._authority_key)
+        self._key = authority.private_key_pem.bytes()
+        self.authority = authority_file(authority, folder)
 
     def issue(self, name: str) -> tuple[Path, Path]:
-        """Issue a certificate for this name, valid on loopback; return it and its key."""
-        certificate, key = self._folder / f"{name}.pem", self._folder / f"{name}.key"
-        signed = ["-CA", str(self.authority), "-CAkey", str(self._authority_key)]
-        self._request(name, certificate, key, *signed, "-addext", f"subjectAltName=IP:{_HOST}")
-        return certificate, key
-
-    def _request(self, name: str, certificate: Path, key: Path, *more: str) -> None:
-        files = ["-keyout", str(key), "-out", str(certificate)]
-        command = ["openssl", "req", "-x509", *_CURVE, "-subj", f"/CN={name}", *files, *more]
-        subprocess.run(command, check=True, capture_output=True, timeout=60)
+        """Issue a certificate whose subject has this common name, valid on loopback; return it and its key."""
+        authority = trustme.CA.from_pem(self.authority.read_bytes(), self._key)
+        return issue_named(authority, Path(mkdtemp(dir=self._folder)), name, x509.IPAddress(ip_address(_HOST)))
 
 
 class SecuredKafka:
@@ -139,15 +134,17 @@ def _one_line(pem: Path) -> str:
 @contextmanager
 def secured_broker(folder: Path, session_ms: int = 0) -> Generator[SecuredKafka]:
     """Run the broker in this folder; SASL sessions expire after `session_ms` milliseconds, or never with 0."""
-    need_apache()
+    prepare_apache()
     certificates, ports = Certificates(folder), (free_port(), free_port())
     secured = SecuredKafka(certificates, *ports)
     with served(lambda: _ApacheBehindLocks(folder, secured, certificates, ports, session_ms)):
         yield secured
 
 
+starts["secured-kafka"] = secured_broker
+
+
 @pytest.fixture(scope="session")
-def secured_kafka(tmp_path_factory: pytest.TempPathFactory) -> Generator[SecuredKafka]:
-    """Secured broker shared by all tests that need one."""
-    with secured_broker(tmp_path_factory.mktemp("secured-kafka")) as secured:
-        yield secured
+def secured_kafka(request: pytest.FixtureRequest) -> SecuredKafka:
+    """Secured broker shared by all tests that need one; each test must use users of its own."""
+    return started(request, "secured-kafka")

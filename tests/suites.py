@@ -1,4 +1,4 @@
-"""Pytest plugin for the suites: a test that needs more than Linux, make and Python carries a marker that names the need.
+"""Pytest plugin for the suites. A test that needs more than Linux, make and Python has a marker that names the need.
 
 `make test` runs `--suite=contract`, the tests without a need. `make test-all` runs these, then `--suite=needs`, the
 others, after `make test-all-needs` has installed the needs. Tests that need torch run in an environment of their own.
