@@ -8,25 +8,21 @@ from schemas.access import ANYONE, Principal, Role
 @pytest.mark.parametrize(
     ("own", "may"),
     [
-        (Role.QUERY, {Role.QUERY}),
-        (Role.PUBLISH, {Role.QUERY, Role.PUBLISH}),
-        (Role.ADMIN, {Role.QUERY, Role.PUBLISH, Role.ADMIN}),
+        (set[Role](), set[Role]()),
+        ({Role.QUERY}, {Role.QUERY}),
+        ({Role.PUBLISH}, {Role.QUERY, Role.PUBLISH}),
+        ({Role.ADMIN}, {Role.QUERY, Role.PUBLISH, Role.ADMIN}),
     ],
 )
-def test_role_includes_lower_roles(own: Role, may: set[Role]) -> None:
-    principal = Principal("k", "acme", frozenset({own}))
+def test_role_includes_lower_roles(own: set[Role], may: set[Role]) -> None:
+    principal = Principal("k", "acme", frozenset(own))
     assert {role for role in Role if principal.has(role)} == may
-
-
-def test_principal_without_role_has_no_rights() -> None:
-    assert not any(Principal("k", "acme", frozenset()).has(role) for role in Role)
 
 
 def test_principal_may_query_all_or_named_tasks() -> None:
     assert Principal("k", "acme", frozenset({Role.QUERY})).may_ask("sentiment")
     few = Principal("k", "acme", frozenset({Role.QUERY}), frozenset({"digits"}))
-    assert few.may_ask("digits")
-    assert not few.may_ask("sentiment")
+    assert (few.may_ask("digits"), few.may_ask("sentiment")) == (True, False)
     assert not Principal("k", "acme", frozenset(), frozenset()).may_ask("digits")
 
 

@@ -46,20 +46,14 @@ HEADERS = {
 }
 
 
-def test_unwrap_reads_binary_mode() -> None:
-    message = kafka.to_binary_event(event())
-    unwrapped = unwrap(fields(message), message.value)
-    assert unwrapped is not None
-    assert unwrapped[0] == HEADERS | {"content-type": "application/json"}
-    assert unwrapped[1] is message.value
-
-
-def test_unwrap_reads_structured_mode() -> None:
-    message = kafka.to_structured_event(event())
+@pytest.mark.parametrize("structured", [False, True])
+def test_unwrap_reads_both_modes(structured: bool) -> None:
+    message = kafka.to_structured_event(event()) if structured else kafka.to_binary_event(event())
     unwrapped = unwrap(fields(message), message.value)
     assert unwrapped is not None
     assert unwrapped[0] == HEADERS | {"content-type": "application/json"}
     assert json.loads(unwrapped[1]) == QUERY
+    assert structured or unwrapped[1] is message.value
 
 
 def test_unwrap_keeps_bytes_of_structured_data() -> None:

@@ -38,6 +38,9 @@ class Caller:
         self.text, self.tokens, self.restarts = "", 0, 0
         self.logprobs: list[str] = []
 
+    def add(self, attempt: int, number: int, words: list[str]) -> None:
+        self.answer.add(str(attempt), number, AnswerPart(text="", tokens=0) if number < 0 else part(words[number]))
+
     def read(self) -> None:
         while (event := self.answer.take()) is not None:
             if isinstance(event, AnswerRestart):
@@ -52,8 +55,11 @@ class Caller:
 
 @st.composite
 def deliveries(draw: st.DrawFn, texts: list[list[str]]) -> list[tuple[int, int] | None]:
-    """Parts of attempts, as attempt and number, in any order, some lost and some repeated; None: the caller reads."""
-    parts = [(attempt, number) for attempt, words in enumerate(texts) for number in range(len(words))]
+    """Parts of attempts, as attempt and number, in any order, some lost and some repeated; None: the caller reads.
+
+    The part -1, which says that a piece of the prompt was computed, is empty.
+    """
+    parts = [(attempt, number) for attempt, words in enumerate(texts) for number in range(-1, len(words))]
     some = draw(st.lists(st.sampled_from(parts), max_size=2 * len(parts))) if parts else []
     ordered = draw(st.booleans())
     events: list[tuple[int, int] | None] = [*(sorted(some) if ordered else some)]
@@ -71,7 +77,7 @@ def test_growing_answer_gives_each_token_once_if_attempts_agree(data: st.DataObj
             caller.read()
             assert "".join(WORDS).startswith(caller.text)
         else:
-            caller.answer.add(str(event[0]), event[1], part(texts[event[0]][event[1]]))
+            caller.add(*event, texts[event[0]])
     caller.answer.finish(answer(WORDS))
     caller.read()
     assert (caller.text, caller.tokens, caller.logprobs) == ("".join(WORDS), len(WORDS), WORDS)
@@ -87,7 +93,7 @@ def test_growing_answer_ends_as_its_result(data: st.DataObject, forks: list[tupl
             caller.read()
             assert any("".join(words).startswith(caller.text) for words in texts)
         else:
-            caller.answer.add(str(event[0]), event[1], part(texts[event[0]][event[1]]))
+            caller.add(*event, texts[event[0]])
     final = data.draw(st.sampled_from(texts))
     caller.answer.finish(answer(final))
     caller.read()
@@ -129,15 +135,3 @@ def test_read_answers_reads_each_row() -> None:
         assert (first.text, first.finish_reason, first.logprobs) == ("a", "stop", [])
         assert (second.text, second.finish_reason) == ("b", "length")
         assert second.logprobs == [TokenLogprob(token="b", logprob=-0.5)]
-
-
-def test_part_before_the_first_adds_nothing() -> None:
-    caller = Caller()
-    caller.answer.add("a", -1, AnswerPart(text="", tokens=0))
-    caller.answer.add("a", 1, part(WORDS[1]))
-    caller.answer.add("a", -1, AnswerPart(text="", tokens=0))
-    caller.read()
-    assert caller.text == ""
-    caller.answer.add("a", 0, part(WORDS[0]))
-    caller.read()
-    assert (caller.text, caller.tokens, caller.restarts) == (WORDS[0] + WORDS[1], 2, 0)

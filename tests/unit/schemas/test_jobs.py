@@ -1,11 +1,13 @@
-"""Tests of the ids of jobs."""
+"""Tests of the ids of jobs, and of requests to register models as gateways store them."""
 
 from uuid import UUID
 
+import msgspec
 from hypothesis import given
 from hypothesis import strategies as st
 
 from schemas.jobs import new_job_id
+from schemas.registrations import FileRef, ModelToRegister
 
 TIMES, BITS = st.integers(0, 2**47), st.integers(0, 2**74 - 1)
 
@@ -16,3 +18,9 @@ def test_new_job_id_orders_by_time_and_bits(one: int, bits: int, other: int, mor
     assert (ids[0] < ids[1]) == ((one, bits) < (other, more))
     assert UUID(ids[0]).version == 7
     assert UUID(ids[0]).int >> 80 == one
+
+
+def test_registration_with_defaults_is_within_its_bounds() -> None:
+    """A default is checked only when the row is read."""
+    request = ModelToRegister(name="m", task="t", file=FileRef(name="m.onnx", upload="0" * 64))
+    assert msgspec.json.decode(msgspec.json.encode(request), type=ModelToRegister) == request

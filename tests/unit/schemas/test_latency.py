@@ -20,22 +20,19 @@ def model(points: dict[int, float], max_batch: int) -> LatencyModel:
     return LatencyModel([BatchLatency(b, s, 2 * s) for b, s in points.items()], max_batch)
 
 
-def test_latency_model_is_exact_and_interpolates() -> None:
-    latency = model({1: 1.0, 4: 2.5, 8: 4.5}, 8)
-    assert [latency.batch_s(b) for b in (1, 2, 4, 6, 8)] == [1.0, 1.5, 2.5, 3.5, 4.5]
-
-
-def test_latency_model_extrapolates_last_segment() -> None:
-    assert model({1: 1.0, 4: 2.5, 8: 4.5}, 16).batch_s(10) == 5.5
-
-
-def test_latency_model_of_one_point_is_proportional() -> None:
-    assert model({2: 1.0}, 4).batch_s(4) == 2.0
-
-
-def test_latency_model_splits_batch_above_limit() -> None:
-    latency = model({1: 1.0, 8: 4.5}, 8)
-    assert latency.batch_s(17) == 2 * 4.5 + 1.0
+@pytest.mark.parametrize(
+    ("points", "max_batch", "expected"),
+    [
+        ({1: 1.0, 4: 2.5, 8: 4.5}, 8, {1: 1.0, 2: 1.5, 4: 2.5, 6: 3.5, 8: 4.5}),
+        ({1: 1.0, 4: 2.5, 8: 4.5}, 16, {10: 5.5}),
+        ({2: 1.0}, 4, {4: 2.0}),
+        ({1: 1.0, 8: 4.5}, 8, {17: 2 * 4.5 + 1.0}),
+    ],
+    ids=["interpolates", "extrapolates the last segment", "one point is proportional", "splits above the limit"],
+)
+def test_latency_model_predicts_batches(points: dict[int, float], max_batch: int, expected: dict[int, float]) -> None:
+    latency = model(points, max_batch)
+    assert {batch: latency.batch_s(batch) for batch in expected} == expected
 
 
 def test_latency_model_of_uneven_inputs_uses_mean_and_p99() -> None:
@@ -43,8 +40,7 @@ def test_latency_model_of_uneven_inputs_uses_mean_and_p99() -> None:
     latency = LatencyModel(measured, 4)
     assert [latency.batch_s(b) for b in (1, 2, 4, 5)] == [1.0, 1.5, 2.5, 3.5]
     assert [latency.promised_s(b) for b in (1, 4, 5)] == [5.0, 9.0, 14.0]
-    assert not latency.is_even
-    assert model({1: 1.0}, 1).is_even
+    assert (latency.is_even, model({1: 1.0}, 1).is_even) == (False, True)
 
 
 def test_batch_latency_omits_absent_mean_in_json() -> None:
@@ -56,21 +52,7 @@ def test_batch_latency_omits_absent_mean_in_json() -> None:
 @given(st.dictionaries(st.integers(1, 32), st.tuples(*[st.floats(1e-6, 10)] * 3), min_size=1, max_size=5))
 def test_latency_model_promise_is_at_least_prediction(points: dict[int, tuple[float, float, float]]) -> None:
     latency = LatencyModel([BatchLatency(b, p50, p99, mean_s=mean) for b, (p50, p99, mean) in points.items()], 32)
-    assert all(latency.promised_s(b) >= latency.batch_s(b) * (1 - 1e-9) for b in range(1, 70))
-
-
-def test_latency_model_requires_a_point() -> None:
-    with pytest.raises(ValueError, match="at least one"):
-        model({}, 8)
-
-
-@given(
-    st.dictionaries(st.integers(1, 64), st.floats(1e-6, 10, allow_nan=False), min_size=1, max_size=6),
-    st.integers(1, 128),
-    st.integers(1, 1000),
-)
-def test_latency_model_is_never_negative(points: dict[int, float], max_batch: int, batch: int) -> None:
-    assert model(points, max_batch).batch_s(batch) >= 0
+    assert all(latency.promised_s(b) >= latency.batch_s(b) * (1 - 1e-9) >= 0 for b in range(1, 70))
 
 
 @pytest.mark.parametrize(
@@ -107,10 +89,7 @@ def test_length_model_excludes_fixed_cost_of_batch() -> None:
     """Figures of a two-layer MiniLM: about 2.4 ms per batch and 5 ms per input of 48 values; 12 values took 4.2 ms."""
     latency = LatencyModel([BatchLatency(b, s, s) for b, s in ((1, 0.0075), (4, 0.0226), (16, 0.0874))], 16)
     lengths = LengthModel([LengthLatency(12, 0.0078), LengthLatency(48, 0.0226, typical=True)], latency)
-    alone_s = latency.batch_s(1) + lengths.extra_s(12)
-    assert alone_s == pytest.approx(0.0038, abs=1e-4)
-    in_proportion_s = latency.batch_s(1) * 0.0078 / 0.0226
-    assert abs(alone_s - 0.0042) < abs(in_proportion_s - 0.0042) / 3
+    assert latency.batch_s(1) + lengths.extra_s(12) == pytest.approx(0.0038, abs=1e-4)
 
 
 def test_length_model_is_at_least_proportional() -> None:
@@ -120,18 +99,12 @@ def test_length_model_is_at_least_proportional() -> None:
     assert latency.batch_s(16) + 16 * lengths.extra_s(16) == pytest.approx(0.016 / 4)
 
 
-def test_length_model_applies_correction() -> None:
+def test_length_model_applies_correction_and_bounds_extrapolation() -> None:
     corrected = LatencyModel([BatchLatency(4, 0.010, 0.010)], 16, correction=2.0)
     assert LengthModel(MEASURED, corrected).extra_s(128) == pytest.approx(2 * 0.020 / 4)
-
-
-def test_length_model_without_measurements_adds_nothing() -> None:
-    for measured in ((), MEASURED[:2], MEASURED[2:3]):
-        assert LengthModel(measured, LATENCY).extra_s(1000) == 0.0
-
-
-def test_length_model_bounds_extrapolation() -> None:
     assert LATENCY.batch_s(1) + LengthModel(MEASURED, LATENCY).extra_s(10**9) == pytest.approx(16 * 0.004)
+    for too_few in ((), MEASURED[:2], MEASURED[2:3]):
+        assert LengthModel(too_few, LATENCY).extra_s(1000) == 0.0
 
 
 @given(
@@ -154,8 +127,7 @@ def test_interpolation_error_detects_curves() -> None:
 
 @given(st.floats(1e-6, 1.0), st.floats(1e-6, 1.0), st.integers(2, 64))
 def test_fit_latency_recovers_line(intercept: float, slope: float, maximum: int) -> None:
-    points = [BatchLatency(b, intercept + slope * b, 1.0) for b in (1, 2, 4, maximum + 4)]
-    line = fit_latency(points)
+    line = fit_latency([BatchLatency(b, intercept + slope * b, 1.0) for b in (1, 2, 4, maximum + 4)])
     assert line.intercept_s == pytest.approx(intercept, rel=1e-4, abs=1e-7)
     assert line.slope_s == pytest.approx(slope, rel=1e-4, abs=1e-7)
     assert line.error < 1e-4

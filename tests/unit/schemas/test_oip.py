@@ -103,7 +103,6 @@ def test_decode_request_refuses_truncations(tensors: dict[str, Array], data: st.
     ("value", "message"),
     [
         (request(shape=[2**31, 1]), r"\$\.inputs\[0\]\.shape\[0\]"),
-        (request(shape=[-1, 2]), r"\$\.inputs\[0\]\.shape\[0\]"),
         (request(shape=[2**31 - 1, 2**31 - 1]), r"\$\.inputs\[0\]\.data"),
         (request(shape=[1] * 17), r"\$\.inputs\[0\]\.shape"),
         (request(shape="x"), r"\$\.inputs\[0\]\.shape"),
@@ -113,7 +112,6 @@ def test_decode_request_refuses_truncations(tensors: dict[str, Array], data: st.
         (request(name=""), r"\$\.inputs\[0\]\.name"),
         (b'{"inputs": []}', r"\$\.inputs"),
         (b"{}", "missing required field `inputs`"),
-        (b"[]", "Expected `object`"),
         (b"", "the body is empty"),
         (b"{", "the body is not JSON"),
         (b'{"inputs":' + b"[" * 100_000, "array"),
@@ -121,7 +119,6 @@ def test_decode_request_refuses_truncations(tensors: dict[str, Array], data: st.
         (b'{"inputs":[{"name":"x","shape":[1],"datatype":"INT8"}]}', "neither `data` nor"),
         (request(parameters={"binary_data_size": 8}), "announce 8 bytes of binary data, but 0 follow"),
         (request(parameters={"binary_data_size": 7}), "takes 8 bytes as binary data, not 7"),
-        (b'{"id":7,"inputs":[]}', r"\$\.id"),
         (
             b'{"parameters":{"binary_data_output":1},"inputs":[{"name":"x","shape":[1],"datatype":"INT8","data":[1]}]}',
             r"\$\.parameters\.binary_data_output",
@@ -160,44 +157,35 @@ def test_encode_response_uses_requested_form() -> None:
         encode_response("m", "", outputs, wanted=[WantedOutput("c")])
 
 
-def test_encode_request_aligns_tensors() -> None:
-    value, length, _ = encode_request({"x": np.ones(3)}, request_id="odd")
-    assert decode_request(value, length).inputs["x"].flags.aligned
-
-
 def test_encode_request_allows_bf16_only_in_binary() -> None:
-    array = np.array([1, 2], "<u2").view(BF16)
-    value, length, _ = encode_request({"x": array})
-    assert same(decode_request(value, length).inputs["x"], array)
+    value, length, _ = encode_request({"x": np.ones(3, "<u2").view(BF16)}, request_id="odd")
+    assert decode_request(value, length).inputs["x"].flags.aligned
     with pytest.raises(InvalidRequest, match="BF16"):
-        encode_request({"x": array}, binary=False)
+        encode_request({"x": np.ones(3, "<u2").view(BF16)}, binary=False)
 
 
-class TestRawData:
-    def signature(self, datatype: str, *shape: int) -> list[TensorSpec]:
-        return [TensorSpec(name="x", datatype=datatype, shape=shape)]
-
-    def test_raw_data_infers_variable_dimension(self) -> None:
-        array = np.arange(8, dtype=np.float32).reshape(2, 4)
-        back = decode_request(array.tobytes(), 0, self.signature("FP32", -1, 4))
-        assert same(back.inputs["x"], array)
-        assert back.binary_output
-
-    def test_raw_data_assumes_one_for_further_dimensions(self) -> None:
-        back = decode_request(b"\x01\x02\x03", 0, self.signature("INT8", -1, -1))
-        assert back.inputs["x"].shape == (1, 3)
-
-    def test_raw_data_of_bytes_is_one_element(self) -> None:
-        assert decode_request(b"abc", 0, self.signature("BYTES", -1)).inputs["x"].tolist() == [b"abc"]
-
-    @pytest.mark.parametrize(("datatype", "shape"), [("FP32", (-1, 4)), ("INT8", (2,)), ("BYTES", (-1, 2))])
-    def test_raw_data_refuses_wrong_sizes(self, datatype: str, shape: tuple[int, ...]) -> None:
+@pytest.mark.parametrize(
+    ("value", "datatype", "shape", "rows"),
+    [
+        (np.arange(4, dtype=np.float32).tobytes(), "FP32", (-1, 4), [[0, 1, 2, 3]]),
+        (b"\x01\x02\x03", "INT8", (-1, -1), [[1, 2, 3]]),
+        (b"abc", "BYTES", (-1,), [b"abc"]),
+        (b"abc", "FP32", (-1, 4), None),
+        (b"abc", "INT8", (2,), None),
+        (b"abc", "BYTES", (-1, 2), None),
+    ],
+)
+def test_raw_data_has_shape_of_signature(value: bytes, datatype: str, shape: tuple[int, ...], rows: Any) -> None:
+    signature = [TensorSpec(name="x", datatype=datatype, shape=shape)]
+    if rows is None:
         with pytest.raises(InvalidRequest, match="raw bytes"):
-            decode_request(b"abc", 0, self.signature(datatype, *shape))
-
-    def test_raw_data_requires_single_input(self) -> None:
+            decode_request(value, 0, signature)
+        return
+    back = decode_request(value, 0, signature)
+    assert (back.inputs["x"].tolist(), back.binary_output) == (rows, True)
+    for several in ([], 2 * signature):
         with pytest.raises(InvalidRequest, match="exactly one input"):
-            decode_request(b"abc", 0)
+            decode_request(value, 0, several)
 
 
 def test_decode_response_reports_invalid_response() -> None:

@@ -94,14 +94,11 @@ def test_from_binary_refuses_truncated_data(array: Array) -> None:
     ("datatype", "shape", "text", "message"),
     [
         ("INT64", [2], "[1, 2.5]", r"got `float` - at `\$\.x\[1\]`"),
-        ("INT64", [2], "[1, true]", r"got `bool` - at `\$\.x\[1\]`"),
         ("FP32", [2], '[1, "two"]', r"at `\$\.x\[1\]`"),
-        ("FP32", [2], "[1, null]", r"at `\$\.x\[1\]`"),
         ("FP32", [1], "[1e39]", "does not fit FP32"),
         ("FP16", [1], "[70000]", "does not fit FP16"),
         ("FP64", [1], "[1e400]", "out of range"),
         ("UINT8", [1], "[256]", "does not fit UINT8"),
-        ("UINT8", [1], "[-1]", "does not fit UINT8"),
         ("INT64", [1], "[9223372036854775808]", "does not fit INT64"),
         ("BOOL", [1], "[1]", "Expected `bool`"),
         ("BYTES", [1], "[1]", "Expected `str`"),
@@ -109,7 +106,6 @@ def test_from_binary_refuses_truncated_data(array: Array) -> None:
         ("FP8", [1], "[1]", "unknown datatype"),
         ("INT8", [3], "[1, 2]", "3 elements"),
         ("INT8", [2, 2], "[[1, 2], [3]]", "shape"),
-        ("INT8", [2, 2], "[[1], [2]]", "shape"),
         ("INT8", [2], "[[1], [2]]", r"got `array` - at `\$\.x\[0\]`"),
         ("BYTES", [2, 2], '[["a"], ["b"]]', "shape"),
         ("INT8", [1], "[NaN]", "malformed"),
@@ -125,11 +121,7 @@ def test_from_json_refuses_wrong_data(datatype: str, shape: list[int], text: str
 
 def test_to_json_writes_special_floats_as_strings() -> None:
     array = np.array([1.5, np.nan, np.inf, -np.inf], np.float32)
-    text = dumped(array)
-    assert text == b'[1.5,"NaN","Infinity","-Infinity"]'
-    assert same(from_json("FP32", [4], text, "$"), array)
-    # tritonclient converts the list in this way.
-    assert same(np.array(orjson.loads(text), np.float32), array)
+    assert dumped(array) == b'[1.5,"NaN","Infinity","-Infinity"]'
 
 
 def test_from_json_reads_long_string_beside_short_ones() -> None:
@@ -140,12 +132,9 @@ def test_from_json_reads_long_string_beside_short_ones() -> None:
         from_json("FP32", [100_001], text, "$")
 
 
-def test_to_json_refuses_bytes_that_are_not_utf8() -> None:
+def test_bytes_that_no_value_has_are_refused() -> None:
     with pytest.raises(InvalidRequest, match="UTF-8"):
         to_json(np.array([b"\xff"], object), "$")
-
-
-def test_from_binary_checks_bool_bytes() -> None:
     with pytest.raises(InvalidRequest, match="0 or 1"):
         from_binary("BOOL", [2], memoryview(b"\x01\x02"), "$")
 
@@ -168,19 +157,16 @@ def test_datatype_of_refuses_unsupported_arrays() -> None:
     assert datatype_of(np.array(["text"])) == "BYTES"
 
 
-LARGE_SHAPES = [(40_000,), (10_000, 4), (100, 3, 8, 16), (1, 40_000), (40_000, 1)]
-
-
 def text_of(values: object) -> bytes:
     return json.dumps(values, indent=1).encode()
 
 
-@pytest.mark.parametrize("shape", LARGE_SHAPES)
+@pytest.mark.parametrize("shape", [(40_000,), (100, 3, 8, 16), (1, 40_000), (40_000, 1)])
 @pytest.mark.parametrize("datatype", ["FP32", "INT64"])
-def test_from_json_reads_large_tensors(shape: tuple[int, ...], datatype: str) -> None:
+def test_large_tensors_are_written_and_read_exactly(shape: tuple[int, ...], datatype: str) -> None:
     array = (1e4 * np.random.default_rng(1).normal(size=shape)).astype({"FP32": "f4", "INT64": "i8"}[datatype])
-    for values in (array.tolist(), array.ravel().tolist()):
-        np.testing.assert_array_equal(from_json(datatype, shape, text_of(values), "$.data"), array)
+    for text in (text_of(array.tolist()), text_of(array.ravel().tolist()), dumped(array)):
+        np.testing.assert_array_equal(from_json(datatype, shape, text, "$.data"), array)
 
 
 @pytest.mark.parametrize(
@@ -197,14 +183,10 @@ def test_from_json_refuses_single_wrong_element(wrong: object, says: str) -> Non
         from_json("FP32", (20_000, 2), text_of([[0.5, 0.5]] * 19_999 + [[0.5]]), "$.data")
 
 
-def test_from_json_reads_nan_among_many() -> None:
-    found = from_json("FP32", (40_000,), text_of([0.5] * 39_999 + ["NaN"]), "$.data")
-    assert np.isnan(found[-1])
-    assert (found[:-1] == 0.5).all()
-
-
-@pytest.mark.parametrize("size", [16_384, 16_385, 50_000])
-def test_to_json_writes_large_tensors(size: int) -> None:
-    array = np.random.default_rng(1).normal(size=size).astype("f4")
-    written = orjson.dumps({"data": to_json(array, "$")}, option=orjson.OPT_SERIALIZE_NUMPY)
-    np.testing.assert_array_equal(np.array(json.loads(written)["data"], "f4"), array)
+@pytest.mark.parametrize("size", [16_384, 16_385, 40_000])
+def test_long_tensor_with_special_float_is_written_and_read_exactly(size: int) -> None:
+    array = np.full(size, 0.5, np.float32)
+    for last in (0.25, np.nan):
+        array[-1] = last
+        assert same(from_json("FP32", (size,), dumped(array), "$.data"), array)
+        assert same(np.array(json.loads(dumped(array)), np.float32), array), "as tritonclient converts the list"

@@ -1,12 +1,38 @@
-"""Tests of the lengths of answers: buckets, quantiles of ended and cut answers, and sums of counts."""
+"""Tests of what answers tell: histograms of their times, lengths in tokens, and the pace of offline work."""
 
 import random
+from collections import Counter
+from math import inf, nan
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from schemas.answer_lengths import BUCKETS, AnswerLengths, LengthCount, LengthCounts, LengthMeter, bucket_of, tokens_of
+from schemas.answer_times import quantile_s, time_bucket
+from schemas.offline_share import LEAST, SCARCE, SPARE, offline_pause_s, offline_share
+
+
+@given(
+    st.lists(st.floats(min_value=0.001, max_value=5e3), min_size=1, max_size=200),
+    st.sampled_from((0.5, 0.9, 0.99, 1.0)),
+)
+def test_quantile_of_times_is_within_its_resolution(times_s: list[float], share: float) -> None:
+    exact = next(s for place, s in enumerate(sorted(times_s), 1) if place >= share * len(times_s))
+    assert quantile_s(Counter(map(time_bucket, times_s)), share) == pytest.approx(exact, rel=0.0451)
+
+
+def test_quantile_of_no_times_is_unknown() -> None:
+    assert quantile_s({}, 0.5) is None
+    assert quantile_s({7: 0}, 0.5) is None
+
+
+@pytest.mark.parametrize(
+    ("seconds", "bucket"),
+    [(-3.0, 0), (0.0, 0), (0.0009, 0), (0.001, 1), (0.0012, 3), (0.002, 9), (1e300, 184), (inf, 184), (nan, 184)],
+)
+def test_time_bucket_limits_extreme_values(seconds: float, bucket: int) -> None:
+    assert time_bucket(seconds) == bucket
 
 
 def lengths_of(*made: tuple[int, bool], typical: int = 100) -> AnswerLengths:
@@ -23,11 +49,8 @@ def test_bucket_holds_lengths_within_a_tenth(tokens: int, more: int) -> None:
     assert bucket_of(tokens) <= bucket_of(tokens + more) < BUCKETS
 
 
-def test_lengths_are_those_of_profile_without_answers() -> None:
+def test_lengths_begin_with_profile_follow_answers_and_forget() -> None:
     assert lengths_of() == AnswerLengths(100, 100, 100.0)
-
-
-def test_lengths_follow_some_answers_and_then_forget() -> None:
     assert lengths_of((5, False)).median == tokens_of(bucket_of(100))
     assert lengths_of(*[(5, False)] * 3).median == 5
     assert lengths_of(*[(5, False)] * 1000, *[(7, False)] * 250).median == 7
@@ -81,3 +104,17 @@ def test_other_variants_count_at_most_some_answers() -> None:
     own.add([LengthCount(4, 30, 0)])
     task.add([LengthCount(4, 30, 0)])
     assert own.lengths(100, task).median == 5
+
+
+@given(st.floats(0.0, 1.0), st.floats(0.0, 1.0))
+def test_offline_share_falls_with_cpu_use_but_never_to_zero(one: float, other: float) -> None:
+    less, more = sorted((one, other))
+    assert 1.0 >= offline_share(less) >= offline_share(more) >= LEAST > 0.0
+    assert less > SPARE or offline_share(less) == 1.0
+    assert more < SCARCE or offline_share(more) == LEAST
+
+
+def test_offline_pause_grows_as_the_share_falls() -> None:
+    usual_s = offline_pause_s(32, 0.01, 1.0)
+    assert usual_s == pytest.approx((0.01 + 0.032) / 0.5)
+    assert offline_pause_s(32, 0.01, LEAST) == pytest.approx(usual_s / LEAST)
