@@ -8,7 +8,10 @@ VENV := .venv
 TORCH := .venv-torch
 CLIENTS := .venv-clients
 BIN := $(VENV)/bin
-PYTEST := $(BIN)/python -m pytest -m "not torch" --durations=10
+PYTEST := $(BIN)/python -m pytest --durations=10
+PARALLEL := --numprocesses=auto --dist=loadfile --no-loadscope-reorder
+# Runs $(2) and prints how long it took.
+timed = began=$$(date +%s); $(2); code=$$?; echo "== $(1): $$(($$(date +%s) - began)) s"; exit $$code
 INSTALL := tools/install_locked.py
 SELF := pip install --quiet --no-deps --no-build-isolation --editable . --editable ./packages/zoo --editable ./packages/client
 PROJECTS := pyproject.toml packages/zoo/pyproject.toml packages/client/pyproject.toml
@@ -23,8 +26,7 @@ BASE ?= main
 CHANGED := { git diff --name-only --diff-filter=d --merge-base $(BASE) 2>/dev/null || git diff --name-only --diff-filter=d HEAD; \
 	git ls-files --others --exclude-standard; } | grep '\.py$$' | sort -u
 
-.PHONY: help setup demo up down check check-style check-types check-unit test test-unit test-integration test-system \
-	test-torch test-repeat lint scan-secrets audit bench bench-chats bench-runtimes bench-scale bench-peers bench-variants \
+.PHONY: help setup demo up down check check-style check-types check-unit test test-all test-all-needs mutants lint scan-secrets audit bench bench-chats bench-runtimes bench-scale bench-peers bench-variants \
 	bench-profiles bench-zoo bench-systems bench-selectors bench-search bench-ablation bench-calibration bench-plots neighbours \
 	chaos chaos-jobs chaos-batches fuzz screenshots dashboard-values openai-clients docs docs-site docs-links images lock clean
 .DELETE_ON_ERROR:
@@ -54,42 +56,25 @@ check-types: # of the files that differ from BASE; `make lint` checks all
 	@files="$$($(CHANGED))"; if [ -n "$$files" ]; then $(BIN)/pyright $$files; fi
 
 check-unit:
-	HYPOTHESIS_PROFILE=quick $(BIN)/python -m pytest -q -m "not torch" --numprocesses=auto tests/unit
+	HYPOTHESIS_PROFILE=quick $(BIN)/python -m pytest -q --suite=contract --numprocesses=auto tests/unit
 
-# Suites that start brokers or whole systems mostly wait for processes: run in parallel they cost little extra time.
-test: $(VENV)/dev.stamp ## run the whole suite; TESTS="tests/integration/broker -k lag" narrows it
+# One run, whose processes share a broker and a database server (tests/servers.py). TESTS runs some tests, whatever they need.
+test: $(VENV)/dev.stamp ## the contract: what needs Linux, make and Python only; TESTS="tests/integration/broker -k lag" runs some tests
 ifneq ($(strip $(TESTS)),)
 	$(PYTEST) $(TESTS)
 else
-	@$(MAKE) --no-print-directory --jobs=3 --output-sync=target test-unit test-integration test-system
+	@$(call timed,contract,$(PYTEST) --suite=contract $(PARALLEL) tests)
 endif
 
-# With REPEAT=later a suite whose tests failed ends well, and `make test-repeat` decides: in CI, on a machine that others
-# share, tests with real processes that fail run once more, when nothing else runs. What failed first is printed there,
-# and is a defect to mend, of the test or of the code.
-run_suite = $(1) -o cache_dir=.pytest_cache/$(2) $(3) $(if $(filter later,$(REPEAT)),|| [ $$? = 1 ])
-repeat_suite = [ ! -e .pytest_cache/$(2)/v/cache/lastfailed ] || \
-	  $(1) -o cache_dir=.pytest_cache/$(2) $(3) --last-failed --last-failed-no-failures=none || [ $$? = 5 ]
-TORCH_PYTEST := $(TORCH)/bin/python -m pytest -m torch
+test-all: test $(TORCH)/dev.stamp $(CLIENTS)/stamp ## the contract, and every test with a need, which make test-all-needs installs
+	@$(call timed,needs,OPENAI_CLIENTS=$(CURDIR)/$(CLIENTS)/bin/python $(PYTEST) --suite=needs -m "not needs_torch" $(PARALLEL) tests)
+	@$(call timed,torch,$(TORCH)/bin/python -m pytest --durations=10 -m needs_torch $(PARALLEL) tests)
 
-test-unit: $(VENV)/dev.stamp
-	$(call run_suite,$(PYTEST),unit,tests/unit)
+test-all-needs: $(TORCH)/dev.stamp $(CLIENTS)/stamp ## install the needs of tests; root, on Debian or Ubuntu, for the packages of the system
+	tools/install_test_needs.sh
 
-# Two processes each, since a test waits for half of its time; each has a broker and a database of its own.
-test-integration: $(VENV)/dev.stamp
-	$(call run_suite,$(PYTEST) --numprocesses=2 --dist=loadfile,integration,tests/integration)
-
-test-system: $(VENV)/dev.stamp
-	$(call run_suite,$(PYTEST) --numprocesses=2 --dist=loadfile,system,tests/system)
-
-test-torch: $(TORCH)/dev.stamp ## run torch's tests in an environment of their own (5 GB)
-	$(call run_suite,$(TORCH_PYTEST),torch,$(TESTS))
-
-test-repeat: # what failed in suites that ran with REPEAT=later
-	$(call repeat_suite,$(PYTEST),unit,tests/unit)
-	$(call repeat_suite,$(PYTEST),integration,tests/integration)
-	$(call repeat_suite,$(PYTEST),system,tests/system)
-	$(call repeat_suite,$(TORCH_PYTEST),torch)
+mutants: $(VENV)/dev.stamp ## run the tests against mutants of the code behind each promise; MUTANTS="--each 7 --only owner"
+	$(BIN)/python -m tools.mutants $(MUTANTS)
 
 lint: $(VENV)/dev.stamp ## ruff, the rules of the house and of its English, layers of imports, secrets, pyright strict
 	$(BIN)/ruff check .

@@ -4,6 +4,8 @@
 others, after `make test-all-needs` has installed the needs. Tests that need torch run in an environment of their own.
 """
 
+import os
+from pathlib import Path
 from typing import Final
 
 import pytest
@@ -27,6 +29,16 @@ NEEDS: Final = {
 }
 
 
+_TESTS: Final = Path(__file__).parent
+_LAYERS: Final = ("system", "integration", "unit")
+"""Layers in the order in which they run: the longest tests begin first, so that none is waited for at the end."""
+
+
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
+    """Return the number of processes of a run: tests wait for half of their time."""
+    return min(2 * (os.cpu_count() or 1), 24)
+
+
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--suite", choices=("contract", "needs"), help="run the tests without, or only those with a need")
 
@@ -48,4 +60,4 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         selected = [item for item in items if bool(needs(item)) == (suite == "needs")]
         config.hook.pytest_deselected(items=[item for item in items if item not in set(selected)])
         items[:] = selected
-    items.sort(key=lambda item: "needs_quiet" in needs(item))
+    items.sort(key=lambda item: ("needs_quiet" in needs(item), _LAYERS.index(item.path.relative_to(_TESTS).parts[0])))
