@@ -1,14 +1,14 @@
 """Tests of properties of `choose` over arbitrary states and queries, against a plain restatement of its rules."""
 
 import math
-from typing import Any
+from typing import Any, NamedTuple
 
+import msgspec
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from schemas.errors import Overloaded, Unsatisfiable
 from schemas.query import Mode, Query
-from schemas.rows.catalog import Profile, Variant
 from schemas.status import SERVING, InstanceState, InstanceStatus, WorkerStatus
 from selector.policy.choice import Choice, PolicyConfig, Refusal
 from selector.policy.cluster_state import ClusterState
@@ -92,14 +92,23 @@ _modest_queries = st.builds(
 _configs = st.builds(PolicyConfig, upgrades=st.booleans())
 
 
+class Scene(NamedTuple):
+    """A state, and the last status of each worker with its age in seconds."""
+
+    state: ClusterState
+    statuses: dict[str, tuple[WorkerStatus, float]]
+
+
 @st.composite
-def _states(draw: st.DrawFn) -> ClusterState:
-    made = state_of(*draw(_variants))
-    for said, age in draw(_statuses):
-        made.apply_status(said, NOW - age)
+def _scenes(draw: st.DrawFn) -> Scene:
+    state = state_of(*draw(_variants))
+    last: dict[str, tuple[WorkerStatus, float]] = {}
+    for said, age_s in draw(_statuses):
+        state.apply_status(said, NOW - age_s)
+        last[said.worker] = said, age_s
     if draw(st.booleans()):
-        made.expire(NOW)
-    return made
+        state.expire(NOW)
+    return Scene(state, last)
 
 
 @st.composite
@@ -156,92 +165,79 @@ def finish(running: Instance, asked: Query) -> float:
     return finish_s(running, asked.batch, NOW, asked.needs.mode is Mode.OFFLINE)
 
 
-@given(_states(), _queries, _configs)
-def test_choose_never_violates_needs(where: ClusterState, asked: Query, config: PolicyConfig) -> None:
-    outcome = choose(asked, where, NOW, config)
+def is_prompt(running: Instance, asked: Query) -> bool:
+    """Return true if the query waits for at most half as long as it could."""
+    finish_s, alone_s = finish(running, asked), idle_finish_s(running, asked.batch)
+    return finish_s <= slack_s(asked) / 2 or finish_s - alone_s <= (slack_s(asked) - alone_s) / 2
+
+
+def check_instance(scene: Scene, choice: Choice) -> None:
+    """Check against the statuses themselves that the chosen instance serves."""
+    assert choice.instance is not None
+    said, age_s = scene.statuses[choice.instance.worker.name]
+    (stated,) = (one for one in said.instances if one.variant == choice.variant.name)
+    assert (age_s < 1.0, said.leaving, stated.state in SERVING) == (True, False, True)
+    assert choice.partition.number in {owned.partition for owned in stated.partitions}
+    assert choice.partition in choice.instance.partitions
+    assert choice.instance.variant is choice.variant
+
+
+def check_refusal(where: ClusterState, asked: Query, refusal: Refusal) -> None:
+    """Check that unsatisfiable needs are so at any load, and that others could be met."""
+    suitable = [variant for variant in where.tasks[TASK].variants if meets(variant, asked)]
+    if isinstance(refusal.error, Unsatisfiable):
+        hop_s = max((worker.hop_s for worker in where.workers.values()), default=0.0)
+        budget_s = math.inf if asked.deadline_ms is None else (asked.deadline_ms - asked.sent_ms) / 1e3
+        assert all(variant.model.query_s(asked.batch) + hop_s > budget_s for variant in suitable)
+    elif isinstance(refusal.error, Overloaded):
+        assert suitable
+
+
+@given(_scenes(), _queries, _configs)
+@settings(max_examples=4 * settings().max_examples)
+def test_choose_follows_its_rules(scene: Scene, asked: Query, config: PolicyConfig) -> None:
+    """The rules once more, without classes, ranks and frontiers."""
+    where = scene.state
+    outcome, fit = choose(asked, where, NOW, config), fitting(where, asked)
     if isinstance(outcome, Refusal):
+        assert not fit
+        check_refusal(where, asked, outcome)
         return
+    assert (outcome.cost_header, outcome.predicted_s > 0) == (repr(outcome.cost).encode(), True)
     needs = asked.needs
     assert needs.min_accuracy is None or outcome.variant.accuracy >= needs.min_accuracy
     assert needs.max_cost is None or outcome.cost <= needs.max_cost
     assert needs.target is None or needs.target in (outcome.variant.name, outcome.variant.architecture)
-    assert float(outcome.cost_header) == outcome.cost
-    assert outcome.predicted_s > 0
-
-
-@given(_states(), _queries, _configs)
-def test_choose_takes_only_live_serving_instances(where: ClusterState, asked: Query, config: PolicyConfig) -> None:
-    outcome = choose(asked, where, NOW, config)
-    if isinstance(outcome, Choice) and outcome.instance is not None:
-        assert outcome.instance in alive(where)
-        assert outcome.partition in outcome.instance.partitions
-        assert outcome.instance.variant is outcome.variant
-
-
-@given(_variants, _statuses, _queries, _configs)
-def test_choose_never_takes_states_that_do_not_serve(
-    variants: list[tuple[Variant, Profile]],
-    statuses: list[tuple[WorkerStatus, float]],
-    asked: Query,
-    config: PolicyConfig,
-) -> None:
-    where = state_of(*variants)
-    last: dict[str, tuple[WorkerStatus, float]] = {}
-    for said, age in statuses:
-        where.apply_status(said, NOW - age)
-        last[said.worker] = said, age
-    outcome = choose(asked, where, NOW, config)
-    if isinstance(outcome, Choice) and outcome.instance is not None:
-        said, age = last[outcome.instance.worker.name]
-        assert age < 1.0
-        assert not said.leaving
-        assert next(i.state for i in said.instances if i.variant == outcome.variant.name) in SERVING
-        assert next(i.partitions for i in said.instances if i.variant == outcome.variant.name)
-
-
-@given(_states(), _queries, st.floats(1, 10), _configs)
-def test_choose_looser_deadline_causes_no_refusal(
-    where: ClusterState, asked: Query, factor: float, config: PolicyConfig
-) -> None:
-    if asked.deadline_ms is None or isinstance(choose(asked, where, NOW, config), Refusal):
-        return
-    sent = NOW * 1000
-    looser = query(
-        batch=asked.batch,
-        deadline_ms=sent + (asked.deadline_ms - sent) * factor,
-        min_accuracy=asked.needs.min_accuracy,
-        max_cost=asked.needs.max_cost,
-        mode=asked.needs.mode,
-        target=asked.needs.target,
-        allow_late=asked.needs.allow_late,
-    )
-    outcome = choose(looser, where, NOW, config)
-    assert isinstance(outcome, Choice), outcome.error
-
-
-@given(_states(), _queries, _configs)
-def test_choose_predicts_no_miss_if_an_instance_fits(where: ClusterState, asked: Query, config: PolicyConfig) -> None:
-    outcome = choose(asked, where, NOW, config)
-    if fitting(where, asked):
-        assert isinstance(outcome, Choice)
-        assert outcome.instance is not None
-        assert outcome.predicted_s <= slack_s(asked)
-    elif isinstance(outcome, Choice) and outcome.predicted_s > slack_s(asked):
-        assert asked.deadline_ms is None or asked.needs.allow_late
-
-
-@given(_states(), _queries)
-def test_choose_takes_cheapest_instance_that_fits(where: ClusterState, asked: Query) -> None:
-    """The rules once more, without classes, ranks and frontiers."""
-    outcome = choose(asked, where, NOW, PolicyConfig(upgrades=False))
-    fit = fitting(where, asked)
+    if outcome.instance is not None:
+        check_instance(scene, outcome)
     if not fit:
+        assert outcome.predicted_s <= slack_s(asked) or asked.deadline_ms is None or needs.allow_late
         return
-    best = min(fit, key=lambda r: rank(r.variant, asked))
-    assert isinstance(outcome, Choice)
-    assert outcome.variant is best.variant
-    replicas = [finish(r, asked) for r in fit if r.variant is best.variant]
-    assert outcome.predicted_s == min(replicas)
+    assert outcome.predicted_s <= slack_s(asked)
+    cheapest = min(fit, key=lambda r: rank(r.variant, asked)).variant
+    assert outcome.cost == rank(cheapest, asked)[0]
+    soonest = {r.variant: r for r in sorted(fit, key=lambda r: -finish(r, asked))}
+    prompt = [variant for variant, running in soonest.items() if is_prompt(running, asked)]
+    expected = min(prompt or [cheapest], key=lambda variant: rank(variant, asked))
+    assert outcome.upgraded == (outcome.variant.accuracy > cheapest.accuracy)
+    if outcome.variant is expected:
+        assert outcome.predicted_s == finish(soonest[expected], asked)
+    else:
+        assert config.upgrades
+        assert outcome.variant.accuracy > expected.accuracy
+
+
+@given(_scenes(), _queries, st.floats(1, 10), _configs)
+def test_choose_looser_deadline_causes_no_refusal(
+    scene: Scene, asked: Query, factor: float, config: PolicyConfig
+) -> None:
+    if asked.deadline_ms is None or isinstance(choose(asked, scene.state, NOW, config), Refusal):
+        return
+    sent_ms = asked.sent_ms
+    needs = msgspec.structs.replace(asked.needs, latency_ms=None)
+    looser = msgspec.structs.replace(asked, deadline_ms=sent_ms + (asked.deadline_ms - sent_ms) * factor, needs=needs)
+    outcome = choose(looser, scene.state, NOW, config)
+    assert isinstance(outcome, Choice), outcome.error
 
 
 @given(_idle_states(), _modest_queries)
@@ -266,29 +262,9 @@ def test_cold_start_is_cheapest_that_is_ready_in_time(where: ClusterState, asked
         assert asked.needs.allow_late
 
 
-@given(_states(), _queries, _configs)
-def test_unsatisfiable_holds_at_any_load(where: ClusterState, asked: Query, config: PolicyConfig) -> None:
-    outcome = choose(asked, where, NOW, config)
-    if not isinstance(outcome, Refusal):
-        return
-    possible = [
-        variant
-        for variant in where.tasks[TASK].variants
-        if meets(variant, asked)
-        and (
-            asked.deadline_ms is None or variant.model.batch_s(asked.batch) < (asked.deadline_ms - asked.sent_ms) / 1e3
-        )
-    ]
-    if isinstance(outcome.error, Unsatisfiable):
-        hop_s = max((worker.hop_s for worker in where.workers.values()), default=0.0)
-        budget_s = math.inf if asked.deadline_ms is None else (asked.deadline_ms - asked.sent_ms) / 1e3
-        assert all(variant.model.batch_s(asked.batch) + hop_s > budget_s for variant in possible)
-    elif isinstance(outcome.error, Overloaded):
-        assert [variant for variant in where.tasks[TASK].variants if meets(variant, asked)]
-
-
-@given(_states(), st.lists(_queries, min_size=1, max_size=8), _configs)
-def test_choose_from_cache_equals_fresh_decision(where: ClusterState, many: list[Query], config: PolicyConfig) -> None:
+@given(_scenes(), st.lists(_queries, min_size=1, max_size=8), _configs)
+def test_choose_from_cache_equals_fresh_decision(scene: Scene, many: list[Query], config: PolicyConfig) -> None:
+    where = scene.state
     first = [choose(asked, where, NOW, config) for asked in many]
     again = [choose(asked, where, NOW, config) for asked in reversed(many)]
     fresh: list[Choice | Refusal] = []
@@ -305,15 +281,11 @@ def told(outcome: Choice | Refusal) -> object:
     return outcome.variant, outcome.instance, outcome.partition, outcome.predicted_s, outcome.cost, outcome.upgraded
 
 
-@given(st.integers(1, 65_536))
-@settings(max_examples=500)
-def test_size_class_is_at_most_an_eighth_above(batch: int) -> None:
-    size = size_class(batch)
-    assert batch <= size <= batch * 1.125
-    assert size_class(size) == size
-    assert smallest_of(size) <= batch
-    assert size_class(smallest_of(size)) == size
-
-
-def test_size_class_has_120_values() -> None:
-    assert len({size_class(batch) for batch in range(1, 65_537)}) == 120
+def test_size_class_is_at_most_an_eighth_above() -> None:
+    for batch in range(1, 65_537):
+        size = size_class(batch)
+        assert batch <= size <= batch * 1.125
+        assert smallest_of(size) <= batch
+    sizes = {size_class(batch) for batch in range(1, 65_537)}
+    assert len(sizes) == 120
+    assert all(size_class(size) == size_class(smallest_of(size)) == size for size in sizes)
