@@ -1,9 +1,7 @@
 """Rules of all unit tests: they start no process, and Hypothesis has profiles.
 
-Examples have no deadline, because the machine may be busy. The profile `quick` of `make check` tries a fifth of the
-examples and leaves out the folders and files that take half of the time; `make test` runs everything, and in CI
-examples that are the same in each run: a change is not refused for a defect that it does not have. `long` hunts for
-rare ones.
+Examples have no deadline, because the machine may be busy, and are the same in each run: a change is not refused for a
+defect that it does not have. The profile `quick` of `make check` tries a fifth of them; `long` hunts for rare ones.
 """
 
 import os
@@ -13,17 +11,10 @@ from collections.abc import Generator
 import pytest
 from hypothesis import settings
 
-settings.register_profile("house", deadline=None)
-settings.register_profile("quick", deadline=None, max_examples=20)
-settings.register_profile("long", deadline=None, max_examples=5000)
 settings.register_profile("repeatable", deadline=None, derandomize=True)
-_PROFILE = os.environ.get("HYPOTHESIS_PROFILE", "repeatable" if os.environ.get("CI") else "house")
-settings.load_profile(_PROFILE)
-if _PROFILE == "quick":
-    collect_ignore = [
-        "simulator", "zoo", "chaos/test_ledger.py", "infaas/cli/test_bad_values.py", "infaas/cli/test_plan.py",
-        "infaas/cli/test_simulate.py", "registry/test_importers.py", "registry/test_signature.py",
-    ]  # fmt: skip
+settings.register_profile("quick", deadline=None, derandomize=True, max_examples=20)
+settings.register_profile("long", deadline=None, max_examples=5000)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "repeatable"))
 
 _SERVERS = {"kafka", "quick_kafka", "embedded_kafka", "secured_kafka", "postgres_server", "postgres_dir"}
 _STARTS = {"subprocess.Popen", "os.fork", "os.forkpty", "os.posix_spawn", "os.system"}
