@@ -1,17 +1,14 @@
 """Tests of access: a tenant gets the answer that it would get if the objects hidden from it did not exist."""
 
 import msgspec
-import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from process.security.access import includes
 from schemas.access import EVERY_TENANT
-from schemas.errors import UnknownTask, Unsatisfiable
-from schemas.names import version_target
-from schemas.query import Mode, Query
+from schemas.query import Query
 from schemas.rows.catalog import Architecture, Profile, Variant
-from schemas.status import InstanceStatus, WorkerStatus
+from schemas.status import WorkerStatus
 from schemas.versions import Rollout, Versions, versions_of
 from selector.dispatch.explanation import explain
 from selector.policy.candidates import VIEWS_A_TASK
@@ -22,10 +19,8 @@ from selector.policy.selection import choose
 from tests.unit.selector.story import (
     BEST,
     FAST,
-    GOOD,
     NOW,
     TASK,
-    explained,
     instance,
     query,
     registered,
@@ -33,6 +28,7 @@ from tests.unit.selector.story import (
     status,
     three,
 )
+from tests.unit.selector.strategies import QUERY_PARTS, statuses, variants
 
 TENANTS = ("acme", "globex", None)
 MODELS = ("a0", "a1", "a2")
@@ -41,50 +37,11 @@ NAMES = [f"{architecture}.onnx-{p}.cpu" for architecture in (*MODELS, "a0-v2") f
 _users = st.dictionaries(
     st.sampled_from([TASK, *MODELS]), st.frozensets(st.sampled_from(["acme", "globex"])), max_size=3
 )
-_variants = st.lists(
-    st.builds(
-        registered,
-        st.sampled_from(NAMES),
-        ms=st.floats(0.2, 50),
-        accuracy=st.sampled_from([0.5, 0.7, 0.8, 0.9, 1.0]),
-        load_s=st.floats(0.01, 3),
-        max_batch=st.sampled_from([1, 8]),
-    ),
-    max_size=8,
-    unique_by=lambda variant: variant[0].name,
-)
-
-
-def _said(instances: list[InstanceStatus], worker: str) -> WorkerStatus:
-    return status(*instances, worker=worker)
-
-
-_statuses = st.lists(
-    st.builds(
-        _said,
-        st.lists(
-            st.builds(
-                instance,
-                st.sampled_from(NAMES),
-                unread=st.sampled_from([0, 0, 1, 3000]),
-                queued=st.sampled_from([0, 0, 20]),
-            ),
-            max_size=5,
-            unique_by=lambda said: said.variant,
-        ),
-        st.sampled_from(["w0", "w1"]),
-    ),
-    max_size=3,
-)
 _queries = st.builds(
     query,
+    **QUERY_PARTS,
     id=st.sampled_from([f"q-{n}" for n in range(20)]),
-    latency_ms=st.none() | st.floats(0.1, 10_000),
-    min_accuracy=st.none() | st.sampled_from([0.0, 0.7, 0.85, 1.0]),
-    max_cost=st.none() | st.floats(0, 1e-3),
-    mode=st.sampled_from([Mode.ONLINE, Mode.ONLINE, Mode.OFFLINE]),
     target=st.none() | st.sampled_from(["a0", "a0@2", "a1", NAMES[0], NAMES[2], "missing"]),
-    allow_late=st.booleans(),
 )
 _rollouts = st.none() | st.builds(
     Rollout,
@@ -115,7 +72,7 @@ def _versions(variants: list[tuple[Variant, Profile]], rollout: Rollout | None) 
 def _world_of(
     tenant: str | None,
     variants: list[tuple[Variant, Profile]],
-    statuses: list[WorkerStatus],
+    statuses: list[tuple[WorkerStatus, float]],
     rollout: Rollout | None,
     users: dict[str, frozenset[str]],
 ) -> ClusterState:
@@ -126,14 +83,14 @@ def _world_of(
     made, rows = ClusterState(), [*seen, *other]
     tasks = ("other", TASK) if includes(users.get(TASK), tenant) else ("other",)
     made.register(tasks, [row for row, _ in rows], {p.variant: p for _, p in rows}, versions=_versions(seen, rollout))
-    for said in statuses:
-        made.apply_status(said, NOW)
+    for said, age_s in statuses:
+        made.apply_status(said, NOW - age_s)
     return made
 
 
 def _state(
     variants: list[tuple[Variant, Profile]],
-    statuses: list[WorkerStatus],
+    statuses: list[tuple[WorkerStatus, float]],
     rollout: Rollout | None,
     users: dict[str, frozenset[str]],
 ) -> ClusterState:
@@ -141,8 +98,8 @@ def _state(
     rows, profiles = [row for row, _ in variants], {one.variant: one for _, one in variants}
     of_versions = {"a0-v2": users["a0"]} if "a0" in users else {}
     made.register((TASK,), rows, profiles, versions=_versions(variants, rollout), users=users | of_versions)
-    for said in statuses:
-        made.apply_status(said, NOW)
+    for said, age_s in statuses:
+        made.apply_status(said, NOW - age_s)
     return made
 
 
@@ -168,10 +125,11 @@ def _told(outcome: Choice | Refusal | Wait | None) -> object:
     return outcome and (outcome.retry_s, outcome.wanted and outcome.wanted.name)
 
 
-@given(_variants, _statuses, _queries, _rollouts, _users, st.sampled_from([*TENANTS, "a-stranger"]))
+@given(variants(NAMES), statuses(NAMES), _queries, _rollouts, _users, st.sampled_from([*TENANTS, "a-stranger"]))
+@settings(max_examples=4 * settings().max_examples)
 def test_choose_decides_as_without_hidden_objects(
     variants: list[tuple[Variant, Profile]],
-    statuses: list[WorkerStatus],
+    statuses: list[tuple[WorkerStatus, float]],
     asked: Query,
     rollout: Rollout | None,
     users: dict[str, frozenset[str]],
@@ -196,10 +154,10 @@ def test_choose_decides_as_without_hidden_objects(
         assert copy is None or _may_use(users, tenant, copy.variant.row)
 
 
-@given(_variants, _statuses, _queries, _users)
+@given(variants(NAMES), statuses(NAMES), _queries, _users)
 def test_choose_for_every_tenant_ignores_access(
     variants: list[tuple[Variant, Profile]],
-    statuses: list[WorkerStatus],
+    statuses: list[tuple[WorkerStatus, float]],
     asked: Query,
     users: dict[str, frozenset[str]],
 ) -> None:
@@ -214,67 +172,6 @@ def _with_best_private() -> ClusterState:
     profiles = {v.name: v.profile for v in rows}
     state.register((TASK,), [v.row for v in rows], profiles, users={"best": frozenset({"acme"})})
     return state
-
-
-def test_unsatisfiable_names_a_visible_variant() -> None:
-    state = _with_best_private()
-    asked = query(min_accuracy=0.99, latency_ms=1000)
-    told = {
-        tenant: choose(msgspec.structs.replace(asked, tenant=tenant), state, NOW, PolicyConfig())
-        for tenant in ("acme", None)
-    }
-    errors = {tenant: outcome.error for tenant, outcome in told.items() if isinstance(outcome, Refusal)}
-    assert all(isinstance(error, Unsatisfiable) for error in errors.values())
-    assert BEST in str(errors["acme"])
-    assert GOOD in str(errors[None])
-    assert "best" not in str(errors[None])
-
-
-@pytest.mark.parametrize("name", ["best", BEST, "best@1"])
-def test_choose_reports_hidden_target_as_unknown(name: str) -> None:
-    state = _with_best_private()
-    hidden = choose(query(target=name), state, NOW, PolicyConfig())
-    missing = choose(query(target=name.replace("best", "none")), state, NOW, PolicyConfig())
-    assert isinstance(hidden, Refusal)
-    assert isinstance(missing, Refusal)
-    assert isinstance(hidden.error, UnknownTask)
-    assert str(hidden.error).replace("best", "none") == str(missing.error)
-    assert isinstance(
-        choose(msgspec.structs.replace(query(target=name), tenant="acme"), state, NOW, PolicyConfig()), Choice
-    )
-
-
-def test_explain_lists_visible_variants() -> None:
-    state, config = _with_best_private(), PolicyConfig()
-    for tenant, names in (("acme", {FAST, GOOD, BEST}), ("globex", {FAST, GOOD})):
-        asked = msgspec.structs.replace(query(), tenant=tenant)
-        told = explained(explain(asked, state, NOW, config, choose(asked, state, NOW, config)))
-        considered = told["considered"]
-        assert isinstance(considered, list)
-        assert {row["variant"] for row in considered} == names
-
-
-def test_private_canary_answers_only_its_tenants() -> None:
-    """The canary has all of its model's queries and is loaded, but only tenants of the model reach it."""
-    rows = [registered("own.onnx-fp32.cpu"), registered("own-v2.onnx-fp32.cpu"), registered("open.onnx-fp32.cpu", ms=9)]
-    architectures = {
-        name: Architecture(name=name, task=TASK, source="0" * 64, source_format="onnx", model=model, version=version)
-        for name, model, version in (("own", "own", 1), ("own-v2", "own", 2), ("open", "open", 1))
-    }
-    versions = versions_of(architectures, {"own": Rollout(model="own", serving=1, candidate=2, share=1.0, shadow=1.0)})
-    state = ClusterState()
-    users: dict[str, frozenset[str]] = {name: frozenset({"acme"}) for name in ("own", "own-v2")}
-    state.register((TASK,), [r for r, _ in rows], {p.variant: p for _, p in rows}, versions=versions, users=users)
-    state.apply_status(status(*(instance(row.name) for row, _ in rows)), NOW)
-    for tenant, answers in (("acme", "own-v2"), ("globex", "open"), (None, "open")):
-        outcome = choose(msgspec.structs.replace(query(), tenant=tenant), state, NOW, PolicyConfig())
-        assert isinstance(outcome, Choice)
-        assert outcome.variant.architecture == answers
-    stranger = query(target=version_target("own", 2))
-    assert isinstance(choose(stranger, state, NOW, PolicyConfig()), Refusal)
-    seen = state.seen_in(stranger)
-    assert seen is not None
-    assert seen.shadows == seen.canaries == ()
 
 
 def test_tenant_view_follows_worker_statuses() -> None:

@@ -1,20 +1,22 @@
 """Tests of the cluster state: any history of statuses and sends, and variants that no worker can load."""
 
-from typing import NamedTuple
+from typing import Final, NamedTuple, TypeAlias
 
-import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from schemas.errors import ModelFailed, Overloaded
+from bench.scale.statuses import every_instance
+from schemas.errors import ModelFailed
 from schemas.query import Mode
 from schemas.rows.catalog import Profile, Variant
 from schemas.status import InstanceState, InstanceStatus, WorkerStatus
 from selector.dispatch.explanation import explain
 from selector.policy.choice import Choice, Refusal
 from selector.policy.cluster_state import ClusterState
+from selector.policy.entities import Instance
 from selector.policy.late_binding import bind
+from selector.policy.prediction import finish_s
 from selector.policy.replicas import FEW
 from selector.policy.selection import choose
 from tests.unit.selector.story import (
@@ -35,7 +37,6 @@ from tests.unit.selector.story import (
     three,
 )
 
-OTHER = "text.onnx-fp32.cpu"
 NAMES: tuple[str, ...] = (FAST, GOOD, BEST)
 WORKERS = ("cpu-0", "cpu-1", "cpu-2")
 LATENCIES_MS = (None, 20.0, 40.0, 70.0, 150.0, 500.0)
@@ -154,19 +155,6 @@ def test_cluster_state_decides_as_a_fresh_one(events: list[Speaks | Registers]) 
     assert _places(running) <= {(name, one.variant) for name, spoken in said.items() for one in spoken.instances}
 
 
-def test_register_leaves_replicas_of_unchanged_tasks() -> None:
-    row, measured = registered(FAST, ms=1.0)
-    other, texts = replace(row, name=OTHER, task="texts"), replace(measured, variant=OTHER)
-    state = state_of((row, measured), (other, texts), tasks=(TASK, "texts"))
-    state.apply_status(status(instance(FAST, unread=2), instance(OTHER, unread=2)), NOW)
-    before = state.tasks[TASK].serving[FAST]
-    slower = replace(registered(FAST, ms=9.0)[1], variant=OTHER)
-    state.register((TASK, "texts"), [row, other], {FAST: measured, OTHER: slower})
-    assert state.tasks[TASK].serving[FAST] is before
-    (running,) = state.tasks["texts"].serving[OTHER]
-    assert (running.model.batch_s(1), running.waiting(NOW)) == (pytest.approx(0.009), 8.0)
-
-
 def test_register_leaves_idle_replicas_idle() -> None:
     """They have waited for another instance of their worker, whose work has ended."""
     catalog: Catalog = {name: registered(name) for name in (FAST, GOOD)}
@@ -205,7 +193,7 @@ def loading(name: str) -> InstanceStatus:
     return instance(name, state=InstanceState.LOADING, partitions=())
 
 
-def test_choose_refuses_unloadable_variant_with_reason() -> None:
+def test_unloadable_variant_is_refused_with_its_reason() -> None:
     state = three()
     chosen(query(target=BEST), state)
     state.apply_status(status(instance(FAST), instance(GOOD), failed(BEST)), NOW)
@@ -218,25 +206,12 @@ def test_choose_refuses_unloadable_variant_with_reason() -> None:
         assert refusal.wanted.name == BEST
         considered = explained(explain(asked, state, NOW, NO_UPGRADES, refusal))["considered"]
         assert "cannot be loaded: no kernel" in str(considered)
-
-
-def test_bind_refuses_unloadable_variant() -> None:
-    state = three()
-    state.apply_status(status(failed(BEST)), NOW)
     outcome = bind(query(target=BEST, mode=Mode.OFFLINE), state, NOW, NO_UPGRADES)
     assert isinstance(outcome, Refusal)
     assert isinstance(outcome.error, ModelFailed)
 
 
-def test_choose_uses_other_variant_of_the_task() -> None:
-    state = three()
-    state.apply_status(status(failed(FAST), instance(GOOD)), NOW)
-    assert chosen(query(), state).variant.name == GOOD
-    state.apply_status(status(failed(FAST), failed(GOOD)), NOW)
-    assert chosen(query(), state).variant.name == BEST, "waits for the one that may be loaded"
-
-
-def test_unloadable_variant_recovers_on_another_worker() -> None:
+def test_unloadable_variant_recovers_on_another_worker_or_without_it() -> None:
     state, asked = three(), query(target=BEST)
     state.apply_status(status(failed(BEST)), NOW)
     state.apply_status(status(loading(BEST), worker="cpu-1"), NOW)
@@ -245,14 +220,158 @@ def test_unloadable_variant_recovers_on_another_worker() -> None:
     refused(asked, state)
     state.apply_status(status(instance(BEST), worker="cpu-2"), NOW)
     assert chosen(asked, state).instance is not None
-
-
-def test_unloadable_variant_recovers_if_worker_is_gone() -> None:
-    state = three()
-    state.apply_status(status(failed(BEST)), NOW)
-    state.apply_status(status(worker="cpu-1"), NOW + 3.0)
+    state.apply_status(status(worker="cpu-3"), NOW + 3.0)
     state.expire(NOW + 3.5)
-    chosen(query(target=BEST, sent=NOW + 3.5), state, now=NOW + 3.5)
-    state.apply_status(replace(status(failed(BEST), worker="cpu-1")), NOW + 3.6)
-    state.register(["digits"], [], {})
-    assert not isinstance(refused(query(), state, now=NOW + 3.6).error, Overloaded)
+    assert chosen(query(target=BEST, sent=NOW + 3.5), state, now=NOW + 3.5).instance is None
+
+
+def test_choose_uses_variant_that_can_be_loaded() -> None:
+    state = three()
+    state.apply_status(status(failed(FAST), instance(GOOD)), NOW)
+    assert chosen(query(), state).variant.name == GOOD
+    state.apply_status(status(failed(FAST), failed(GOOD)), NOW)
+    assert chosen(query(), state).variant.name == BEST, "waits for the one that may be loaded"
+
+
+# -- statuses of which only some instances have changed ----------------------------------------------------------------
+
+
+TWO_WORKERS: Final = ("w0", "w1")
+
+
+class Says(NamedTuple):
+    """Status of a worker: queued queries, unread ones and slowdown by variant."""
+
+    worker: str
+    instances: dict[str, tuple[int, int, float]]
+    backlogs_s: tuple[float, float]
+
+
+class Sends(NamedTuple):
+    """Query sent to an instance, and acknowledged if `gap` is given: that many queries of others came before it."""
+
+    worker: str
+    variant: str
+    inputs: int
+    gap: int | None
+    offline: bool
+
+
+class SendsToNone(NamedTuple):
+    """Query sent to a partition without the choice of an instance."""
+
+    variant: str
+
+
+class Reprofiles(NamedTuple):
+    """Change of the profile of a variant."""
+
+    variant: str
+    ms: float
+
+
+Event: TypeAlias = Says | Sends | SendsToNone | Reprofiles
+
+REST: Final = (0, 0, 1.0)
+_load = st.sampled_from([REST, REST, REST, REST, (1, 0, 1.0), (9, 0, 1.0), (0, 2, 1.0), (0, 0, 3.0)])
+_histories: st.SearchStrategy[list[tuple[float, Event]]] = st.lists(
+    st.tuples(
+        st.sampled_from([0.001, 0.1, 0.5, 3.0]),
+        st.one_of(
+            st.builds(
+                Says,
+                st.sampled_from(TWO_WORKERS),
+                st.fixed_dictionaries({FAST: _load}, optional={GOOD: _load, BEST: _load}),
+                st.sampled_from([(0.0, 0.0), (0.0, 0.0), (0.0, 0.2), (0.3, 0.3)]),
+            ),
+            st.builds(
+                Sends,
+                st.sampled_from(TWO_WORKERS),
+                st.sampled_from(NAMES),
+                st.sampled_from([1, 8, 100]),
+                st.sampled_from([None, 0, 2]),
+                st.booleans(),
+            ),
+            st.builds(SendsToNone, st.sampled_from(NAMES)),
+            st.builds(Reprofiles, st.sampled_from(NAMES), st.sampled_from([1.0, 5.0])),
+        ),
+    ),
+    min_size=10,
+    max_size=40,
+)
+
+
+def _fresh() -> ClusterState:
+    return state_of(*(registered(name, ms=ms) for name, ms in zip(NAMES, (1.0, 4.0, 9.0), strict=True)))
+
+
+def _happen(state: ClusterState, event: Event, now: float) -> None:
+    match event:
+        case Says(worker, instances, backlogs_s):
+            place = TWO_WORKERS.index(worker)
+            said = [
+                instance(name, partitions=(place,), queued=queued, unread=unread, slowdown=slowdown, parallel=2)
+                for name, (queued, unread, slowdown) in instances.items()
+            ]
+            state.apply_status(status(*said, worker=worker, backlogs_s=backlogs_s, at=now), now)
+        case Sends(worker, variant, inputs, gap, offline):
+            running = state.workers[worker].instances.get(variant) if worker in state.workers else None
+            if running is not None:
+                _send(state, running, inputs, gap, now, offline=offline)
+        case SendsToNone(variant):
+            row = next(one for one in state.tasks[TASK].variants if one.name == variant)
+            state.sent(None, state.partitions(row)[0], 1, now, now)
+        case Reprofiles(variant, ms):
+            rows = [registered(name, ms=ms if name == variant else 2.0) for name in NAMES]
+            state.register([TASK], [row for row, _ in rows], {profile.variant: profile for _, profile in rows})
+
+
+def _send(state: ClusterState, running: Instance, inputs: int, gap: int | None, now: float, *, offline: bool) -> None:
+    (partition,) = running.offline_partitions if offline else running.partitions
+    if offline:
+        state.sent_offline(running, partition, inputs, now)
+    else:
+        state.sent(running, partition, inputs, now, now + 0.1)
+    if gap is not None:
+        state.acknowledged(running, partition, max(partition.end, 0) + gap, now)
+
+
+def _seen(state: ClusterState, now: float) -> dict[tuple[str, str], tuple[object, ...]]:
+    """Return all that decisions use of each instance, by worker and variant."""
+    return {
+        (worker.name, name): (
+            *(finish_s(running, batch, now, offline, due_s=now + 0.2) for batch in (1, 8) for offline in (False, True)),
+            running.waiting(now),
+            running.occupied_slots(now),
+            running.is_blocked(now),
+            running.lacks_slot,
+            running.work_s(now),
+            worker.online_at,
+        )
+        for worker in state.workers.values()
+        for name, running in worker.instances.items()
+    }
+
+
+_RESTING: Final = Says("w0", {FAST: REST, GOOD: REST}, (0.0, 0.0))
+_FULL: Final = Says("w0", {FAST: REST, GOOD: (9, 0, 1.0)}, (0.3, 0.3))
+_NEARLY_FREE: Final = _FULL._replace(backlogs_s=(0.0, 0.0))
+LATER_S: Final = 0.002
+
+
+@given(_histories)
+@example([(0.1, _RESTING), (0.1, SendsToNone(FAST)), (0.1, _RESTING)])
+@example([(0.1, _RESTING), (0.1, _FULL), (0.1, Sends("w0", FAST, 8, 0, offline=False)), (0.1, _FULL)])
+@example([(0.1, _RESTING), (0.1, _NEARLY_FREE), (0.1, Sends("w0", FAST, 8, 0, offline=False))])
+@example([(0.1, _RESTING), (0.1, Sends("w0", FAST, 1, 2, offline=True)), (0.1, _RESTING), (3.0, _RESTING)])
+@example([(0.1, _RESTING), (0.1, Reprofiles(FAST, 5.0)), (0.1, _RESTING), (0.1, _FULL)])
+@settings(deadline=None)
+def test_view_is_that_of_statuses_taken_whole(events: list[tuple[float, Event]]) -> None:
+    ours, whole, now = _fresh(), _fresh(), NOW
+    for pause_s, event in events:
+        now += pause_s
+        _happen(ours, event, now)
+        with every_instance():
+            _happen(whole, event, now)
+        for seen_at in (now, now + LATER_S):
+            assert _seen(ours, seen_at) == _seen(whole, seen_at)

@@ -16,7 +16,6 @@ from schemas.query import Query
 from schemas.rows.catalog import Profile, Variant
 from schemas.status import WorkerStatus
 from selector.dispatch.explanation import explain
-from selector.policy.choice import Choice
 from selector.policy.cluster_state import ClusterState
 from selector.policy.replicas import TaskShare
 from selector.policy.selection import choose
@@ -68,83 +67,69 @@ def two() -> ClusterState:
     return made
 
 
-def asked(size: int = 256, **needs: float | int | bool | str) -> Query:
-    made = query()
+def asked(size: int = 256, *, batch: int = 1, **needs: float | int | bool | str) -> Query:
+    made = query(batch=batch)
     fields: dict[str, Any] = {"needs": msgspec.structs.replace(made.needs, **needs), "size": size}
     if "latency_ms" in needs:
         fields["deadline_ms"] = NOW * 1e3 + float(needs["latency_ms"])
     return msgspec.structs.replace(made, **fields)
 
 
-def test_choose_takes_cheapest_that_meets_needs() -> None:
-    assert chosen(asked(), two()).variant.name == SMALL
-    assert chosen(asked(min_accuracy=0.7, ttft_ms=2000), two()).variant.name == LARGE
+@pytest.mark.parametrize(
+    ("wanted", "variant"),
+    [
+        (asked(), SMALL),
+        (asked(min_accuracy=0.7, ttft_ms=2000), LARGE),
+        (asked(latency_ms=500, max_tokens=20), SMALL),
+        (asked(size=256, ttft_ms=150), SMALL),
+        (asked(tpot_ms=12.5), SMALL),
+    ],
+)
+def test_choose_takes_cheapest_that_meets_needs(wanted: Query, variant: str) -> None:
+    assert chosen(wanted, two()).variant.name == variant
 
 
 @pytest.mark.parametrize(
-    ("needs", "words"),
+    ("wanted", "words"),
     [
-        ({"tpot_ms": 5}, "a token where 5 ms are allowed"),
-        ({"ttft_ms": 50}, "to the first token where 50 ms are allowed"),
-        ({"latency_ms": 500}, "for the answer where 500 ms are allowed"),
-        ({"min_accuracy": 0.7, "tpot_ms": 20}, "has accuracy 0.5000 where 0.7 is required"),
-        ({"max_cost": 1e-9}, "per 1000 tokens where 1e-09 is allowed"),
+        (asked(tpot_ms=5), "a token where 5 ms are allowed"),
+        (asked(ttft_ms=50), "to the first token where 50 ms are allowed"),
+        (asked(size=2560, ttft_ms=150), "to the first token where 150 ms are allowed"),
+        (asked(8 * 256, batch=8, target=SMALL, ttft_ms=250), "to the first token where 250 ms are allowed"),
+        (asked(latency_ms=500), "for the answer where 500 ms are allowed"),
+        (asked(min_accuracy=0.7, tpot_ms=20), "has accuracy 0.5000 where 0.7 is required"),
+        (asked(max_cost=1e-9), "per 1000 tokens where 1e-09 is allowed"),
     ],
 )
-def test_choose_refuses_needs_that_no_variant_meets(needs: dict[str, Any], words: str) -> None:
-    error = refused(asked(**needs), two()).error
+def test_choose_refuses_needs_that_no_variant_meets(wanted: Query, words: str) -> None:
+    error = refused(wanted, two()).error
     assert isinstance(error, Unsatisfiable)
     assert words in str(error)
 
 
-def test_choose_allows_shorter_answer_within_latency() -> None:
-    assert refused(asked(latency_ms=500), two())
-    assert chosen(asked(latency_ms=500, max_tokens=20), two()).variant.name == SMALL
-
-
-def test_choose_counts_prompt_by_its_bytes() -> None:
-    assert chosen(asked(size=256, ttft_ms=150), two())
-    assert isinstance(refused(asked(size=2560, ttft_ms=150), two()).error, Unsatisfiable)
-
-
-def test_choose_counts_answers_that_query_meets() -> None:
-    state = two()
-    fits = asked(tpot_ms=12.5)
-    for _ in range(2):
-        found = chosen(fits, state)
+def give(state: ClusterState, wanted: Query, count: int) -> None:
+    """Send some queries."""
+    for _ in range(count):
+        found = chosen(wanted, state)
         assert found.instance is not None
-        state.sent(found.instance, found.partition, 1, NOW, inf)
+        state.sent(found.instance, found.partition, wanted.batch, NOW, inf)
+
+
+def test_choose_counts_answers_that_query_meets_and_waits_for() -> None:
+    state, fits = two(), asked(tpot_ms=12.5)
+    free_s = chosen(asked(target=SMALL), state).predicted_s
+    give(state, fits, 2)
     refusal = refused(fits, state)
     assert isinstance(refusal.error, Overloaded)
     assert refusal.error.reason is RefusalReason.INSTANCES_BUSY
     assert chosen(asked(tpot_ms=20), state).variant.name == SMALL
     assert chosen(asked(tpot_ms=12.5, allow_late=True), state)
-
-
-def test_choose_waits_for_place_of_full_instance() -> None:
-    state = two()
-    free = chosen(asked(target=SMALL), state).predicted_s
-    for _ in range(4):
-        found = chosen(asked(target=SMALL), state)
-        assert found.instance is not None
-        state.sent(found.instance, found.partition, 1, NOW, inf)
-    assert chosen(asked(target=SMALL), state).predicted_s > free + 0.2
+    give(state, asked(target=SMALL), 2)
+    assert chosen(asked(target=SMALL), state).predicted_s > free_s + 0.2, "all places are taken"
     assert isinstance(refused(asked(target=SMALL, ttft_ms=250), state).error, Overloaded)
-
-
-def test_choose_counts_inputs_of_large_query() -> None:
-    state = two()
-    free = chosen(asked(target=SMALL), state).predicted_s
-    many = chosen(msgspec.structs.replace(asked(target=SMALL, allow_late=True), batch=500), state)
-    assert many.instance is not None
-    assert many.instance.model.is_large(500)
-    state.sent(many.instance, many.partition, 500, NOW, inf)
-    assert chosen(asked(target=SMALL), state).predicted_s > free + 10
-
-
-def test_choose_refuses_more_inputs_than_places_in_time() -> None:
-    many = msgspec.structs.replace(asked(size=8 * 256, target=SMALL, ttft_ms=250), batch=8)
-    assert isinstance(refused(many, two()).error, Unsatisfiable)
+    large = two()
+    give(large, asked(batch=500, target=SMALL, allow_late=True), 1)
+    assert chosen(asked(target=SMALL), large).predicted_s > free_s + 10, "each of its inputs takes a place"
 
 
 def test_choose_takes_free_replica_beyond_aperture() -> None:
@@ -152,11 +137,8 @@ def test_choose_takes_free_replica_beyond_aperture() -> None:
     for place in range(2):
         state.apply_status(status(instance(SMALL, partitions=(place,), parallel=4), worker=f"w{place}"), NOW)
     state.use_shares({TASK: TaskShare(frozenset({0}), 2)})
-    for _ in range(4):
-        found = chosen(asked(ttft_ms=250), state)
-        assert found.instance is not None
-        assert found.instance.worker.name == "w0"
-        state.sent(found.instance, found.partition, 1, NOW, inf)
+    give(state, asked(ttft_ms=250), 4)
+    assert state.workers["w1"].instances[SMALL].waiting(NOW) == 0
     beyond = chosen(asked(ttft_ms=250), state).instance
     assert beyond is not None
     assert beyond.worker.name == "w1"
@@ -192,19 +174,6 @@ def test_choose_loads_variant_only_if_answer_is_in_time() -> None:
 def test_choose_refuses_needs_of_tokens_for_other_tasks() -> None:
     with pytest.raises(InvalidRequest, match="not generative"):
         choose(asked(tpot_ms=10), state_of(registered("cnn.onnx-fp32.cpu")), NOW, NO_UPGRADES)
-
-
-def test_explain_states_ttft_and_tpot() -> None:
-    state, wanted = two(), asked(min_accuracy=0.7, ttft_ms=3000)
-    outcome = choose(wanted, state, NOW, NO_UPGRADES)
-    assert isinstance(outcome, Choice)
-    found = explained(explain(wanted, state, NOW, NO_UPGRADES, outcome))
-    assert found["chosen"] == LARGE
-    assert found["tpot_ms"] == [50.0, 100.0]
-    rows = found["considered"]
-    assert isinstance(rows, list)
-    assert [row["verdict"] for row in rows] == ["chosen", "is not accurate enough"]
-    assert all(row["ttft_ms"][0] < row["predicted_ms"] for row in rows)
 
 
 def beside_cascade() -> ClusterState:
@@ -251,15 +220,6 @@ def test_cascade_costs_drafts_and_share_of_answers_that_escalate() -> None:
     assert cost[BOTH] == pytest.approx(cost[LARGE] * (1.09 + 0.2 * 5.45) / 5.45)
 
 
-def test_explain_states_ttft_of_cascade_after_draft() -> None:
-    state, wanted = beside_cascade(), asked(TYPICAL, ttft_ms=1500)
-    found = explained(explain(wanted, state, NOW, NO_UPGRADES, choose(wanted, state, NOW, NO_UPGRADES)))
-    rows = {row["variant"]: row for row in cast(list[dict[str, Any]], found["considered"])}
-    assert rows[BOTH]["verdict"] == "its first token would be late"
-    assert rows[BOTH]["ttft_ms"][0] - rows[LARGE]["ttft_ms"][0] == pytest.approx(1090, abs=1)
-    assert rows[BOTH]["tpot_ms"] == rows[LARGE]["tpot_ms"]
-
-
 def learned(name: str, tokens: int, *, cut: bool = False, worker: str = "cpu-0", answers: int = 100) -> WorkerStatus:
     """Return a status of an instance whose last answers all had `tokens` tokens."""
     meter = LengthMeter()
@@ -267,36 +227,6 @@ def learned(name: str, tokens: int, *, cut: bool = False, worker: str = "cpu-0",
         meter.add(tokens, cut=cut)
     reported = msgspec.structs.replace(instance(name, parallel=4), answer_lengths=meter.counts)
     return status(reported, worker=worker)
-
-
-def test_choose_admits_short_answers_that_profile_would_refuse() -> None:
-    state, needs = state_of(generative(SMALL, 0.5)), asked(latency_ms=500)
-    state.apply_status(status(instance(SMALL, parallel=4)), NOW)
-    assert isinstance(refused(needs, state).error, Unsatisfiable)
-    state.apply_status(learned(SMALL, 10), NOW)
-    assert chosen(needs, state).predicted_s < 0.5
-
-
-def test_choose_refuses_long_answers_that_profile_would_admit() -> None:
-    state, needs = state_of(generative(SMALL, 0.5)), asked(latency_ms=2000)
-    state.apply_status(status(instance(SMALL, parallel=4)), NOW)
-    assert chosen(needs, state)
-    state.apply_status(learned(SMALL, 400), NOW)
-    assert isinstance(refused(needs, state).error, Unsatisfiable)
-    assert chosen(asked(latency_ms=2000, max_tokens=100), state)
-
-
-def test_choose_waits_for_answers_of_learned_length() -> None:
-    waits = list[float]()
-    for tokens in (10, 1000):
-        state = two()
-        state.apply_status(learned(SMALL, tokens), NOW)
-        for _ in range(4):
-            found = chosen(asked(target=SMALL, max_tokens=10), state)
-            assert found.instance is not None
-            state.sent(found.instance, found.partition, 1, NOW, inf)
-        waits.append(chosen(asked(target=SMALL, max_tokens=10), state).predicted_s)
-    assert waits[1] > waits[0] + 3.0
 
 
 def test_lengths_of_other_variant_stand_in_for_new_one() -> None:
@@ -346,15 +276,6 @@ def test_estimate_follows_correction_of_instance() -> None:
     assert chosen(asked(tpot_ms=6), state)
 
 
-def test_explain_states_expected_tokens() -> None:
-    state, wanted = two(), asked(target=SMALL)
-    state.apply_status(learned(SMALL, 40), NOW)
-    found = explained(explain(wanted, state, NOW, NO_UPGRADES, choose(wanted, state, NOW, NO_UPGRADES)))
-    rows = {row["variant"]: row for row in cast("list[dict[str, Any]]", found["considered"])}
-    assert rows[SMALL]["answer_tokens"][0] == pytest.approx(40, rel=0.15)
-    assert rows[SMALL]["answer_tokens"][1] == pytest.approx(100, rel=0.15)
-
-
 @given(
     st.integers(1, 5000), st.integers(1, 5000), st.integers(1, 300), st.integers(1, 20), st.integers(1, 20),
 )  # fmt: skip
@@ -364,3 +285,43 @@ def test_generation_model_never_falls(prompt: int, longer: int, tokens: int, som
     assert model.step_s(some) <= model.step_s(some + more)
     assert model.answer_s(prompt, tokens, some) <= model.answer_s(prompt + longer, tokens + 1, some + more)
     assert model.token_s(offline=True) <= model.token_s(offline=False)
+
+
+def test_choose_follows_learned_lengths() -> None:
+    state = state_of(generative(SMALL, 0.5))
+    short, long = asked(latency_ms=500), asked(latency_ms=2000)
+    state.apply_status(status(instance(SMALL, parallel=4)), NOW)
+    assert isinstance(refused(short, state).error, Unsatisfiable)
+    assert chosen(long, state)
+    state.apply_status(learned(SMALL, 10), NOW)
+    assert chosen(short, state).predicted_s < 0.5
+    state.apply_status(learned(SMALL, 400), NOW)
+    assert isinstance(refused(long, state).error, Unsatisfiable)
+    assert chosen(asked(latency_ms=2000, max_tokens=100), state)
+    waits_s = list[float]()
+    for tokens in (10, 1000):
+        state = two()
+        state.apply_status(learned(SMALL, tokens), NOW)
+        give(state, asked(target=SMALL, max_tokens=10), 4)
+        waits_s.append(chosen(asked(target=SMALL, max_tokens=10), state).predicted_s)
+    assert waits_s[1] > waits_s[0] + 3.0
+
+
+def considered(state: ClusterState, wanted: Query) -> dict[str, dict[str, Any]]:
+    """Return the explanation's rows by variant."""
+    found = explained(explain(wanted, state, NOW, NO_UPGRADES, choose(wanted, state, NOW, NO_UPGRADES)))
+    return {row["variant"]: row for row in cast("list[dict[str, Any]]", found["considered"])}
+
+
+def test_explain_states_times_and_tokens_of_answers() -> None:
+    rows = considered(two(), asked(min_accuracy=0.7, ttft_ms=3000))
+    assert (rows[LARGE]["verdict"], rows[SMALL]["verdict"]) == ("chosen", "is not accurate enough")
+    assert rows[LARGE]["tpot_ms"] == [50.0, 100.0]
+    assert all(row["ttft_ms"][0] < row["predicted_ms"] for row in rows.values())
+    rows = considered(beside_cascade(), asked(TYPICAL, ttft_ms=1500))
+    assert rows[BOTH]["verdict"] == "its first token would be late"
+    assert rows[BOTH]["ttft_ms"][0] - rows[LARGE]["ttft_ms"][0] == pytest.approx(1090, abs=1), "the draft"
+    assert rows[BOTH]["tpot_ms"] == rows[LARGE]["tpot_ms"]
+    state = two()
+    state.apply_status(learned(SMALL, 40), NOW)
+    assert considered(state, asked(target=SMALL))[SMALL]["answer_tokens"] == pytest.approx([40, 100], rel=0.15)

@@ -20,7 +20,7 @@ from selector.policy.cluster_state import ClusterState
 from selector.policy.entities import Instance
 from selector.policy.late_binding import Wait, bind
 from selector.policy.prediction import finish_s
-from selector.policy.replicas import FEW, IndexedSet, TaskShare, some_of
+from selector.policy.replicas import FEW, TaskShare
 from selector.policy.selection import choose
 from tests.unit.selector.story import (
     FAST,
@@ -94,10 +94,27 @@ def test_choose_examines_all_of_few_replicas(queued: list[int], latency_ms: floa
         assert (outcome.instance, outcome.predicted_s) == (walked.instance, walked.predicted_s)
 
 
-def test_choose_takes_idle_replica_if_any() -> None:
-    where = many(MANY, lambda place: 0 if place in (7, 123, 250) else 20)
+@pytest.mark.parametrize(
+    ("best", "queued", "others", "latency_ms"),
+    [({7, 123, 250}, 0, 20, None), ({201}, 2, 500, 20.0)],
+    ids=["idle", "only one in time"],
+)
+def test_choose_finds_best_of_many_replicas(best: set[int], queued: int, others: int, latency_ms: float | None) -> None:
+    where = many(MANY, lambda place: queued if place in best else others)
     for number in range(20):
-        assert place_of(choose(query(id=f"q{number}", target=FAST), where, NOW, DEFAULT)) in (7, 123, 250)
+        asked = query(id=f"q{number}", target=FAST, latency_ms=latency_ms)
+        assert place_of(choose(asked, where, NOW, DEFAULT)) in best
+
+
+def test_replicas_of_left_workers_are_not_taken() -> None:
+    where = many(MANY)
+    for place in range(MANY):
+        if place % 3:
+            where.apply_status(status(worker=f"w{place}", leaving=True), NOW)
+    for number in range(50):
+        assert place_of(choose(query(id=f"q{number}"), where, NOW, DEFAULT)) % 3 == 0
+    drawn = [bind(query(id=f"q{number}", mode=Mode.OFFLINE), where, NOW, DEFAULT) for number in range(50)]
+    assert len({one.partition.number for one in drawn if isinstance(one, Choice)}) > FEW
 
 
 def test_replica_is_idle_again_after_catching_up() -> None:
@@ -117,33 +134,14 @@ def test_replica_is_idle_again_after_catching_up() -> None:
     assert group.idle
 
 
-def test_choose_finds_the_only_replica_in_time() -> None:
-    where = many(MANY, lambda place: 2 if place == 201 else 500)
-    for number in range(20):
-        choice = choose(query(id=f"q{number}", target=FAST, latency_ms=20), where, NOW, DEFAULT)
-        assert place_of(choice) == 201
-
-
-def test_choose_never_takes_replica_of_left_worker() -> None:
-    where = many(MANY)
-    for place in range(MANY):
-        if place % 3:
-            where.apply_status(status(worker=f"w{place}", leaving=True), NOW)
-    for number in range(50):
-        assert place_of(choose(query(id=f"q{number}"), where, NOW, DEFAULT)) % 3 == 0
-
-
 @pytest.mark.parametrize("now", [NOW, 5e6, 10.0], ids=["since the epoch", "monotonic", "just started"])
 @pytest.mark.parametrize("step_s", [1e-3, 1e-5])
 def test_choose_varies_the_replica_over_time(now: float, step_s: float) -> None:
     where = many(MANY, now=now)
     asked = query(target=FAST)
-    assert len({place_of(choose(asked, where, now + moment * step_s, DEFAULT)) for moment in range(20)}) > 10
-
-
-def test_choose_is_deterministic() -> None:
-    asked = query(target=FAST)
-    assert place_of(choose(asked, many(MANY), NOW, DEFAULT)) == place_of(choose(asked, many(MANY), NOW, DEFAULT))
+    taken = [place_of(choose(asked, where, now + moment * step_s, DEFAULT)) for moment in range(20)]
+    assert len(set(taken)) > 10
+    assert taken == [place_of(choose(asked, many(MANY, now=now), now + n * step_s, DEFAULT)) for n in range(20)]
 
 
 def test_explain_names_chosen_replica_of_many() -> None:
@@ -164,26 +162,21 @@ def test_explain_names_chosen_replica_of_many() -> None:
         assert told["not_listed"] == 2 * MANY - len(rows)
 
 
+def p99_s(load: float, selectors: int, *, walk: bool = False) -> float:
+    crowd = Crowd(60, selectors=selectors, seed=5)
+    with full_walk() if walk else nullcontext():
+        for _ in crowd.run(load, 0.5, DEFAULT):
+            pass
+        return percentile([sent.true_s for sent in crowd.run(load, 0.7, DEFAULT)], 0.99)
+
+
 @pytest.mark.parametrize(("load", "selectors"), [(0.5, 1), (0.9, 1), (0.9, 4)])
 def test_choose_has_p99_close_to_full_search(load: float, selectors: int) -> None:
-    def p99(walk: bool) -> float:
-        crowd = Crowd(60, selectors=selectors, seed=5)
-        with full_walk() if walk else nullcontext():
-            for _ in crowd.run(load, 0.5, DEFAULT):
-                pass
-            return percentile([sent.true_s for sent in crowd.run(load, 0.7, DEFAULT)], 0.99)
-
-    assert p99(walk=False) <= 1.15 * p99(walk=True)
+    assert p99_s(load, selectors) <= 1.15 * p99_s(load, selectors, walk=True)
 
 
 def test_selectors_do_not_flood_the_same_idle_replicas() -> None:
-    def p99(selectors: int) -> float:
-        crowd = Crowd(60, selectors=selectors, seed=5)
-        for _ in crowd.run(0.9, 0.5, DEFAULT):
-            pass
-        return percentile([sent.true_s for sent in crowd.run(0.9, 0.7, DEFAULT)], 0.99)
-
-    assert p99(6) <= 1.5 * p99(1)
+    assert p99_s(0.9, 6) <= 1.5 * p99_s(0.9, 1)
 
 
 @given(st.integers(1, 40), st.integers(1, 24))
@@ -223,17 +216,6 @@ def test_upgrades_leave_room_for_those_of_other_selectors(replicas: int, partiti
     assert isinstance(choices[0], Choice)
     where.sent(choices[0].instance, choices[0].partition, 1, NOW, NOW)
     assert sum(worker.sends.queries for worker in where.workers.values()) == senders
-
-
-@given(st.lists(st.tuples(st.booleans(), st.integers(0, 12)), max_size=60))
-def test_indexed_set_behaves_as_a_set(steps: list[tuple[bool, int]]) -> None:
-    found, expected = IndexedSet[int](), set[int]()
-    for adds, item in steps:
-        (found.add if adds else found.discard)(item)
-        (expected.add if adds else expected.discard)(item)
-        assert sorted(found) == sorted(expected)
-        assert len(found) == len(expected)
-        assert all((item in found) == (item in expected) for item in range(13))
 
 
 def test_replica_groups_are_consistent_after_any_statuses() -> None:
@@ -293,13 +275,6 @@ def test_wide_variant_is_priced_by_its_cores() -> None:
     assert dear.cost == pytest.approx(cheap.cost * 4 / 3)
 
 
-def test_wide_variant_waits_for_a_taken_slot() -> None:
-    free, taken = wide_of(both()), wide_of(both(queued=1))
-    assert (free.lacks_slot, taken.lacks_slot) == (False, True)
-    assert finish_s(taken, 1, NOW) > finish_s(free, 1, NOW) + 0.04
-    assert not wide_of(both(slots=3, queued=1)).lacks_slot
-
-
 def test_wide_variant_occupies_all_its_slots() -> None:
     state = both()
     wide = wide_of(state)
@@ -321,43 +296,28 @@ def test_wide_variant_starts_when_all_its_slots_are_free() -> None:
     assert wide.worker.free_at == pytest.approx([NOW + 0.1 + own_s] * 2)
 
 
-def test_wide_variant_takes_one_slot_of_two_cores() -> None:
-    wide = wide_of(both(threads=2))
-    assert (wide.width, wide.slots) == (1, 1.0)
-    assert wide.variant.price == pytest.approx(PRICE / 2), "two of the four cores"
-    narrow = wide.worker.instances[NARROW]
-    assert narrow.variant.price == pytest.approx(PRICE / 2), "the other core of its slot is nobody else's"
-
-
-def test_bind_wide_variant_needs_all_its_slots_free() -> None:
+def test_wide_variant_waits_for_a_taken_slot() -> None:
+    free, taken = wide_of(both()), wide_of(both(queued=1))
+    assert (free.lacks_slot, taken.lacks_slot) == (False, True)
+    assert finish_s(taken, 1, NOW) > finish_s(free, 1, NOW) + 0.04
+    assert not wide_of(both(slots=3, queued=1)).lacks_slot
+    two_cores = wide_of(both(threads=2))
+    assert (two_cores.width, two_cores.slots) == (1, 1.0)
+    prices = [one.variant.price for one in two_cores.worker.instances.values()]
+    assert prices == pytest.approx([PRICE / 2] * 2), "the other core of a slot is nobody else's"
     offline = query(mode=Mode.OFFLINE, target=WIDE)
     assert isinstance(bind(offline, both(), NOW, NO_UPGRADES), Choice)
     assert isinstance(bind(offline, both(queued=1), NOW, NO_UPGRADES), Wait)
 
 
-def test_wide_variant_is_not_loadable_without_cores() -> None:
-    state = ClusterState()
-    state.register([TASK], [variant(WIDE)], {WIDE: msgspec.structs.replace(profile(WIDE), threads=2)})
-    state.apply_status(status(slots=1), NOW)
-    assert not state.tasks[TASK].is_loadable(state.tasks[TASK].variants[0])
-    state.apply_status(status(slots=2, epoch=2), NOW)
-    assert state.tasks[TASK].is_loadable(state.tasks[TASK].variants[0])
-
-
-def test_wide_variant_is_not_loadable_without_memory() -> None:
+@pytest.mark.parametrize(
+    ("workers", "loadable"),
+    [([(1, 1 << 40)], False), ([(2, 1 << 40)], True), ([(2, 1 << 20)], False), ([(2, 1 << 20), (1, 1 << 40)], False)],
+)
+def test_wide_variant_is_loadable_with_cores_and_memory(workers: list[tuple[int, int]], loadable: bool) -> None:
+    """Slots and memory by worker; both must be the same worker's."""
     state, needs = ClusterState(), msgspec.structs.replace(profile(WIDE), threads=2, memory_bytes=1 << 30)
     state.register([TASK], [variant(WIDE)], {WIDE: needs})
-    for worker, slots, memory in (("cpu-0", 2, 1 << 20), ("cpu-1", 1, 1 << 40)):
-        state.apply_status(msgspec.structs.replace(status(slots=slots), worker=worker, memory_total=memory), NOW)
-    assert not state.tasks[TASK].is_loadable(state.tasks[TASK].variants[0])
-
-
-@pytest.mark.parametrize("count", [1, FEW, FEW + 1])
-def test_some_of_returns_all_replicas_if_they_are_few(count: int) -> None:
-    state = many(count)
-    task = state.tasks[TASK]
-    replicas = next(
-        c.replicas for c in task.candidates(query().needs, 1, float("inf")).serving if c.variant.name == FAST
-    )
-    drawn = {running.worker.name for running in some_of(replicas.group, seed=7)}
-    assert drawn == {f"w{place}" for place in range(count)} if count <= FEW else len(drawn) == FEW
+    for number, (slots, memory) in enumerate(workers):
+        state.apply_status(status(worker=f"cpu-{number}", slots=slots, memory=memory), NOW)
+    assert state.tasks[TASK].is_loadable(state.tasks[TASK].variants[0]) is loadable

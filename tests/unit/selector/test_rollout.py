@@ -67,27 +67,61 @@ def test_canary_answers_its_share(share: float, target: str | None) -> None:
     assert share in (seen, 0.05, 0.5), "none and all are exact"
 
 
+ALL = (OLD, NEW, OTHER)
+PREVIOUS: dict[str, float | None] = {"serving": 2, "previous": 1, "candidate": None}
+
+
+@pytest.mark.parametrize(
+    ("now", "loaded", "asked", "variant"),
+    [
+        pytest.param({"share": 1.0}, ALL, query(min_accuracy=0.8), OLD, id="canary is not accurate enough"),
+        pytest.param({"share": 1.0}, ALL, query(latency_ms=30), OLD, id="canary is not fast enough"),
+        pytest.param({"share": 1.0}, (OLD,), query(), OLD, id="canary is not loaded"),
+        pytest.param({"share": 1.0}, (NEW,), query(), NEW, id="only the canary is loaded"),
+        pytest.param({"share": 1.0}, ALL, query(min_accuracy=0.95), OTHER, id="other model by needs"),
+        pytest.param({"share": 1.0}, ALL, query(target="rest"), OTHER, id="other model by name"),
+        *(
+            pytest.param(now, ALL, query(target=name), variant, id=f"{name} of {now}")
+            for now in ({"share": 1.0}, {"share": 0.0}, None)
+            for name, variant in (("net@1", OLD), ("net@2", NEW), ("net-v2", NEW), (NEW, NEW))
+        ),
+        pytest.param(None, ALL, query(target="net"), OLD, id="version outside the rollout"),
+        pytest.param(None, (NEW, OTHER), query(), OTHER, id="only a version outside the rollout is loaded"),
+        pytest.param(PREVIOUS, (OLD,), query(target="net"), OLD, id="previous until its successor serves, by name"),
+        pytest.param(PREVIOUS, (OLD,), query(), OLD, id="previous until its successor serves"),
+        pytest.param(PREVIOUS, ALL, query(), NEW, id="the successor serves"),
+    ],
+)
+def test_rollout_decides_which_version_answers(
+    now: dict[str, float | None] | None, loaded: tuple[str, ...], asked: Query, variant: str
+) -> None:
+    """The new version is less accurate, and slower."""
+    where = cluster(None if now is None else rollout(**now), *loaded, new_accuracy=0.7, new_ms=40)
+    assert chosen(where, asked) == variant
+
+
+def test_version_without_share_answers_nothing() -> None:
+    where = cluster(rollout(share=0.0), OLD, NEW, new_accuracy=0.95)
+    assert {chosen(where, query(id=f"q-{n}"), CONFIG) for n in range(100)} == {OLD}, "not even as an upgrade"
+    refused = choose(query(target="net@3"), where, NOW, CONFIG)
+    assert isinstance(refused, Refusal)
+    assert "net@3" in str(refused.error)
+
+
+def test_rollback_applies_with_new_catalog() -> None:
+    where = cluster(rollout(share=1.0))
+    assert share_of_new(where) == 1.0
+    register(where, [registered(name) for name in ALL], rollout(candidate=None))
+    assert share_of_new(where) == 0.0
+    assert {i.variant.name for w in where.workers.values() for i in w.instances.values()} == set(ALL)
+
+
 def test_canary_draw_is_stable_and_grows_with_share() -> None:
     small, large = cluster(rollout(share=0.1)), cluster(rollout(share=0.3))
     ids = [f"id-{number}" for number in range(1000)]
     drawn = {one for one in ids if chosen(small, query(id=one)) == NEW}
     assert drawn == {one for one in ids if chosen(small, query(id=one)) == NEW}
     assert drawn < {one for one in ids if chosen(large, query(id=one)) == NEW}
-
-
-def test_canary_skips_queries_with_unmet_needs() -> None:
-    where = cluster(rollout(share=1.0), new_accuracy=0.7)
-    assert share_of_new(where) == 1.0
-    assert share_of_new(where, min_accuracy=0.8) == 0.0
-    assert share_of_new(cluster(rollout(share=1.0), new_ms=40), latency_ms=30) == 0.0
-
-
-def test_canary_without_instance_has_no_share() -> None:
-    assert share_of_new(cluster(rollout(share=1.0), OLD)) == 0.0
-
-
-def test_canary_answers_if_old_version_is_not_loaded() -> None:
-    assert share_of_new(cluster(rollout(share=1.0), NEW)) == 1.0
 
 
 def test_refusal_cache_separates_canary_queries() -> None:
@@ -98,52 +132,6 @@ def test_refusal_cache_separates_canary_queries() -> None:
     drawn = {one.id for one in asked if isinstance(choose(one, where, NOW, CONFIG), Choice)}
     assert 0 < len(drawn) < len(asked)
     assert {one.id for one in asked if isinstance(shedder.decide(one, where, NOW), Choice)} == drawn
-
-
-def test_canary_is_not_drawn_for_other_models() -> None:
-    where = cluster(rollout(share=1.0))
-    assert chosen(where, query(min_accuracy=0.95)) == OTHER
-    assert chosen(where, query(target="rest")) == OTHER
-
-
-def test_named_version_answers_at_any_share() -> None:
-    for now in (rollout(share=1.0), rollout(share=0.0), None):
-        where = cluster(now)
-        assert chosen(where, query(target="net@1")) == OLD
-        assert chosen(where, query(target="net@2")) == NEW
-        assert chosen(where, query(target="net-v2")) == NEW
-        assert chosen(where, query(target=NEW)) == NEW
-    refused = choose(query(target="net@3"), cluster(None), NOW, CONFIG)
-    assert isinstance(refused, Refusal)
-    assert "net@3" in str(refused.error)
-
-
-def test_version_outside_rollout_answers_no_query() -> None:
-    assert share_of_new(cluster(None), target="net") == 0.0
-    assert choose(query(), cluster(None, NEW, OTHER), NOW, CONFIG).variant.name == OTHER  # pyright: ignore
-
-
-def test_upgrade_never_uses_version_without_share() -> None:
-    where = cluster(rollout(share=0.0), OLD, NEW, new_accuracy=0.95)
-    assert {chosen(where, query(id=f"q-{n}"), CONFIG) for n in range(100)} == {OLD}
-
-
-def test_rollback_applies_with_new_catalog() -> None:
-    where = cluster(rollout(share=1.0))
-    assert share_of_new(where) == 1.0
-    register(where, [registered(name) for name in (OLD, NEW, OTHER)], rollout(candidate=None))
-    assert share_of_new(where) == 0.0
-    assert {i.variant.name for w in where.workers.values() for i in w.instances.values()} == {OLD, NEW, OTHER}
-
-
-def test_previous_version_answers_until_successor_serves() -> None:
-    now = rollout(serving=2, previous=1, candidate=None)
-    assert chosen(cluster(now, OLD), query(target="net")) == OLD
-    assert chosen(cluster(now, OLD), query()) == OLD
-    assert chosen(cluster(now), query()) == NEW
-    where = cluster(now, OLD)
-    where.apply_status(status(instance(NEW), worker="cpu-1"), NOW)
-    assert chosen(where, query(target="net")) == NEW
 
 
 def test_rollback_gives_no_query_to_the_bad_version() -> None:
@@ -197,9 +185,5 @@ def test_bind_copy_sends_share_to_idle_shadow_only() -> None:
     where.apply_status(status(instance(OLD), instance(NEW, unread=50), slots=8), NOW)
     assert [bind_copy(task, query(id=f"q-{number}"), old, NOW) for number in range(100)] == [None] * 100
     assert bind_copy(cluster(rollout(shadow=0.0)).tasks[TASK], query(), old, NOW) is None
-
-
-def test_bind_copy_skips_answers_of_new_version() -> None:
-    where = cluster(rollout(share=1.0, shadow=1.0), OLD, NEW)
-    task = where.tasks[TASK]
-    assert bind_copy(task, query(), task.serving[NEW].first().variant, NOW) is None
+    answers = cluster(rollout(share=1.0, shadow=1.0), OLD, NEW).tasks[TASK]
+    assert bind_copy(answers, query(), answers.serving[NEW].first().variant, NOW) is None, "it is the new version's"

@@ -1,7 +1,7 @@
 """Tests of properties of `choose` over arbitrary states and queries, against a plain restatement of its rules."""
 
 import math
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import msgspec
 from hypothesis import assume, given, settings
@@ -9,73 +9,19 @@ from hypothesis import strategies as st
 
 from schemas.errors import Overloaded, Unsatisfiable
 from schemas.query import Mode, Query
-from schemas.status import SERVING, InstanceState, InstanceStatus, WorkerStatus
+from schemas.status import SERVING, WorkerStatus
 from selector.policy.choice import Choice, PolicyConfig, Refusal
 from selector.policy.cluster_state import ClusterState
 from selector.policy.entities import Instance
 from selector.policy.prediction import cold_start_finish_s, finish_s, idle_finish_s
 from selector.policy.selection import choose
 from selector.policy.variants import PricedVariant, size_class, smallest_of
-from tests.unit.selector.story import NOW, TASK, instance, query, registered, state_of, status
+from tests.unit.selector.story import NOW, TASK, query, state_of, status
+from tests.unit.selector.strategies import QUERY_PARTS, instances, statuses, variants
 
 NAMES = [f"a{n}.onnx-{precision}.{hw}" for n in range(4) for precision, hw in (("fp32", "cpu"), ("int8", "cpu"))]
 
-_variants = st.lists(
-    st.builds(
-        registered,
-        st.sampled_from(NAMES),
-        ms=st.floats(0.2, 50),
-        accuracy=st.sampled_from([0.5, 0.7, 0.8, 0.801, 0.9, 1.0]),
-        load_s=st.floats(0.01, 3),
-        memory=st.sampled_from([1000, 1 << 40]),
-        max_batch=st.sampled_from([1, 4, 8]),
-    ),
-    max_size=8,
-    unique_by=lambda variant: variant[0].name,
-)
-_instances = st.lists(
-    st.builds(
-        instance,
-        st.sampled_from(NAMES),
-        state=st.sampled_from([*InstanceState, InstanceState.ACTIVE, InstanceState.ACTIVE]),
-        partitions=st.sampled_from([(), (0,), (1, 3), (0, 1, 2, 3)]),
-        unread=st.sampled_from([0, 0, 1, 30, 3000]),
-        queued=st.sampled_from([0, 0, 1, 20, 500]),
-        slowdown=st.sampled_from([0.5, 1.0, 1.0, 3.0]),
-        max_batch=st.sampled_from([1, 4, 8]),
-    ),
-    max_size=6,
-    unique_by=lambda said: said.variant,
-)
-
-
-def _said(instances: list[InstanceStatus], *, worker: str, slots: int, backlog_s: float, leaving: bool) -> WorkerStatus:
-    return status(*instances, worker=worker, slots=slots, backlog_s=backlog_s, leaving=leaving)
-
-
-_statuses = st.lists(
-    st.tuples(
-        st.builds(
-            _said,
-            _instances,
-            worker=st.sampled_from(["w0", "w1", "w2"]),
-            slots=st.sampled_from([1, 2]),
-            backlog_s=st.sampled_from([0.0, 0.0, 0.05, 2.0]),
-            leaving=st.sampled_from([False, False, False, True]),
-        ),
-        st.sampled_from([0.0, 0.0, 0.5, 1.5]),
-    ),
-    max_size=4,
-)
-_parts: dict[str, st.SearchStrategy[Any]] = {
-    "batch": st.sampled_from([1, 1, 2, 7, 33, 100, 5000]),
-    "latency_ms": st.none() | st.floats(0.1, 10_000),
-    "min_accuracy": st.none() | st.sampled_from([0.0, 0.7, 0.8, 0.8005, 0.95, 1.0]),
-    "max_cost": st.none() | st.floats(0, 1e-3),
-    "mode": st.sampled_from([Mode.ONLINE, Mode.ONLINE, Mode.OFFLINE]),
-    "target": st.none() | st.sampled_from(["a0", "a1", NAMES[0], NAMES[3]]),
-    "allow_late": st.booleans(),
-}
+_parts = QUERY_PARTS | {"target": st.none() | st.sampled_from(["a0", "a1", NAMES[0], NAMES[3]])}
 _queries = st.builds(query, **_parts)
 _modest_queries = st.builds(
     query,
@@ -101,9 +47,9 @@ class Scene(NamedTuple):
 
 @st.composite
 def _scenes(draw: st.DrawFn) -> Scene:
-    state = state_of(*draw(_variants))
+    state = state_of(*draw(variants(NAMES)))
     last: dict[str, tuple[WorkerStatus, float]] = {}
-    for said, age_s in draw(_statuses):
+    for said, age_s in draw(statuses(NAMES)):
         state.apply_status(said, NOW - age_s)
         last[said.worker] = said, age_s
     if draw(st.booleans()):
@@ -114,8 +60,8 @@ def _scenes(draw: st.DrawFn) -> Scene:
 @st.composite
 def _idle_states(draw: st.DrawFn) -> ClusterState:
     """Draw states with a worker that can load variants; in most of them nothing is loaded."""
-    made = state_of(*draw(_variants.filter(bool)))
-    loaded = draw(_instances) if draw(st.integers(0, 3)) == 0 else []
+    made = state_of(*draw(variants(NAMES).filter(bool)))
+    loaded = draw(instances(NAMES)) if draw(st.integers(0, 3)) == 0 else []
     made.apply_status(status(*loaded), NOW)
     return made
 

@@ -78,24 +78,6 @@ def test_candidates_are_left_out_while_they_would_take_too_long(monkeypatch: pyt
     assert listed == [True, False, False]
 
 
-def test_trace_of_a_sender_without_spans_begins_with_its_record() -> None:
-    kept = KeptSpans(ratio=1.0)
-    decided(kept, received())
-    queue, process = kept.spans
-    assert queue.parent is None
-    assert process.parent is not None
-    assert queue.context is not None
-    assert process.parent.span_id == queue.context.span_id
-
-
-def test_gateway_is_not_asked_twice() -> None:
-    kept = KeptSpans(ratio=1.0)
-    decided(kept, received((h.REPLY_TO, b"infaas.replies.gateway-1a2b3c")))
-    assert not kept.spans
-    decided(kept, received((h.REPLY_TO, b"infaas.replies.client-1a2b3c")))
-    assert kept.spans
-
-
 def test_query_that_is_not_traced_is_marked_only_if_its_client_asked() -> None:
     kept = KeptSpans(most_per_s=1.0)
     plain = received()
@@ -104,3 +86,15 @@ def test_query_that_is_not_traced_is_marked_only_if_its_client_asked() -> None:
     passed_on = decided(kept, sampled, times=2)
     assert h.as_text(passed_on)[h.TRACEPARENT] == str(PARENT._replace(sampled=False)), "beyond the limit"
     assert len(kept.spans) == 2
+
+
+def test_trace_of_a_sender_without_spans_begins_with_its_record() -> None:
+    kept = KeptSpans(ratio=1.0)
+    decided(kept, received((h.REPLY_TO, b"infaas.replies.gateway-1a2b3c")))
+    assert not kept.spans, "a gateway has decided itself"
+    decided(kept, received((h.REPLY_TO, b"infaas.replies.client-1a2b3c")))
+    queue, process = kept.spans
+    assert queue.parent is None
+    assert process.parent is not None
+    assert queue.context is not None
+    assert process.parent.span_id == queue.context.span_id
