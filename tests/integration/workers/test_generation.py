@@ -85,7 +85,7 @@ async def test_generative_variant_answers_prompts_and_chats(site: Site, producer
     assert (profile.generation.context_tokens, profile.generation.sequences) == (CONTEXT, 4)
     assert [one.batch for one in profile.latency] == [one.sequences for one in profile.generation.step] == [1, 2, 4]
     async with results_of(site) as results, site.worker("cpu-0"):
-        await site.place("cpu-0")
+        await site.place("cpu-0", [0])
         seeded = asked("hello", max_tokens=8, seed=7, ignore_eos=True)
         one, again, other = await answers(
             site, results, producer, seeded, seeded, asked("hello", max_tokens=8, seed=8, ignore_eos=True)
@@ -118,7 +118,7 @@ WRONG = {
 async def test_generative_variant_refuses_wrong_requests(site: Site, producer: Producer, tmp_path: Path) -> None:
     await registered(site, tmp_path)
     async with results_of(site) as results, site.worker("cpu-0"):
-        await site.place("cpu-0")
+        await site.place("cpu-0", [0])
         *refused, answered = await answers(site, results, producer, *WRONG.values(), asked("good", max_tokens=2))
     assert answered.status == "ok"
     for words, result in zip(WRONG, refused, strict=True):
@@ -129,7 +129,7 @@ async def test_generative_variant_refuses_wrong_requests(site: Site, producer: P
 async def test_parts_go_to_reply_topic_in_order(site: Site, producer: Producer, tmp_path: Path) -> None:
     await registered(site, tmp_path, layers=SLOW_LAYERS)
     async with Tail(site.kafka, "test-parts", [site.replies]) as tail, site.worker("cpu-0"):
-        await site.place("cpu-0")
+        await site.place("cpu-0", [0])
         value = asked("hello", max_tokens=60, ignore_eos=True)
         await site.ask(producer, "q", value, [(h.STREAM, b"true"), (h.CORRELATION, b"secret")])
         records = await until_result(tail)
@@ -147,7 +147,7 @@ async def test_parts_go_to_reply_topic_in_order(site: Site, producer: Producer, 
 async def test_parts_of_several_texts_name_the_place_of_theirs(site: Site, producer: Producer, tmp_path: Path) -> None:
     await registered(site, tmp_path, layers=SLOW_LAYERS)
     async with Tail(site.kafka, "test-parts", [site.replies]) as tail, site.worker("cpu-0"):
-        await site.place("cpu-0")
+        await site.place("cpu-0", [0])
         value = asked("hello", "other", max_tokens=20, ignore_eos=True)
         await site.ask(producer, "q", value, [(h.STREAM, b"true"), (h.BATCH, b"2")])
         *parts, result = await until_result(tail)
@@ -171,7 +171,7 @@ async def test_answer_past_deadline_is_cancelled(site: Site, producer: Producer,
     await registered(site, tmp_path, layers=SLOW_LAYERS, sequences=1)
     endless, brief = asked("endless", max_tokens=240, ignore_eos=True), asked("brief", max_tokens=1)
     async with results_of(site) as results, site.worker("cpu-0"):
-        await site.place("cpu-0")
+        await site.place("cpu-0", [0])
         await results_after(site, producer, results, brief)  # the instance is ready
         late: list[Header] = [(h.LATENCY_MS, b"60")]
         await site.ask(producer, "late", endless, late)
@@ -210,7 +210,7 @@ async def test_answer_that_nobody_waits_for_is_cancelled(site: Site, producer: P
         Tail(site.kafka, "test-results", [site.replies]) as tail,
         site.worker("cpu-0"),
     ):
-        await site.place("cpu-0")
+        await site.place("cpu-0", [0])
         streamed = [(h.STREAM, b"true"), (h.REPLY_STREAM, receiver.header)]
         await site.ask(producer, "first", endless, streamed)  # connects; its result may go to the topic
         ends = {asyncio.create_task(results.get()), asyncio.create_task(tail.poll())}

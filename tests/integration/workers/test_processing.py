@@ -87,7 +87,7 @@ async def test_registered_task_describes_client_inputs(texts: Site, tmp_path: Pa
 
 async def test_invalid_text_fails_alone(texts: Site, producer: Producer) -> None:
     async with results_of(texts) as results, texts.worker("cpu-0"):
-        await texts.place("cpu-0")
+        await texts.place("cpu-0", [0])
         two = [(h.BATCH, b"2")]
         for number in range(12):
             good = asked("text", "a good film", "very bad " * (number + 1))
@@ -111,7 +111,7 @@ async def test_invalid_image_fails_alone(site: Site, producer: Producer, tmp_pat
     processing = Processing(before=DecodeImage(width=4, height=4, channels="grey"), after=(TopClasses(),))
     await registered(site, image_model(tmp_path / "image.onnx"), processing, samples)
     async with results_of(site) as results, site.worker("cpu-0"):
-        await site.place("cpu-0")
+        await site.place("cpu-0", [0])
         for number, file in enumerate(files):
             size = {"binary_data_size": len(file) + 4}
             tensor = {"name": "image", "shape": [1], "datatype": "BYTES", "parameters": size}

@@ -64,7 +64,7 @@ def asked(inputs: dict[str, NDArray[Any]], **more: object) -> bytes:
 async def answers(site: Site, producer: Producer, queries: list[tuple[int, bytes]]) -> list[dict[str, NDArray[Any]]]:
     """Send queries at once, each with its number of inputs; return the outputs of each."""
     async with results_of(site) as results, site.worker("cpu-0"):
-        await site.place("cpu-0")
+        await site.place("cpu-0", [0])
         for number, (inputs, value) in enumerate(queries):
             await site.ask_soon(producer, f"q{number}", value, [(h.BATCH, str(inputs).encode())])
         found = await results.until(len(queries))
