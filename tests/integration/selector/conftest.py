@@ -11,8 +11,13 @@ from broker.kafka.settings import KafkaSettings
 from broker.producing.producer import Producer
 from schemas.topics import DEAD_LETTERS, DEMAND, variant_topics
 from store.pool import Pool
-from tests.integration.selector.stage import Stage, empty
+from tests.integration.selector.stage import Stage, empty, use_own_names
 from tests.unit.selector.story import instance
+
+
+@pytest.fixture(autouse=True)
+def own_names(monkeypatch: pytest.MonkeyPatch) -> None:
+    use_own_names(monkeypatch)
 
 
 @pytest.fixture

@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 from uuid import uuid4
 
 import msgspec
+import pytest
 
 from broker.delivery.consumer import Record
 from broker.fetch.tail import Tail
@@ -19,31 +20,38 @@ from broker.kafka.topics import (
     ensure_variant_topics,
 )
 from broker.producing.producer import Producer
+from registry import topics as registry_topics
 from schemas import headers as h
+from schemas import topics
 from schemas.headers import RawHeaders  # noqa: TC001 - a type alias
 from schemas.rows.catalog import Architecture, Task, TensorSpec
 from schemas.status import InstanceStatus, PartitionStatus
-from schemas.topics import STATUS, task_topic
+from schemas.topics import DEAD_LETTERS, DEMAND, PREFIX, STATUS, task_topic
+from selector import service
+from selector.admission import received_query
+from selector.dispatch import dispatcher, held_queries
 from selector.service import Selector, open_selector
 from selector.settings import SelectorSettings
 from store.pool import Pool
 from store.registry import put_architecture, put_task, put_variant
 from tests.load import Pace
 from tests.unit.selector.story import profile, status, variant
-from tests.waiting import PATIENCE_S
+from tests.waiting import PATIENCE_S, until
 
 WAIT_S = PATIENCE_S
+_SHARED_NAMES = ("SELECTOR_GROUP", "OFFLINE_SELECTOR_GROUP", "LANES")
 
 
 class Stage:
     """One task with two variants, its topics, and a reader of all outputs.
 
     `said` holds the statuses that the worker publishes, `others` those of further workers by name, and `heard` the
-    records read so far by topic.
+    records read so far by topic; of topics that all tests share, those with a name of this stage (`words`).
     """
 
     def __init__(self, kafka: KafkaSettings, pool: Pool, dsn: str) -> None:
         word = uuid4().hex[:10]
+        self.words = {word.encode()}
         self.kafka, self.pool, self.dsn = kafka, pool, dsn
         self.task = f"t{word}"
         self.cheap, self.good = f"cheap{word}.onnx-fp32.cpu", f"good{word}.onnx-fp32.cpu"
@@ -80,8 +88,13 @@ class Stage:
     async def listen(self, tail: Tail) -> None:
         while True:
             for record in await tail.poll():
-                self.heard.setdefault(record.topic, []).append(record)
+                if record.topic not in (DEAD_LETTERS, DEMAND) or self._is_named_in(record):
+                    self.heard.setdefault(record.topic, []).append(record)
             self.news.set()
+
+    def _is_named_in(self, record: Record) -> bool:
+        texts = [record.value or b"", *(text or b"" for _, text in record.headers)]
+        return any(word in text for word in self.words for text in texts)
 
     async def wait(self, topic: str, count: int = 1) -> list[Record]:
         """Return the records of `topic` since the last call; wait for at least `count`."""
@@ -104,6 +117,15 @@ class Stage:
         return query_id
 
 
+def use_own_names(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Give the selectors of a test groups and a topic of lanes of their own, because other tests use the broker."""
+    word = uuid4().hex[:10]
+    own = {name: f"{PREFIX}{name.lower().replace('_', '-')}-{word}.offline" for name in _SHARED_NAMES}
+    for module in (topics, service, dispatcher, held_queries, received_query, registry_topics):
+        for name in own.keys() & vars(module).keys():
+            monkeypatch.setattr(module, name, own[name])
+
+
 @asynccontextmanager
 async def selecting(stage: Stage, **options: str) -> AsyncGenerator[Selector]:
     """Run a selector.
@@ -123,6 +145,16 @@ async def selecting(stage: Stage, **options: str) -> AsyncGenerator[Selector]:
 
 def empty(said: InstanceStatus) -> tuple[PartitionStatus, ...]:
     return tuple(PartitionStatus(owned.partition, 0, 0) for owned in said.partitions)
+
+
+async def reply_to(stage: Stage, query_id: str) -> dict[str, str]:
+    """Wait for the answer to a query among those read so far; return its headers."""
+
+    def found() -> dict[str, str] | None:
+        answers = map(fields, stage.heard.get(stage.replies, []))
+        return next((answer for answer in answers if answer[h.ID] == query_id), None)
+
+    return await until(found) or {}
 
 
 def fields(record: Record) -> dict[str, str]:

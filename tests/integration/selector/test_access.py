@@ -7,7 +7,6 @@ import asyncio
 import json
 import re
 from collections.abc import AsyncGenerator
-from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any, NamedTuple
 
 import aiohttp
@@ -28,7 +27,7 @@ from store.tenants import set_access
 from tests.example_rows import INPUT, OUTPUT
 from tests.integration.gateway.responder import answering_at, doubled
 from tests.integration.gateway.test_inference import json_body
-from tests.integration.selector.stage import Stage, fields, selecting
+from tests.integration.selector.stage import Stage, reply_to, selecting
 from tests.unit.selector.story import profile, variant
 from tests.waiting import PATIENCE_S, read_until
 
@@ -85,31 +84,10 @@ class Front(NamedTuple):
         self.models.update(self.catalogs.current)
 
 
-@asynccontextmanager
-async def _opened(stage: Stage) -> AsyncGenerator[Front]:
+@pytest.fixture
+async def front(stage: Stage) -> AsyncGenerator[Front]:
+    """The better model of the stage's task is shared with one tenant; a further task is private, with its model."""
     hidden = f"p{stage.task}"
-    await _register_hidden_task(stage, hidden)
-    topics = [topic for name in (stage.cheap, stage.good) for topic in variant_topics(name)]
-
-    def answer(asked: dict[str, str], value: bytes) -> tuple[bytes, dict[str, str]]:
-        content, headers = doubled(asked, value)
-        return content, headers | {h.VARIANT: asked[h.VARIANT]}
-
-    async with AsyncExitStack() as stack:
-        await stack.enter_async_context(answering_at(stage.kafka, topics, answer))
-        await stack.enter_async_context(selecting(stage))
-        catalogs = await stack.enter_async_context(CatalogWatcher(stage.dsn))
-        models = ModelDirectory(catalogs.current)
-        settings = GatewaySettings(port=0)
-        url, _ = await stack.enter_async_context(
-            open_gateway(settings, stage.kafka, models, stage.dsn, asyncio.Event())
-        )
-        http = await stack.enter_async_context(aiohttp.ClientSession())
-        yield Front(stage, url, http, models, catalogs, hidden)
-
-
-async def _register_hidden_task(stage: Stage, hidden: str) -> None:
-    """Share the better model of the stage's task with one tenant; register a private task with a model."""
     await put_task(stage.pool, Task(name=hidden, inputs=(INPUT,), outputs=(OUTPUT,), partitions=1))
     row = Architecture(name=f"m{hidden}", task=hidden, source="0" * 64, source_format="onnx")
     await put_architecture(stage.pool, row)
@@ -118,12 +96,17 @@ async def _register_hidden_task(stage: Stage, hidden: str) -> None:
     await ensure_task_topics(stage.kafka, hidden, 1)
     await set_access(stage.pool, stage.good.split(".")[0], SHARED)
     await set_access(stage.pool, hidden, PRIVATE)
+    topics = [topic for name in (stage.cheap, stage.good) for topic in variant_topics(name)]
 
+    def answer(asked: dict[str, str], value: bytes) -> tuple[bytes, dict[str, str]]:
+        content, headers = doubled(asked, value)
+        return content, headers | {h.VARIANT: asked[h.VARIANT]}
 
-@pytest.fixture
-async def front(stage: Stage) -> AsyncGenerator[Front]:
-    async with _opened(stage) as made:
-        yield made
+    async with answering_at(stage.kafka, topics, answer), selecting(stage), CatalogWatcher(stage.dsn) as catalogs:
+        models = ModelDirectory(catalogs.current)
+        opened = open_gateway(GatewaySettings(port=0), stage.kafka, models, stage.dsn, asyncio.Event())
+        async with opened as (url, _), aiohttp.ClientSession() as http:
+            yield Front(stage, url, http, models, catalogs, hidden)
 
 
 REQUESTS = [
@@ -197,15 +180,8 @@ async def test_shared_variant_answers_only_permitted_tenants(front: Front, clien
     said = {}
     for tenant in ("globex", "initech"):
         query_id = await stage.ask(client, json_body(), min_accuracy="0.85", latency_ms="20000", tenant=tenant)
-        replies = await read_until(
-            lambda: _replies(stage), lambda found, wanted=query_id: wanted in {one[h.ID] for one in found}
-        )
-        said[tenant] = next(one[h.STATUS] for one in replies if one[h.ID] == query_id)
+        said[tenant] = (await reply_to(stage, query_id))[h.STATUS]
     assert said == {"globex": "ok", "initech": "unsatisfiable"}
-
-
-async def _replies(stage: Stage) -> list[dict[str, str]]:
-    return [fields(record) for record in stage.heard.get(stage.replies, [])]
 
 
 async def test_hidden_task_is_unknown_over_kafka(front: Front, client: Producer) -> None:
@@ -214,10 +190,7 @@ async def test_hidden_task_is_unknown_over_kafka(front: Front, client: Producer)
     for tenant in ("initech", None):
         sent: dict[str, Any] = {} if tenant is None else {"tenant": tenant}
         query_id = await stage.ask(client, json_body(), task=front.hidden_task, **sent)
-        replies = await read_until(
-            lambda: _replies(stage), lambda found, wanted=query_id: wanted in {one[h.ID] for one in found}
-        )
-        answers[tenant] = next(one[h.STATUS] for one in replies if one[h.ID] == query_id)
+        answers[tenant] = (await reply_to(stage, query_id))[h.STATUS]
     assert answers == {"initech": "unknown_task", None: "unknown_task"}
 
 

@@ -1,4 +1,4 @@
-"""Tests of untrue claims in record headers, sent by plain aiokafka to a real selector."""
+"""Tests of untrue claims in record headers, sent by plain aiokafka: inputs, refusals, reply topics of others."""
 
 import asyncio
 import time
@@ -7,14 +7,18 @@ from uuid import uuid4
 import msgspec
 import pytest
 from aiokafka import AIOKafkaProducer
+from prometheus_client import REGISTRY
 
 from broker.fetch.tail import Tail
-from process.security.signature import rejected_upstream_proof
-from registry.tenants import create_tenant
+from broker.producing.producer import Producer
+from gateway.query_client import QueryClient
+from gateway.settings import GatewaySettings
+from gateway.translation import Envelope
+from process.security.signature import SigningKey, rejected_upstream_proof, sign
 from schemas import headers as h
 from schemas.load_classes import SelectorLoad
-from schemas.query import MAX_BATCH, MAX_REJECTED_UPSTREAM
-from schemas.rows.tenants import Tenant
+from schemas.query import MAX_BATCH, MAX_REJECTED_UPSTREAM, parse_query
+from schemas.result import OK, error_message
 from schemas.topics import (
     LOAD,
     ingress_topic,
@@ -26,18 +30,26 @@ from schemas.topics import (
 )
 from store.system import read_system_secret
 from tests.integration.selector.stage import WAIT_S, Stage, fields, selecting
+from tests.integration.selector.test_ingress import a_signing_tenant, a_tenant
+from tests.waiting import until
 
 ONE = b'{"inputs":[{"name":"x","shape":[1,4],"datatype":"FP32","data":[1,2,3,4]}]}'
 """A request of one input for the stage's task."""
+THREE = ONE.replace(b"[1,4]", b"[3,4]").replace(b"[1,2,3,4]", b"[1,2,3,4,1,2,3,4,1,2,3,4]")
+ORDER = "order-1001"
 
 
-async def send(producer: AIOKafkaProducer, topic: str, value: bytes, **claims: str) -> str:
-    """Write a query with an id and these headers; return the id."""
-    query_id = uuid4().hex
-    headers = [(h.ID, query_id.encode())]
-    headers += [("infaas-" + name.replace("_", "-"), text.encode()) for name, text in claims.items()]
-    await producer.send_and_wait(topic, value, headers=headers)
-    return query_id
+async def send(
+    stage: Stage, topic: str, claims: dict[str, str], *, value: bytes = ONE, key: SigningKey | None = None
+) -> str:
+    """Write a query with these headers by aiokafka, signed if a key is given; return its id."""
+    named = {h.ID: uuid4().hex} | claims
+    if key is not None:
+        named[h.SIGNATURE] = sign(key, stage.task, named, value, int(time.time() * 1e3))
+    async with AIOKafkaProducer(bootstrap_servers=stage.kafka.bootstrap) as producer:
+        headers = [(name, text.encode()) for name, text in named.items()]
+        await producer.send_and_wait(topic, value, headers=headers, partition=0)
+    return named[h.ID]
 
 
 async def asked_of(loads: Tail, stage: Stage, queries: int) -> tuple[int, int, int]:
@@ -54,89 +66,89 @@ async def asked_of(loads: Tail, stage: Stage, queries: int) -> tuple[int, int, i
     return total[0], total[1], total[2]
 
 
-@pytest.mark.parametrize("offline", [False, True])
-async def test_batch_claim_beyond_record_size_is_refused(stage: Stage, offline: bool) -> None:
-    topic = offline_topic(stage.task) if offline else task_topic(stage.task)
+async def test_batch_claim_beyond_record_size_is_refused(stage: Stage) -> None:
+    """In each topic of queries; what the record can hold is forwarded, and alone is counted."""
+    tenant, task = await a_tenant(stage), task_topic(stage.task)
+    answers, ingress = tenant_results_topic(tenant), ingress_topic(tenant)
     async with (
         Tail(stage.kafka, "loads", [LOAD]) as loads,
+        Tail(stage.kafka, "answers", [stage.replies, answers]) as tail,
         selecting(stage),
-        AIOKafkaProducer(bootstrap_servers=stage.kafka.bootstrap) as producer,
     ):
-        liars = {await send(producer, topic, ONE, batch=str(MAX_BATCH), reply_to=stage.replies) for _ in range(10)}
-        replies = await stage.wait(stage.replies, len(liars))
-        assert {fields(reply)[h.ID] for reply in replies} == liars
-        assert {fields(reply)[h.STATUS] for reply in replies} == {"invalid_request"}
-        assert all(b"infaas-batch" in (reply.value or b"") for reply in replies)
-        honest = {
-            await send(producer, task_topic(stage.task), ONE, latency_ms="60000", reply_to=stage.replies)
-            for _ in range(20)
-        }
-        forwarded = await stage.wait(variant_topic(stage.cheap), len(honest))
-        assert {fields(record)[h.ID] for record in forwarded} == honest
-        assert await asked_of(loads, stage, 20) == (20, 20, 0)
-
-
-async def test_batch_claim_that_record_can_hold_is_forwarded(stage: Stage) -> None:
-    value = ONE.replace(b"[1,4]", b"[3,4]").replace(b"[1,2,3,4]", b"[1,2,3,4,1,2,3,4,1,2,3,4]")
-    async with selecting(stage), AIOKafkaProducer(bootstrap_servers=stage.kafka.bootstrap) as producer:
-        asked = await send(producer, task_topic(stage.task), value, batch="3", latency_ms="60000")
-        (forwarded,) = await stage.wait(variant_topic(stage.cheap))
-        assert (fields(forwarded)[h.ID], fields(forwarded)[h.BATCH]) == (asked, "3")
-
-
-async def test_batch_claim_in_a_tenants_ingress_is_refused(stage: Stage) -> None:
-    name = f"acme{uuid4().hex[:8]}"
-    await create_tenant(stage.pool, stage.kafka, Tenant(name=name, partitions=2))
-    answers = tenant_results_topic(name)
-    async with (
-        Tail(stage.kafka, "answers", [answers]) as tail,
-        selecting(stage),
-        AIOKafkaProducer(bootstrap_servers=stage.kafka.bootstrap) as producer,
-    ):
-        topics = ingress_topic(name), offline_of(ingress_topic(name))
-        liars = {await send(producer, topic, ONE, task=stage.task, batch=str(MAX_BATCH)) for topic in topics}
-        found: dict[str, str] = {}
+        lie = {h.TASK: stage.task, h.BATCH: str(MAX_BATCH)}
+        liars = {await send(stage, topic, lie) for topic in (ingress, offline_of(ingress))}
+        lie = {h.REPLY_TO: stage.replies, h.BATCH: str(MAX_BATCH)}
+        liars |= {await send(stage, topic, lie) for topic in (task, offline_topic(stage.task))}
+        told: dict[str, str] = {}
         async with asyncio.timeout(WAIT_S):
-            while found.keys() != liars:
-                found |= {fields(record)[h.ID]: fields(record)[h.STATUS] for record in await tail.poll()}
-        assert set(found.values()) == {"invalid_request"}
+            while told.keys() != liars:
+                for record in await tail.poll():
+                    assert b"infaas-batch" in (record.value or b"")
+                    told[fields(record)[h.ID]] = fields(record)[h.STATUS]
+        assert set(told.values()) == {"invalid_request"}
+        claims = {h.BATCH: "3", h.LATENCY_MS: "60000"}
+        honest = {await send(stage, task, claims, value=THREE) for _ in range(3)}
+        forwarded = [fields(record) for record in await stage.wait(variant_topic(stage.cheap), len(honest))]
+        assert {asked[h.ID] for asked in forwarded} == honest
+        assert {asked[h.BATCH] for asked in forwarded} == {"3"}
+        assert await asked_of(loads, stage, 3) == (3, 9, 0)
 
 
-@pytest.mark.parametrize("proof", ["", "AAAA", "A" * 43])
-async def test_rejected_upstream_claim_of_a_client_is_ignored(stage: Stage, proof: str) -> None:
-    claims = {"rejected_upstream": str(MAX_REJECTED_UPSTREAM), "latency_ms": "60000", "sent_ns": "1"}
-    if proof:
-        claims["x_rejected_upstream_proof"] = proof
-    async with (
-        Tail(stage.kafka, "loads", [LOAD]) as loads,
-        selecting(stage),
-        AIOKafkaProducer(bootstrap_servers=stage.kafka.bootstrap) as producer,
-    ):
-        asked = {await send(producer, task_topic(stage.task), ONE, **claims) for _ in range(3)}
-        forwarded = await stage.wait(variant_topic(stage.cheap), len(asked))
-        assert {fields(record)[h.ID] for record in forwarded} == asked
-        assert not any(h.REJECTED_UPSTREAM in fields(record) for record in forwarded)
-        assert await asked_of(loads, stage, 3) == (3, 3, 0)
-
-
-async def test_turned_away_count_of_a_gateway_counts_once(stage: Stage) -> None:
-    """A proved count is counted; a copy of its record, which another client may have read, is a query of its own."""
+async def test_count_of_refusals_is_counted_once_if_a_gateway_proves_it(stage: Stage) -> None:
+    """A copy of its record, which another client may have read, is a query of its own; so is a claim without proof."""
     secret = await read_system_secret(stage.pool)
-    query_id, sent_ns = uuid4().hex, str(time.time_ns())
-    headers = [
-        (h.ID, query_id.encode()),
-        (h.LATENCY_MS, b"60000"),
-        (h.SENT_NS, sent_ns.encode()),
-        (h.REJECTED_UPSTREAM, b"7"),
-        (h.REJECTED_UPSTREAM_PROOF, rejected_upstream_proof(secret, stage.task, query_id, sent_ns, "7").encode()),
-    ]
+    query_id, sent_ns, topic = uuid4().hex, str(time.time_ns()), task_topic(stage.task)
+    proof = rejected_upstream_proof(secret, stage.task, query_id, sent_ns, "7")
+    claims = {h.LATENCY_MS: "60000", h.SENT_NS: sent_ns, h.REJECTED_UPSTREAM: "7"}
+    async with Tail(stage.kafka, "loads", [LOAD]) as loads, selecting(stage):
+        for number in range(4):
+            own = {h.ID: query_id if number < 3 else "another", h.REJECTED_UPSTREAM_PROOF: proof}
+            await send(stage, topic, claims | own)
+        await send(stage, topic, claims | {h.REJECTED_UPSTREAM: str(MAX_REJECTED_UPSTREAM)})
+        forwarded = await stage.wait(variant_topic(stage.cheap), 5)
+        assert not any(h.REJECTED_UPSTREAM in fields(record) for record in forwarded)
+        assert await asked_of(loads, stage, 12) == (12, 12, 7)
+
+
+def dropped() -> float:
+    """Return the number of results that reached no waiter, by the correlation of their queries."""
+    reasons = ("uncorrelated", "unknown")
+    name = "infaas_replies_dropped_total"
+    return sum(REGISTRY.get_sample_value(name, {"reason": reason}) or 0.0 for reason in reasons)
+
+
+@pytest.mark.parametrize("correlation", [None, "guessed-1"])
+@pytest.mark.parametrize("signed", [False, True])
+async def test_answer_aimed_at_a_gateway_reaches_no_waiter(
+    stage: Stage, client: Producer, monkeypatch: pytest.MonkeyPatch, correlation: str | None, signed: bool
+) -> None:
+    """The query names the reply topic and the id of another one, and selectors refuse it."""
+    tenant, key = await a_signing_tenant(stage, monkeypatch)
+    claims = {h.ID: ORDER, h.MIN_ACCURACY: "0.99"} | ({h.CORRELATION: correlation} if correlation else {})
+    before = dropped()
     async with (
-        Tail(stage.kafka, "loads", [LOAD]) as loads,
+        Tail(stage.kafka, "tenant", [tenant_results_topic(tenant)]) as results,
         selecting(stage),
-        AIOKafkaProducer(bootstrap_servers=stage.kafka.bootstrap) as producer,
+        QueryClient(GatewaySettings(), stage.kafka) as gateway,
+        asyncio.timeout(WAIT_S),
     ):
-        for _ in range(3):
-            await producer.send_and_wait(task_topic(stage.task), ONE, headers=headers, partition=0)
-        headers[0] = (h.ID, b"another")
-        await producer.send_and_wait(task_topic(stage.task), ONE, headers=headers, partition=0)
-        assert await asked_of(loads, stage, 11) == (11, 11, 7)
+        said = {h.ID: ORDER, h.REPLY_TO: gateway.reply_topic}
+        query = parse_query(stage.task, said, gateway.clock.now_ms())
+        headers = [(name, text.encode()) for name, text in said.items()]
+        waiting = asyncio.create_task(gateway.ask(Envelope(task_topic(stage.task), b"{}", headers, query)))
+        await until(lambda: gateway.in_flight == 1)
+        claims |= {h.REPLY_TO: gateway.reply_topic}
+        await send(stage, task_topic(stage.task), claims, key=key if signed else None)
+        if signed:  # it is answered in its tenant's topics only
+            (told,) = await results.poll()
+            assert (fields(told)[h.ID], fields(told)[h.STATUS]) == (ORDER, "forbidden")
+            assert f"begin with infaas.tenants.{tenant}." in error_message(told.value or b"")
+        else:
+            await until(lambda: waiting.done() or dropped() > before)
+        (record,) = await stage.wait(variant_topic(stage.cheap))
+        asked = fields(record)
+        returned = [(name, asked[name].encode()) for name in h.RETURNED if name in asked]
+        own = [(h.ID, ORDER.encode()), (h.STATUS, OK.encode()), *returned]
+        await client.send_and_wait(asked[h.REPLY_TO], b"its own", headers=own)
+        assert (await waiting).value == b"its own"
+    assert dropped() == before + (not signed)

@@ -8,7 +8,6 @@ from uuid import uuid4
 import msgspec
 import numpy as np
 import pytest
-from aiokafka import AIOKafkaProducer
 
 from broker.dead_letters.dead_letters import DeadLetters
 from broker.dead_letters.letter import publish_dead_letter
@@ -40,7 +39,6 @@ from schemas.topics import (
     tenant_prefix,
     tenant_results_topic,
     variant_topic,
-    variant_topics,
 )
 from selector.dispatch.dispatcher import KEEP_BYTES, MOST_AT_ONCE
 from store.pool import Pool
@@ -48,7 +46,6 @@ from store.tenants import list_tenants, renew_key
 from tests.integration.selector.stage import WAIT_S, Stage, fields, selecting
 from tests.load import Pace
 from tests.model_files import Quiet
-from tests.processes import service, variables_of
 from tests.secured_kafka import SecuredKafka
 from tests.unit.selector.story import instance
 from tests.waiting import read_until, until
@@ -129,70 +126,6 @@ async def test_selectors_share_added_ingress_partitions(stage: Stage, client: Pr
         asked = [await ask(client, tenant, stage.task, partition=number % 4) for number in range(12)]
         records = await stage.wait(variant_topic(stage.cheap), 12)
     assert sorted(fields(record)[h.ID] for record in records) == sorted(asked)
-
-
-async def test_selector_restart_loses_no_ingress_query(stage: Stage) -> None:
-    tenant, asked, enough = await a_tenant(stage), dict[str, tuple[str, int]](), asyncio.Event()
-    online = ingress_topic(tenant)
-    own = {"INFAAS_SELECTOR_UPGRADES": "false", "INFAAS_SELECTOR_INSTANCE_ID": f"b-{tenant}"}
-    environment = variables_of(stage.kafka, stage.dsn) | own
-
-    async def ask_on(producer: AIOKafkaProducer) -> None:
-        async for number in Pace(200):
-            if enough.is_set():
-                return
-            query_id, topic = uuid4().hex, online if number % 4 else offline_of(online)
-            headers = [(h.ID, query_id.encode()), (h.TASK, stage.task.encode())]
-            written = await producer.send_and_wait(topic, b"{}", partition=number // 4 % 2, headers=headers)
-            asked[query_id] = written.topic, written.partition
-            stage.said = idle(stage)
-
-    async with (
-        AIOKafkaProducer(bootstrap_servers=stage.kafka.bootstrap) as producer,
-        selecting(stage, instance_id=f"a-{tenant}") as other,
-        asyncio.TaskGroup() as tasks,
-    ):
-        both = other._consumer, other._offline._consumer  # pyright: ignore[reportPrivateUsage]
-
-        def others() -> list[str]:
-            return sorted(p.topic for one in both for p in one.reading if p.topic.startswith(online))
-
-        def shared(since: frozenset[str] = frozenset()) -> bool:
-            """Return true if both selectors read both topics and each partition had a query forwarded since then."""
-            done = {asked[query_id] for query_id in forwarded(stage) & asked.keys() - since}
-            return others() == [online, offline_of(online)] and len(done) == 4
-
-        asking = tasks.create_task(ask_on(producer))
-        async with service("selector", env=environment) as killed:
-            await until(shared)
-            before = frozenset(asked)
-            killed.kill()
-        async with service("selector", env=environment) as again:
-            await until(lambda: shared(before))
-            enough.set()
-            await asking  # the last query counts as written only after its acknowledgement
-            await until(lambda: forwarded(stage) >= asked.keys())
-            again.terminate()
-            assert await again.wait() == 0
-    assert forwarded(stage) == asked.keys()
-
-
-def forwarded(stage: Stage) -> set[str]:
-    """Return the ids of all queries forwarded to the variants, online or offline."""
-    topics = [*variant_topics(stage.cheap), *variant_topics(stage.good)]
-    return {fields(record)[h.ID] for topic in topics for record in stage.heard.get(topic, [])}
-
-
-def idle(stage: Stage) -> list[InstanceStatus]:
-    """Return the status of a worker that has answered all forwarded queries."""
-
-    def read(topic: str) -> tuple[PartitionStatus, ...]:
-        ends = Counter(record.partition for record in stage.heard.get(topic, []))
-        return tuple(PartitionStatus(p, ends[p], ends[p]) for p in (0, 1))
-
-    partitions, offline = read(variant_topic(stage.cheap)), read(offline_variant_topic(stage.cheap))
-    said = instance(stage.cheap)
-    return [msgspec.structs.replace(said, partitions=partitions, offline_partitions=offline)]
 
 
 async def test_replay_of_ingress_letter_keeps_tenant(stage: Stage, client: Producer) -> None:

@@ -46,13 +46,15 @@ def test_error_result_uses_stream_without_its_secret() -> None:
         assert not any(b"secret" in value for _, value in message.headers)
 
 
-def test_forwarded_query_keeps_its_reply_stream() -> None:
-    asked = record(infaas_id="1", infaas_reply_stream=STREAM, infaas_linger_ns="1000000")
+def test_forwarded_query_keeps_its_reply_stream_but_no_claims() -> None:
+    claims = {"infaas_linger_ns": "1000000", "infaas_copied": "true"}
+    asked = record(infaas_id="1", infaas_reply_stream=STREAM, **claims)
     query, _fields, headers, *_ = astuple(READER.read(asked, 0.0))
     choice = Choice(PricedVariant(a_variant(), a_profile()), None, None, 0.0, 0.0, b"")  # pyright: ignore[reportArgumentType]
     for sent in (forwarded(query, choice, headers, 1.0, 0.0, None), moved(query, headers, 0.0)):
         assert (h.REPLY_STREAM, STREAM.encode()) in sent
         assert h.LINGER_NS not in dict(sent)  # otherwise the linger would count twice
+    assert h.COPIED not in dict(forwarded(query, choice, headers, 1.0, 0.0, None)), "a client cannot have a copy"
 
 
 @pytest.mark.parametrize("mode", TenantHeaders)
