@@ -12,6 +12,8 @@ from bench.load.http_load import HttpLoad, LoadShape, compile_client
 from bench.load.http_message import HttpRequest
 from process.sockets import LOOPBACK, free_port
 
+pytestmark = pytest.mark.needs_compiler
+
 REQUESTS = [HttpRequest("/", {}, body) for body in (b"first", b"second")]
 OPEN = LoadShape(seconds=1.0, connections=4, rate=200.0, objective_ms=30_000.0, drain_s=30.0)
 

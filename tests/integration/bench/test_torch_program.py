@@ -12,7 +12,7 @@ from runtimes.protocol import LoadOptions
 from zoo.samples import labelled
 
 
-@pytest.mark.torch
+@pytest.mark.needs_torch
 def test_torch_program_matches_onnx_model(tmp_path: Path) -> None:
     write_program(MODEL, tmp_path / "program")
     inputs, _labels = labelled("mnist")

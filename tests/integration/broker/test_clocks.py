@@ -17,6 +17,8 @@ from broker.producing.producer import Producer
 from tests.kafka_cluster import Cluster, first_broker, joined
 from tests.waiting import PATIENCE_S
 
+pytestmark = pytest.mark.needs_faketime
+
 APART_S = 20.0
 """Difference of the clocks in seconds; longer than any delay on a busy machine."""
 _WRAPPER = """#!/bin/sh

@@ -20,6 +20,8 @@ from broker.producing.producer import Producer
 from tests.secured_kafka import SecuredKafka, secured_broker
 from tests.waiting import read_until, until
 
+pytestmark = pytest.mark.needs_minutes
+
 SESSION_MS = 3000
 SESSIONS = 2
 

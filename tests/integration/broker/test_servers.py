@@ -71,6 +71,7 @@ async def test_ping_error_names_unreachable_address() -> None:
         await ping(KafkaSettings(bootstrap="127.0.0.1:1", request_timeout_ms=500))
 
 
+@pytest.mark.needs_minutes
 async def test_clients_close_in_time_after_broker_stopped(tmp_path: Path) -> None:
     topic = f"test-{uuid4()}"
     async with contextlib.AsyncExitStack() as clients:

@@ -18,6 +18,8 @@ from tests.fuzz.mutations import mutate_http
 from tests.integration.gateway.conftest import catalog_of
 from tests.integration.gateway.responder import answering
 
+pytestmark = pytest.mark.needs_campaign
+
 EXAMPLES = 3
 """Requests per operation, besides those at the limits of the schema."""
 MUTATIONS = 400

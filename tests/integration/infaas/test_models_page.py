@@ -18,6 +18,8 @@ from tests.doc_commands import ROOT, block, run_commands
 from tests.processes import environment, variables_of
 from tests.processing_files import encoded_image, text_model, token_model, write_tokenizer
 
+pytestmark = pytest.mark.needs_minutes
+
 STEPS = re.findall(r"^```toml\n(.*?)^```", (ROOT / "docs" / "models.md").read_text(), re.DOTALL | re.MULTILINE)
 ONE_VARIANT = {"infaas register": "infaas register --variant onnx-fp32"}
 TEXTS = np.array([b"good film", b"bad film", b"a very good film", b"bad"] * 8)

@@ -71,6 +71,7 @@ def test_record_writes_queries_of_log(
     assert b"payload" not in path.read_bytes()
 
 
+@pytest.mark.needs_minutes
 async def test_documented_commands_record_a_running_load(kafka: KafkaSettings, tmp_path: Path) -> None:
     """The commands of `docs/traces.md`, for seconds instead of hours."""
     await prepared(kafka, "recorded-as-documented")

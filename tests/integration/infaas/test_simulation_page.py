@@ -13,6 +13,8 @@ from simulator.summary import Summary
 from tests.doc_commands import changed
 from tests.unit.infaas.shell import Shell
 
+pytestmark = pytest.mark.needs_minutes
+
 SHORTER_SCENARIO = {
     "at=40,hold=20,seconds=90": "at=15,hold=5,seconds=30",
     '"at_s": 50': '"at_s": 18',

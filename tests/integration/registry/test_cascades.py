@@ -119,6 +119,7 @@ async def test_cascade_answers_each_row_by_confident_stage(
     assert np.array_equal(goes_on.infer({"x": x})["scores"], answered), "a stage is an artifact, registered or not"
 
 
+@pytest.mark.needs_minutes
 async def test_invalid_cascade_is_refused_without_traces(
     cascade: Callable[..., Any], make_samples: Callable[..., Path], store_pool: Pool, tmp_path: Path
 ) -> None:
@@ -141,6 +142,7 @@ async def test_invalid_cascade_is_refused_without_traces(
     assert {variant.architecture for variant in await list_variants(store_pool)} == {"guess", "sure"}
 
 
+@pytest.mark.needs_minutes
 async def test_failed_cascade_keeps_files_of_others(
     cascade: Callable[..., Any],
     validation: Path,

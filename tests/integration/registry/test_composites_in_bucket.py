@@ -27,6 +27,8 @@ from tests.processing_files import text_model, write_tokenizer
 from tests.s3.server import BUCKET
 from workers.serving.model import find_model, load_session
 
+pytestmark = pytest.mark.needs_jdk
+
 COUNTED, MASKED, SWAPPED = "counted.onnx-fp32.cpu", "masked.onnx-fp32.cpu", "swapped.onnx-fp32.cpu"
 GOOD, BAD = b"a very good film", b"bad"
 TOKENS = tuple(TensorSpec(name=name, datatype="INT64", shape=(-1, -1)) for name in ("input_ids", "attention_mask"))

@@ -26,6 +26,8 @@ from tests.integration.runtimes.engines import answers_of
 from tests.model_files import Quiet
 from workers.serving.model import find_model, load_session
 
+pytestmark = pytest.mark.needs_language_model
+
 TASK, SMALL, LARGE = "counting", "small.llamacpp-fp16.cpu", "large.llamacpp-fp16.cpu"
 KNOWN, ROWS, TOKENS = ord("a"), 230, 8
 EASY, HARD = "R", "r"

@@ -34,7 +34,7 @@ from tests.transformers_models import (
     made_model,
 )
 
-pytestmark = pytest.mark.torch
+pytestmark = pytest.mark.needs_torch
 LABELS = {"id2label": {0: "bad", 1: "good"}, "label2id": {"bad": 0, "good": 1}}
 
 

@@ -254,6 +254,7 @@ def sandbox() -> None:
         pytest.skip(sandbox_obstacle())
 
 
+@pytest.mark.needs_sandbox
 @pytest.mark.usefixtures("sandbox")
 async def test_sandboxed_step_reaches_only_its_files(
     make_model: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -278,6 +279,7 @@ async def test_sandboxed_step_reaches_only_its_files(
     assert [*home.iterdir()] == [secret]
 
 
+@pytest.mark.needs_sandbox
 @pytest.mark.usefixtures("sandbox")
 async def test_sandboxed_step_follows_links_of_its_folder(make_model: Callable[..., Path], tmp_path: Path) -> None:
     """A Hugging Face cache is such a folder: links to files elsewhere."""

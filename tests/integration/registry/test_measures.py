@@ -45,6 +45,7 @@ async def test_sigmoid_column_is_measured_by_accuracy(
     assert any("kind is measured by accuracy: 'scores' is one column" in note for note in progress.notes)
 
 
+@pytest.mark.needs_minutes
 async def test_regression_is_measured_by_nrmse(
     run: Register, make_model: MakeModel, make_samples: MakeSamples, store_pool: Pool
 ) -> None:
@@ -62,6 +63,7 @@ async def test_regression_is_measured_by_nrmse(
     assert {profile.accuracy_source for profile in profiles} == {AccuracySource.MEASURED}
 
 
+@pytest.mark.needs_minutes
 async def test_embedding_needs_declared_measure(
     run: Register, make_model: MakeModel, make_samples: MakeSamples, store_pool: Pool
 ) -> None:
@@ -78,6 +80,7 @@ async def test_embedding_needs_declared_measure(
     assert all(0.99 < profile.accuracy <= 1 for profile in await list_profiles(store_pool))
 
 
+@pytest.mark.needs_minutes
 async def test_agreement_measures_models_without_labels(
     run: Register, make_model: MakeModel, make_samples: MakeSamples, store_pool: Pool
 ) -> None:
@@ -126,6 +129,7 @@ async def test_custom_measure_must_be_named_each_time(
     assert await _qualities(store_pool) == {"linear": 0.5, "second": 0.5}
 
 
+@pytest.mark.needs_minutes
 async def test_changed_setting_is_next_version(run: Register, store_pool: Pool, make_samples: MakeSamples) -> None:
     given: dict[str, Any] = {"variants": FP32, "validation": make_samples()}
     await run(**given)

@@ -56,6 +56,7 @@ async def _nothing_registered(pool: Pool, artifacts: ArtifactStore, tmp_path: Pa
     return not rows and not list((tmp_path / "artifacts").glob("*"))
 
 
+@pytest.mark.needs_minutes
 async def test_register_measures_variants(
     run: Register, store_pool: Pool, artifacts: ArtifactStore, progress: Any
 ) -> None:
@@ -77,6 +78,7 @@ async def test_register_measures_variants(
     assert done[-1] == (4, 4)
 
 
+@pytest.mark.needs_minutes
 async def test_register_makes_all_variants_by_default(run: Register) -> None:
     made = {variant.name: variant for variant in await run(variants=())}
     assert {"linear.openvino-fp32.cpu", "linear.openvino-int8.cpu", *NAMES} <= made.keys()
@@ -85,6 +87,7 @@ async def test_register_makes_all_variants_by_default(run: Register) -> None:
     assert made["linear.openvino-int8.cpu"].artifact == made[NAMES[2]].artifact
 
 
+@pytest.mark.needs_minutes
 async def test_multicore_variant_needs_gain(run: Register, store_pool: Pool, monkeypatch: pytest.MonkeyPatch) -> None:
     wide = "linear.onnx-fp32.cpu2"
     monkeypatch.setattr("registry.register.LEAST_GAIN", math.inf)
@@ -133,6 +136,7 @@ async def test_register_again_does_nothing(run: Register, store_pool: Pool, prog
     assert [step[2] for step in progress.steps] == ["linear is registered already"]
 
 
+@pytest.mark.needs_minutes
 async def test_remeasuring_replaces_profiles(run: Register, store_pool: Pool) -> None:
     await run(variants=("onnx-int8dyn",))
     before = {profile.variant: profile.created_at for profile in await list_profiles(store_pool)}
@@ -244,6 +248,7 @@ async def test_declared_accuracy_is_marked(run: Register, store_pool: Pool, make
     assert {profile.samples for profile in profiles.values()} == {0}
 
 
+@pytest.mark.needs_minutes
 async def test_lossy_variants_without_inputs_must_be_named(run: Register) -> None:
     """Without inputs to compare outputs on, the loss of accuracy is unknown."""
     declared: dict[str, Any] = {"validation": None, "accuracy": 0.8}
@@ -440,6 +445,7 @@ async def test_variants_begin_with_one_partition_if_topics_can_grow(
     assert await first_partitions(embedded_kafka, 3) == 3
 
 
+@pytest.mark.needs_minutes
 async def test_verified_variant_becomes_ready_without_rebuild(run: Register, store_pool: Pool) -> None:
     variants = {variant.name: variant for variant in await run(variants=("onnx-int8dyn",))}
     await set_variant_state(store_pool, NAMES[1], VariantState.VERIFIED)
@@ -449,6 +455,7 @@ async def test_verified_variant_becomes_ready_without_rebuild(run: Register, sto
     assert again[NAMES[1]].artifact == variants[NAMES[1]].artifact
 
 
+@pytest.mark.needs_minutes
 async def test_overtaken_registration_keeps_what_the_other_made(
     run: Register,
     make_model: Callable[..., Path],
@@ -481,6 +488,7 @@ async def test_overtaken_registration_keeps_what_the_other_made(
     assert [event.kind for event in await list_events(store_pool, "linear")] == [VersionEventKind.REGISTERED]
 
 
+@pytest.mark.needs_minutes
 async def test_ready_variant_is_refused_only_if_measured_again(
     run: Register, store_pool: Pool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -525,6 +533,7 @@ async def test_registrations_of_same_model_at_once_both_succeed(
     assert [event.kind for event in await list_events(store_pool, "linear")] == [VersionEventKind.REGISTERED]
 
 
+@pytest.mark.needs_minutes
 async def test_remeasuring_unfinished_variant_uses_new_max_batch(run: Register, store_pool: Pool) -> None:
     await run(variants=("onnx-int8dyn",))
     await set_variant_state(store_pool, NAMES[1], VariantState.GENERATED)

@@ -37,7 +37,7 @@ def program(tmp_path: Path) -> Path:
     return path
 
 
-@pytest.mark.torch
+@pytest.mark.needs_torch
 @pytest.mark.timeout(600)
 async def test_program_becomes_torch_and_onnx_variants(
     program: Path, store_pool: Pool, kafka: KafkaSettings, tmp_path: Path, progress: Any
@@ -67,7 +67,7 @@ async def test_program_becomes_torch_and_onnx_variants(
     assert await register(request, store_pool, kafka, store, progress) == variants
 
 
-@pytest.mark.torch
+@pytest.mark.needs_torch
 async def test_program_is_compiled_ahead_of_time(
     program: Path, store_pool: Pool, kafka: KafkaSettings, tmp_path: Path, progress: Any
 ) -> None:
@@ -82,7 +82,7 @@ async def test_program_is_compiled_ahead_of_time(
     }
 
 
-@pytest.mark.torch
+@pytest.mark.needs_torch
 def test_embedding_size_bounds_input(tmp_path: Path) -> None:
     torch: Any = import_torch()
 

@@ -16,7 +16,7 @@ from tests.s3.server import BUCKET, KEY, S3Server
 URL = f"s3://{BUCKET}/a/prefix"
 
 
-pytestmark = pytest.mark.usefixtures("s3_environment")
+pytestmark = [pytest.mark.needs_jdk, pytest.mark.usefixtures("s3_environment")]
 
 
 def _file(folder: Path, content: bytes) -> Path:

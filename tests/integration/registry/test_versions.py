@@ -47,6 +47,7 @@ async def test_each_change_is_version_with_own_variants(
     assert registered[2].by == "ann@here"
 
 
+@pytest.mark.needs_minutes
 async def test_register_again_finds_any_version(run: Register, store_pool: Pool, progress: Any) -> None:
     await run(**DECLARED, accuracy=0.8)
     await run(**DECLARED, accuracy=0.7)
@@ -60,6 +61,7 @@ async def test_register_again_finds_any_version(run: Register, store_pool: Pool,
         await run(**DECLARED, architecture="linear-v2", accuracy=0.6)
 
 
+@pytest.mark.needs_minutes
 async def test_version_waits_if_held_or_beside_canary(run: Register, store_pool: Pool) -> None:
     await run(**DECLARED, accuracy=0.8)
     await run(**DECLARED, accuracy=0.7, hold=True)
@@ -111,6 +113,7 @@ async def _serving(pool: Pool) -> int:
     return rollout.serving
 
 
+@pytest.mark.needs_minutes
 async def test_rolled_back_version_stays_back_with_new_variant(run: Register, store_pool: Pool) -> None:
     await run(**DECLARED, accuracy=0.8)
     await run(**DECLARED, accuracy=0.7)

@@ -33,12 +33,12 @@ from tests.waiting import PATIENCE_S
 WIDTH, CLASSES, LANES = 1024, 1024, 2
 WEIGHTS: NDArray[np.float32] = np.random.default_rng(0).normal(0, 0.02, (WIDTH, CLASSES)).astype(np.float32)
 OPTIONS = LoadOptions(precision="fp32", threads=1, lanes=LANES, max_batch=16)
-AHEAD_OF_TIME = pytest.param("torch-aot", marks=pytest.mark.torch)
+AHEAD_OF_TIME = pytest.param("torch-aot", marks=pytest.mark.needs_torch)
 """The runtime that does not release its memory: see `runtimes/torch/aot.py`."""
 RUNTIMES = (
     "onnx",
     "openvino",
-    *(pytest.param(name, marks=pytest.mark.torch) for name in ("torch-eager", "torch-compile")),
+    *(pytest.param(name, marks=pytest.mark.needs_torch) for name in ("torch-eager", "torch-compile")),
     AHEAD_OF_TIME,
 )
 

@@ -12,7 +12,7 @@ from tests.gguf_models import CONTEXT, SPECIAL
 from tests.integration.runtimes.engines import load_folder
 from tests.integration.runtimes.test_onnx_decoder import COUNT, PROMPTS, tokens_of
 
-pytestmark = pytest.mark.torch
+pytestmark = pytest.mark.needs_torch
 VOCABULARY = {"vocab_size": END + len(SPECIAL), "initializer_range": 0.5, "bos_token_id": END, "eos_token_id": END}
 GPT2 = VOCABULARY | {"n_embd": 32, "n_layer": 2, "n_head": 2, "n_positions": CONTEXT}
 LLAMA = VOCABULARY | {

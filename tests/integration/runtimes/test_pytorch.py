@@ -59,7 +59,7 @@ def program(tmp_path: Path) -> Callable[..., Path]:
     return make
 
 
-@pytest.mark.torch
+@pytest.mark.needs_torch
 @pytest.mark.parametrize("runtime", ["torch-eager", "torch-compile"])
 def test_torch_computes_batches_of_any_size(program: Callable[..., Path], runtime: str) -> None:
     session = find_runtime(runtime).load(program(_sum, ["scores"]), "cpu", FP32)
@@ -72,7 +72,7 @@ def test_torch_computes_batches_of_any_size(program: Callable[..., Path], runtim
         assert np.allclose(part, whole[row : row + 1], atol=1e-6)
 
 
-@pytest.mark.torch
+@pytest.mark.needs_torch
 @pytest.mark.parametrize("runtime", ["torch-eager", "torch-compile"])
 def test_torch_computing_thread_uses_loaded_threads(program: Callable[..., Path], runtime: str) -> None:
     """Torch keeps its number of threads per calling thread; compiled code uses the number of the computing thread."""
@@ -102,7 +102,7 @@ def _long(y: Any, bias: Any) -> Any:
     return many.mean(dim=1, keepdim=True) + bias
 
 
-@pytest.mark.torch
+@pytest.mark.needs_torch
 @pytest.mark.parametrize("runtime", ["torch-eager", "torch-compile"])
 def test_torch_releases_gil_while_computing(program: Callable[..., Path], runtime: str) -> None:
     session = find_runtime(runtime).load(program(_long, ["scores"]), "cpu", FP32)
@@ -130,7 +130,7 @@ def _wide(y: Any, bias: Any) -> Any:
     return sum(part.mean(dim=1, keepdim=True) for part in parts) + bias
 
 
-@pytest.mark.torch
+@pytest.mark.needs_torch
 def test_torch_batch_reuses_memory_of_last_batch(program: Callable[..., Path]) -> None:
     """Clearing and mapping pages again after each batch would cost a third of its time.
 
@@ -149,7 +149,7 @@ def test_torch_batch_reuses_memory_of_last_batch(program: Callable[..., Path]) -
         assert min(slot.map(pages_taken, range(10))) < 500, "of the 7,800 that its tensors take"
 
 
-@pytest.mark.torch
+@pytest.mark.needs_torch
 def test_torch_names_several_outputs(program: Callable[..., Path]) -> None:
     safe = program(_both, ["scores", "sum"])
     session = find_runtime("torch-eager").load(safe, "cpu", FP32)
@@ -157,7 +157,7 @@ def test_torch_names_several_outputs(program: Callable[..., Path]) -> None:
     assert np.allclose(outputs["sum"].astype(float) - outputs["scores"].astype(float), 1)
 
 
-@pytest.mark.torch
+@pytest.mark.needs_torch
 def test_torch_reads_readonly_inputs(program: Callable[..., Path]) -> None:
     session = find_runtime("torch-eager").load(program(_sum, ["scores"]), "cpu", FP32)
     frozen = np.frombuffer(bytes(32), np.float32).reshape(2, 4)

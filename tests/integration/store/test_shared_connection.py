@@ -43,6 +43,7 @@ async def small_server(postgres_dir: Path) -> AsyncGenerator[EmbeddedPostgres]:
         yield server
 
 
+@pytest.mark.needs_minutes
 async def test_more_workers_than_connections_get_changes(small_server: EmbeddedPostgres) -> None:
     async with asyncio.timeout(3 * SOON_S):
         seen = await watch_fleet(small_server.dsn, WORKERS, 4.0)

@@ -145,6 +145,7 @@ async def cascaded(site: Site, guess: Path, validation: Path) -> list[BuildRow]:
     return [row for row in await builds_of(site.pool) if row.id not in before]
 
 
+@pytest.mark.needs_minutes
 async def test_cuda_variants_and_cascades_are_built_on_workers(
     site: Site,
     request_of: Callable[[], Registration],
@@ -180,6 +181,7 @@ async def test_cuda_variants_and_cascades_are_built_on_workers(
     assert any("measuring, by cuda-0" in text for _, _, text in progress.steps)
 
 
+@pytest.mark.needs_minutes
 async def test_build_of_killed_worker_moves_to_another(
     site: Site, request_of: Callable[[], Registration], tmp_path: Path
 ) -> None:

@@ -5,6 +5,7 @@ import json
 from pathlib import Path
 
 import msgspec
+import pytest
 
 from broker.delivery.consumer import Record
 from broker.fetch.tail import Tail
@@ -23,6 +24,8 @@ from store.registry import get_profile
 from tests.gguf_models import write_gguf
 from tests.integration.workers.conftest import PARTITIONS, Header, Results, Site, results_of
 from tests.model_files import Quiet
+
+pytestmark = pytest.mark.needs_language_model
 
 CONTEXT = 256
 SLOW_LAYERS = 100

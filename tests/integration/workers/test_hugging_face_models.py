@@ -14,7 +14,7 @@ from tests.integration.workers.conftest import Site
 from tests.integration.workers.test_sequences import answers, asked, registered
 from tests.transformers_models import BERT, NAMES, SENTENCES, T5, WORDS, answers_alone, made_classifier, made_model
 
-pytestmark = pytest.mark.torch
+pytestmark = pytest.mark.needs_torch
 SHORT, MIDDLE, LONG = SENTENCES
 
 

@@ -125,6 +125,7 @@ async def test_refusing_reply_topic_does_not_delay_others(site: Site) -> None:
             await others_are_answered(site, tail, bad, good)
 
 
+@pytest.mark.needs_minutes
 async def test_leaderless_reply_topic_does_not_delay_others(site: Site, home: Path) -> None:
     site.kafka = site.kafka.model_copy(update={"request_timeout_ms": 3_000, "result_timeout_s": 5.0})
     await site.register()

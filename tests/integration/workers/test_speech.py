@@ -6,11 +6,14 @@ from typing import Any, Final, NamedTuple
 
 import numpy as np
 import onnxruntime
+import pytest
 from numpy.typing import NDArray
 
 from broker.producing.producer import Producer
 from tests.integration.workers.conftest import Site
 from tests.integration.workers.test_sequences import answers, asked, registered
+
+pytestmark = pytest.mark.needs_minutes
 
 SAMPLES: Final = {16_000: 576, 8_000: 288}
 """Samples of a step by sampling rate: 32 ms, and 4 ms before them."""

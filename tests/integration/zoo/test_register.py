@@ -17,6 +17,8 @@ from zoo.minilm import build_minilm
 from zoo.register import register_zoo
 from zoo.samples import labelled
 
+pytestmark = pytest.mark.needs_minutes
+
 
 class Steps:
     def __init__(self) -> None:

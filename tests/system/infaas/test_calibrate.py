@@ -14,7 +14,7 @@ import pytest
 
 from tests.system.infaas.conftest import Cli
 
-pytestmark = [pytest.mark.timeout(900), pytest.mark.quiet]
+pytestmark = [pytest.mark.timeout(900), pytest.mark.needs_quiet]
 TASK = "calibrated"
 ATTEMPTS = 8
 ON_TIME_MS = 20.0

@@ -39,6 +39,7 @@ def _infer(file: Path) -> dict[str, Any]:
 
 
 # -- trees -------------------------------------------------------------------------------------------------------------
+@pytest.mark.needs_converters
 @pytest.mark.filterwarnings("ignore")
 def test_import_converts_lightgbm(tmp_path: Path) -> None:
     lightgbm: Any = import_module("lightgbm")
@@ -52,6 +53,7 @@ def test_import_converts_lightgbm(tmp_path: Path) -> None:
     assert np.allclose(_infer(found.file)["probabilities"], booster.predict(X), atol=1e-5)
 
 
+@pytest.mark.needs_converters
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("suffix", ["json", "ubj"])
 def test_import_converts_xgboost_reproducibly(tmp_path: Path, suffix: str) -> None:
@@ -68,6 +70,7 @@ def test_import_converts_xgboost_reproducibly(tmp_path: Path, suffix: str) -> No
     assert _import(file, tmp_path).file.read_bytes() == first
 
 
+@pytest.mark.needs_converters
 @pytest.mark.filterwarnings("ignore")
 def test_import_converts_skops_and_refuses_untrusted_types(tmp_path: Path) -> None:
     skops: Any = import_module("skops.io")

@@ -80,7 +80,7 @@ def torch() -> Any:
     return import_torch()
 
 
-@pytest.mark.torch
+@pytest.mark.needs_torch
 def test_torch_has_gpu_apis_that_runtimes_call(torch: Any) -> None:
     inductor = inspect.signature(torch._inductor.aoti_load_package).parameters
     assert {"path", "num_runners"} <= inductor.keys()

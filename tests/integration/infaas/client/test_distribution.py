@@ -14,6 +14,8 @@ from tests.integration.gateway.conftest import Running
 from tests.processes import output_of
 from tests.waiting import read_until
 
+pytestmark = pytest.mark.needs_minutes
+
 MOST_BYTES = 300_000
 OURS = ("schemas", "broker", "process", "infaas", "store", "alembic", "highspy", "psutil", "prometheus_client")
 APPLICATION = '''

@@ -110,6 +110,7 @@ async def test_closed_stream_stops_writer(site: Site, way: str) -> None:
         await until(made.unwanted.is_set)
 
 
+@pytest.mark.needs_minutes
 async def test_stream_continues_after_gateway_is_lost(site: Site) -> None:
     """The query is asked again with its id; the words that came already do not come again."""
     words = site.writer.by_turns()

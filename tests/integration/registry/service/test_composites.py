@@ -23,6 +23,8 @@ from tests.integration.registry.service.conftest import Bureau
 from tests.model_files import CLASSES, FEATURES, WEIGHTS
 from tests.unit.infaas.shell import Shell
 
+pytestmark = pytest.mark.needs_minutes
+
 GUESS, SURE, HIDDEN = "guess.onnx-fp32.cpu", "sure.onnx-fp32.cpu", "hidden.onnx-fp32.cpu"
 PRIVATE = Access(owner="acme", visibility=Visibility.PRIVATE)
 

@@ -26,7 +26,7 @@ async def _upload(gateway: Guarded, key: object, file: Path) -> dict[str, str]:
     return {"name": file.name, "upload": sha256}
 
 
-@pytest.mark.torch
+@pytest.mark.needs_torch
 async def test_registrar_refuses_hostile_program_without_executing_it(
     kafka: KafkaSettings, database: str, store_pool: Pool, tmp_path: Path
 ) -> None:
