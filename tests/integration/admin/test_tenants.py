@@ -1,6 +1,7 @@
 """Tests of tenants in the admin API on a Kafka with SCRAM and ACLs: creation, access rights and removal."""
 
 import json
+from uuid import uuid4
 
 import pytest
 
@@ -19,7 +20,7 @@ from tests.secured_kafka import SecuredKafka
 from tests.unit.infaas.shell import Shell
 
 SECRET = "0123456789abcdef" * 2
-NAME = "admin-acme"
+NAME = f"acme-{uuid4().hex[:8]}"
 
 
 async def test_tenants_commands_cover_the_lifecycle_of_a_tenant(

@@ -81,18 +81,12 @@ def test_endpoint_request_round_trips_http(method: str, wanted: Wanted) -> None:
     [
         ("GET", [("mots", "3")], b"", "there are most, whole, tags"),
         ("GET", [("other", "null")], b"", "other must be one of task, .*, not 'null'"),
-        ("GET", [("other", "")], b"", "other must be one of task, "),
-        ("GET", [("other", "tsak")], b"", "other must be one of task, .*, not 'tsak'"),
         ("GET", [("most", "null")], b"", "most has no value in 'null'"),
-        ("GET", [("open", "NULL")], b"", "open has no value in 'NULL'"),
-        ("GET", [("since", "Null")], b"", "since has no value in 'Null'"),
-        ("GET", [("most", "many")], b"", "most"),
         ("GET", [("most", "1"), ("most", "2")], b"", "twice"),
         ("GET", [("most", "-1")], b"", ">= 0"),
         ("GET", [("most", str(10**30))], b"", "most"),
         ("GET", [("tags", "a\0b")], b"", "characters"),
         ("GET", [("tags", "\udc80")], b"", "characters"),
-        ("GET", [("most", "\udc80")], b"", "characters"),
         ("GET", [("since", "0001-01-01T00:00:00+14:00")], b"", "out of range"),
         ("PUT", [("most", "1")], b"{}", "body"),
         ("PUT", [], b"[1]", "object"),
@@ -108,11 +102,8 @@ def test_endpoint_request_round_trips_http(method: str, wanted: Wanted) -> None:
 def test_from_http_refuses_invalid_requests(method: str, query: Any, body: bytes, says: str) -> None:
     with pytest.raises(InvalidRequest, match=says):
         from_http(declared(method), {"kind": "task", "name": "digits"}, query, body)
-
-
-def test_from_http_refuses_unknown_word_in_path() -> None:
     with pytest.raises(InvalidRequest, match=r"kind must be one of task, .*, not 'null'"):
-        from_http(declared("PUT"), {"kind": "null", "name": "digits"}, [], b"{}")
+        from_http(declared(method), {"kind": "null", "name": "digits"}, [], b"{}" if method == "PUT" else b"")
 
 
 @pytest.mark.parametrize("one", [one for one in ENDPOINTS if not one.has_body], ids=lambda one: one.name)
@@ -128,12 +119,11 @@ def test_from_http_does_not_treat_null_as_absent(one: Endpoint[Any, Any]) -> Non
         assert getattr(found, name) in ("null", ["null"]), "a text, which is looked for"
 
 
-def test_endpoints_are_unique() -> None:
-    assert len({one.name for one in ENDPOINTS}) == len({(one.method, one.path) for one in ENDPOINTS}) == len(ENDPOINTS)
-
-
 @pytest.mark.parametrize("one", ENDPOINTS, ids=lambda one: one.name)
 def test_endpoint_is_well_formed(one: Endpoint[Any, Any]) -> None:
+    assert [
+        other for other in ENDPOINTS if other.name == one.name or (other.method, other.path) == (one.method, one.path)
+    ] == [one]
     assert one.path.startswith("/v1/")
     assert re.fullmatch(r"[a-z-]+\.[a-z-]+", one.name)
     fields = {field.name: field for field in msgspec.structs.fields(one.request)}

@@ -1,16 +1,17 @@
-"""Tests of the overview: the load of tasks, with what answered it and what waits."""
+"""Tests of the overview and of activity over time: load of tasks, series by class, timeline of instances."""
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import msgspec
 import pytest
 
+from admin.activity import arrange_load, arrange_timeline
 from admin.overview import summarize_tasks, summarize_workers
 from schemas.generation import GenerationProfile, PrefillTime, StepTime
 from schemas.hardware import cost_per_1000, list_price
-from schemas.rows.cluster import ClusterRows, ScaleControl
+from schemas.rows.cluster import ClusterRows, DecisionRow, ScaleControl
 from schemas.rows.samples import WorkerSample
-from store.samples import TaskAnswers, TaskAnswerTimes, TaskLag, VariantAnswers
+from store.samples import CountPoint, TaskAnswers, TaskAnswerTimes, TaskLag, TaskLoadPoint, VariantAnswers
 from tests.example_rows import a_worker
 
 AT = datetime(2026, 1, 1, tzinfo=UTC)
@@ -72,15 +73,45 @@ def test_summarize_tasks_has_tasks_that_only_wait() -> None:
 
 
 def test_summarize_workers_tells_unknown_cpu_from_idle() -> None:
+    def sample(worker: str, cpus: float) -> WorkerSample:
+        return WorkerSample(
+            at=AT, worker=worker, hardware="cpu", slots=2, utilisation=0.0, memory_used=1,
+            memory_total=2, cpus=cpus, cpu_busy=0.0,
+        )  # fmt: skip
+
     names = ("idle", "unknown", "silent")
     control = ScaleControl(paused=False, changed_by="", changed_at=AT)
     rows = ClusterRows(control=control, wanted=[], workers=[*map(a_worker, names)], instances=[], pins=[])
-    samples = [_a_sample("idle", cpus=2.0), _a_sample("unknown", cpus=0.0)]
-    assert [one.cpu_busy for one in summarize_workers(rows, samples)] == [0.0, None, None]
+    found = summarize_workers(rows, [sample("idle", cpus=2.0), sample("unknown", cpus=0.0)])
+    assert [one.cpu_busy for one in found] == [0.0, None, None]
 
 
-def _a_sample(worker: str, cpus: float) -> WorkerSample:
-    return WorkerSample(
-        at=AT, worker=worker, hardware="cpu", slots=2, utilisation=0.0, memory_used=1,
-        memory_total=2, cpus=cpus, cpu_busy=0.0,
+def a_point(step: int, queries: int, latency_ms: float | None = None) -> TaskLoadPoint:
+    return TaskLoadPoint(
+        at=AT + timedelta(seconds=10 * step), target=None, min_accuracy=0.5, latency_ms=latency_ms, offline=False,
+        queries=queries, refused=1, answered=queries, late=0, failed=0,
     )  # fmt: skip
+
+
+def test_arrange_load_makes_parallel_series_busiest_first() -> None:
+    load = arrange_load("digits", 10, [a_point(0, 1), a_point(1, 2), a_point(1, 9, latency_ms=20.0)], None)
+    assert load.times == [AT, AT + timedelta(seconds=10)]
+    assert [(one.latency_ms, one.queries, one.refused) for one in load.classes] == [
+        (20.0, [0, 9], [0, 1]),
+        (None, [1, 2], [1, 1]),
+    ]
+
+
+def test_arrange_timeline_counts_by_minute_and_keeps_its_decisions() -> None:
+    minute = timedelta(minutes=1)
+    instances = [CountPoint(at=AT, name="a.b.cpu", count=1), CountPoint(at=AT + minute, name="c.d.cpu", count=3)]
+    workers = [CountPoint(at=AT, name="cpu", count=2)]
+    rows = [
+        DecisionRow(at=AT + minute, action="place", reason=""),
+        DecisionRow(at=AT - minute, action="old", reason=""),
+    ]
+    found = arrange_timeline(instances, workers, rows)
+    assert found.times == [AT, AT + minute]
+    assert [(one.name, one.counts) for one in found.instances] == [("c.d.cpu", [0, 3]), ("a.b.cpu", [1, 0])]
+    assert [(one.name, one.counts) for one in found.workers] == [("cpu", [2, 0])]
+    assert [row.action for row in found.decisions] == ["place"]
