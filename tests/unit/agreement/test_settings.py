@@ -1,56 +1,35 @@
 """Tests of settings: each default is defined once, and services that must agree on a value share one setting."""
 
 import inspect
+import os
 
 import msgspec
 import pytest
-from pydantic_settings import BaseSettings
 
 from autoscaler.apply.reconcile_plan import ReconcileTimeouts
 from autoscaler.decide.snapshot import ScalingLimits
 from autoscaler.settings import AutoscalerSettings
 from broker.kafka.settings import KafkaSettings
-from gateway.jobs.settings import JobsSettings
 from gateway.settings import GatewaySettings
 from infaas.cli.connect import DEFAULT_HOME
 from infaas.cli.register import register
 from infaas.cli.system import up
 from infaas.up.options import UpOptions
-from process.settings import ServiceSettings
 from registry.request import Registration
-from registry.service.settings import RegistrarSettings
 from selector.policy.choice import PolicyConfig
 from selector.policy.cluster_state import ClusterState
 from selector.settings import SelectorSettings
 from simulator.scenario import Scaling, Workers
 from store.placement import ALIVE_S
-from store.settings import StoreSettings
 from workers.settings import WorkerSettings
 from zoo.register import register_zoo
-
-SERVICES: tuple[type[ServiceSettings], ...] = (
-    AutoscalerSettings,
-    GatewaySettings,
-    JobsSettings,
-    RegistrarSettings,
-    SelectorSettings,
-    WorkerSettings,
-)
-ALL: tuple[type[BaseSettings], ...] = (*SERVICES, KafkaSettings, StoreSettings)
 
 
 @pytest.fixture(autouse=True)
 def nothing_is_set(monkeypatch: pytest.MonkeyPatch) -> None:
     """Unset the variables of the environment of the tests, which would hide the defaults."""
-    for kind in ALL:
-        for variable in variables(kind).values():
-            monkeypatch.delenv(variable, raising=False)
-
-
-def variables(kind: type[BaseSettings]) -> dict[str, str]:
-    """Return the environment variable of each field."""
-    prefix = kind.model_config.get("env_prefix", "")
-    return {n: str(field.validation_alias or f"{prefix}{n}".upper()) for n, field in kind.model_fields.items()}
+    for variable in [name for name in os.environ if name.startswith("INFAAS_")]:
+        monkeypatch.delenv(variable)
 
 
 def test_settings_defaults_match_decision_defaults() -> None:
@@ -62,12 +41,12 @@ def test_settings_defaults_match_decision_defaults() -> None:
 
 @pytest.mark.parametrize("name", sorted(ScalingLimits.__struct_fields__))
 def test_scaling_limit_setting_reaches_the_decision(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    variable = variables(AutoscalerSettings).get(name)
-    if variable is None:
+    field = AutoscalerSettings.model_fields.get(name)
+    if field is None:
         assert getattr(AutoscalerSettings().limits, name) == getattr(ScalingLimits(), name)
         return
     value = 0.5 if name == "memory_share" else 7
-    monkeypatch.setenv(variable, str(value))
+    monkeypatch.setenv(str(field.validation_alias or f"INFAAS_AUTOSCALER_{name.upper()}"), str(value))
     assert getattr(AutoscalerSettings().limits, name) == value
 
 

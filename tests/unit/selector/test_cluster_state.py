@@ -1,8 +1,8 @@
 """Tests of the cluster state: any history of statuses and sends, and variants that no worker can load."""
 
-from typing import Final, NamedTuple, TypeAlias
+from typing import NamedTuple, TypeAlias
 
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
@@ -39,31 +39,55 @@ from tests.unit.selector.story import (
 
 NAMES: tuple[str, ...] = (FAST, GOOD, BEST)
 WORKERS = ("cpu-0", "cpu-1", "cpu-2")
-LATENCIES_MS = (None, 20.0, 40.0, 70.0, 150.0, 500.0)
 QUERIES = [
     query(latency_ms=latency_ms, target=target, batch=batch)
-    for latency_ms in LATENCIES_MS
+    for latency_ms in (None, 20.0, 40.0, 70.0, 150.0, 500.0)
     for target in (None, GOOD)
     for batch in (1, 8)
 ]
-
 Catalog = dict[str, tuple[Variant, Profile]]
 
 
-class Speaks(NamedTuple):
-    """Status of a worker: state, correction, slowdown and largest batch by variant."""
+class Serves(NamedTuple):
+    """What a worker says of an instance."""
+
+    state: InstanceState = InstanceState.ACTIVE
+    queued: int = 0
+    unread: int = 0
+    slowdown: float = 1.0
+    correction: float = 1.0
+    max_batch: int = 8
+
+
+class Says(NamedTuple):
+    """Status of a worker."""
 
     worker: str
-    epoch: int
-    serving: dict[str, tuple[InstanceState, float, float, int]]
-    leaving: bool
+    instances: dict[str, Serves]
+    backlogs_s: tuple[float, float] = (0.0, 0.0)
+    epoch: int = 1
+    leaving: bool = False
 
-    def status(self) -> WorkerStatus:
+    def status(self, now: float = NOW) -> WorkerStatus:
+        place = WORKERS.index(self.worker)
         said = [
-            instance(name, state=state, correction=correction, slowdown=slowdown, max_batch=max_batch)
-            for name, (state, correction, slowdown, max_batch) in self.serving.items()
+            instance(name, partitions=(place,), parallel=2, **one._asdict()) for name, one in self.instances.items()
         ]
-        return status(*said, worker=self.worker, epoch=self.epoch, leaving=self.leaving)
+        backlogs_s = self.backlogs_s
+        return status(*said, worker=self.worker, epoch=self.epoch, leaving=self.leaving, backlogs_s=backlogs_s, at=now)
+
+
+class Sends(NamedTuple):
+    """Query sent to an instance, and acknowledged if `gap` is given: that many queries of others came before it.
+
+    Without a worker it is sent to a partition, without the choice of an instance.
+    """
+
+    worker: str | None
+    variant: str
+    inputs: int = 1
+    gap: int | None = None
+    offline: bool = False
 
 
 class Registers(NamedTuple):
@@ -76,25 +100,45 @@ class Registers(NamedTuple):
         return {name: registered(name, ms=ms, accuracy=accuracies[name]) for name, ms in self.ms.items()}
 
 
-_serving = st.tuples(
+Event: TypeAlias = Says | Sends | Registers
+_backlogs = st.sampled_from([(0.0, 0.0), (0.0, 0.0), (0.0, 0.2), (0.3, 0.3)])
+_corrected = st.builds(
+    Serves,
     st.sampled_from([InstanceState.ACTIVE, InstanceState.OVERLOADED, InstanceState.LOADING, InstanceState.FAILED]),
-    st.sampled_from([0.25, 0.5, 1.0, 2.0, 4.0]),
-    st.sampled_from([1.0, 3.0]),
-    st.sampled_from([1, 4, 8]),
+    slowdown=st.sampled_from([1.0, 3.0]),
+    correction=st.sampled_from([0.25, 0.5, 1.0, 2.0, 4.0]),
+    max_batch=st.sampled_from([1, 4, 8]),
 )
-_events = st.lists(
-    st.one_of(
-        st.builds(
-            Speaks,
-            st.sampled_from(WORKERS),
-            st.integers(1, 2),
-            st.dictionaries(st.sampled_from(NAMES), _serving),
-            st.booleans(),
-        ),
-        st.builds(Registers, st.dictionaries(st.sampled_from(NAMES), st.sampled_from([1.0, 16.0, 100.0]))),
-    ),
-    max_size=8,
+_mostly_resting = st.sampled_from(
+    [*[Serves()] * 4, Serves(queued=1), Serves(queued=9), Serves(unread=2), Serves(slowdown=3.0)]
 )
+_any_catalog = st.dictionaries(st.sampled_from(NAMES), st.sampled_from([1.0, 16.0, 100.0]))
+_whole_catalog = st.fixed_dictionaries({name: st.sampled_from([1.0, 5.0, 9.0]) for name in NAMES})
+
+
+def _happen(state: ClusterState, event: Event, now: float) -> None:
+    match event:
+        case Says():
+            state.apply_status(event.status(now), now)
+        case Registers():
+            _register(state, event.catalog())
+        case Sends(None, variant):
+            row = next(one for one in state.tasks[TASK].variants if one.name == variant)
+            state.sent(None, state.partitions(row)[0], 1, now, now)
+        case Sends(worker, variant, inputs, gap, offline):
+            running = state.workers[worker].instances.get(variant) if worker in state.workers else None
+            if running is not None:
+                _send(state, running, inputs, gap, now, offline=offline)
+
+
+def _send(state: ClusterState, running: Instance, inputs: int, gap: int | None, now: float, *, offline: bool) -> None:
+    (partition,) = running.offline_partitions if offline else running.partitions
+    if offline:
+        state.sent_offline(running, partition, inputs, now)
+    else:
+        state.sent(running, partition, inputs, now, now + 0.1)
+    if gap is not None:
+        state.acknowledged(running, partition, max(partition.end, 0) + gap, now)
 
 
 def _register(state: ClusterState, catalog: Catalog) -> None:
@@ -120,39 +164,117 @@ def _places(state: ClusterState) -> set[tuple[str, str]]:
     return {(o.instance.worker.name, o.variant.name) for o in found if isinstance(o, Choice) and o.instance is not None}
 
 
-def _good(correction: float) -> Speaks:
-    return Speaks("cpu-0", 1, {GOOD: (InstanceState.ACTIVE, correction, 1.0, 8)}, leaving=False)
+def _good(correction: float, worker: str = "cpu-0") -> Says:
+    return Says(worker, {GOOD: Serves(correction=correction)})
 
 
-@given(_events)
+@given(
+    st.lists(
+        st.builds(
+            Says,
+            st.sampled_from(WORKERS),
+            st.dictionaries(st.sampled_from(NAMES), _corrected),
+            epoch=st.integers(1, 2),
+            leaving=st.booleans(),
+        )
+        | st.builds(Registers, _any_catalog),
+        max_size=8,
+    )
+)
 @example([_good(1.0), _good(0.25)])  # the correction makes GOOD fast enough for a query
 @example([_good(0.25), _good(4.0)])  # the correction makes GOOD too slow
-@example([_good(1.0)._replace(worker="cpu-1"), _good(1.0)])  # two equal replicas
-@settings(deadline=None)
-def test_cluster_state_decides_as_a_fresh_one(events: list[Speaks | Registers]) -> None:
+@example([_good(1.0, "cpu-1"), _good(1.0)])  # two equal replicas
+def test_cluster_state_decides_as_a_fresh_one(events: list[Says | Registers]) -> None:
     running, catalog = ClusterState(), Registers(dict.fromkeys(NAMES, 100.0)).catalog()
     _register(running, catalog)
-    said: dict[str, WorkerStatus] = {}
+    said: dict[str, Says] = {}
     for event in events:
         _outcomes(running)  # fills the caches
+        _happen(running, event, NOW)
         if isinstance(event, Registers):
             catalog = event.catalog()
-            _register(running, catalog)
-            continue
-        spoken, before = event.status(), said.get(event.worker)
-        running.apply_status(spoken, NOW)
-        if before is None or spoken.epoch >= before.epoch:
-            said[event.worker] = spoken
-            if spoken.leaving:
+        elif event.worker not in said or event.epoch >= said[event.worker].epoch:
+            said[event.worker] = event
+            if event.leaving:
                 del said[event.worker]
     fresh = ClusterState()
     _register(fresh, catalog)
     for name in WORKERS:  # workers repeat their statuses within a second of a registration
         if name in said:
-            running.apply_status(said[name], NOW)
-            fresh.apply_status(said[name], NOW)
+            running.apply_status(said[name].status(), NOW)
+            fresh.apply_status(said[name].status(), NOW)
     assert _outcomes(running) == _outcomes(fresh)
-    assert _places(running) <= {(name, one.variant) for name, spoken in said.items() for one in spoken.instances}
+    assert _places(running) <= {(name, variant) for name, event in said.items() for variant in event.instances}
+
+
+def _seen(state: ClusterState, now: float) -> dict[tuple[str, str], tuple[object, ...]]:
+    """Return all that decisions use of each instance, by worker and variant."""
+    return {
+        (worker.name, name): (
+            *(finish_s(running, batch, now, offline, due_s=now + 0.2) for batch in (1, 8) for offline in (False, True)),
+            running.waiting(now),
+            running.occupied_slots(now),
+            running.is_blocked(now),
+            running.lacks_slot,
+            running.work_s(now),
+            worker.online_at,
+        )
+        for worker in state.workers.values()
+        for name, running in worker.instances.items()
+    }
+
+
+_RESTING = Says("cpu-0", {FAST: Serves(), GOOD: Serves()})
+_FULL = Says("cpu-0", {FAST: Serves(), GOOD: Serves(queued=9)}, (0.3, 0.3))
+_NEARLY_FREE = _FULL._replace(backlogs_s=(0.0, 0.0))
+_SLOWER = Registers({FAST: 5.0, GOOD: 4.0, BEST: 9.0})
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from([0.001, 0.1, 0.5, 3.0]),
+            st.one_of(
+                st.builds(
+                    Says,
+                    st.sampled_from(WORKERS[:2]),
+                    st.fixed_dictionaries(
+                        {FAST: _mostly_resting}, optional={GOOD: _mostly_resting, BEST: _mostly_resting}
+                    ),
+                    _backlogs,
+                ),
+                st.builds(
+                    Sends,
+                    st.sampled_from([*WORKERS[:2], None]),
+                    st.sampled_from(NAMES),
+                    st.sampled_from([1, 8, 100]),
+                    st.sampled_from([None, 0, 2]),
+                    st.booleans(),
+                ),
+                st.builds(Registers, _whole_catalog),
+            ),
+        ),
+        min_size=10,
+        max_size=40,
+    )
+)
+@example([(0.1, _RESTING), (0.1, Sends(None, FAST)), (0.1, _RESTING)])
+@example([(0.1, _RESTING), (0.1, _FULL), (0.1, Sends("cpu-0", FAST, 8, 0)), (0.1, _FULL)])
+@example([(0.1, _RESTING), (0.1, _NEARLY_FREE), (0.1, Sends("cpu-0", FAST, 8, 0))])
+@example([(0.1, _RESTING), (0.1, Sends("cpu-0", FAST, 1, 2, offline=True)), (0.1, _RESTING), (3.0, _RESTING)])
+@example([(0.1, _RESTING), (0.1, _SLOWER), (0.1, _RESTING), (0.1, _FULL)])
+def test_view_is_that_of_statuses_taken_whole(events: list[tuple[float, Event]]) -> None:
+    """Of most statuses only the instances that have changed are read."""
+    ours, whole, now = ClusterState(), ClusterState(), NOW
+    for state in (ours, whole):
+        _register(state, Registers(dict(zip(NAMES, (1.0, 4.0, 9.0), strict=True))).catalog())
+    for pause_s, event in events:
+        now += pause_s
+        _happen(ours, event, now)
+        with every_instance():
+            _happen(whole, event, now)
+        for seen_at in (now, now + 0.002):
+            assert _seen(ours, seen_at) == _seen(whole, seen_at)
 
 
 def test_register_leaves_idle_replicas_idle() -> None:
@@ -231,147 +353,3 @@ def test_choose_uses_variant_that_can_be_loaded() -> None:
     assert chosen(query(), state).variant.name == GOOD
     state.apply_status(status(failed(FAST), failed(GOOD)), NOW)
     assert chosen(query(), state).variant.name == BEST, "waits for the one that may be loaded"
-
-
-# -- statuses of which only some instances have changed ----------------------------------------------------------------
-
-
-TWO_WORKERS: Final = ("w0", "w1")
-
-
-class Says(NamedTuple):
-    """Status of a worker: queued queries, unread ones and slowdown by variant."""
-
-    worker: str
-    instances: dict[str, tuple[int, int, float]]
-    backlogs_s: tuple[float, float]
-
-
-class Sends(NamedTuple):
-    """Query sent to an instance, and acknowledged if `gap` is given: that many queries of others came before it."""
-
-    worker: str
-    variant: str
-    inputs: int
-    gap: int | None
-    offline: bool
-
-
-class SendsToNone(NamedTuple):
-    """Query sent to a partition without the choice of an instance."""
-
-    variant: str
-
-
-class Reprofiles(NamedTuple):
-    """Change of the profile of a variant."""
-
-    variant: str
-    ms: float
-
-
-Event: TypeAlias = Says | Sends | SendsToNone | Reprofiles
-
-REST: Final = (0, 0, 1.0)
-_load = st.sampled_from([REST, REST, REST, REST, (1, 0, 1.0), (9, 0, 1.0), (0, 2, 1.0), (0, 0, 3.0)])
-_histories: st.SearchStrategy[list[tuple[float, Event]]] = st.lists(
-    st.tuples(
-        st.sampled_from([0.001, 0.1, 0.5, 3.0]),
-        st.one_of(
-            st.builds(
-                Says,
-                st.sampled_from(TWO_WORKERS),
-                st.fixed_dictionaries({FAST: _load}, optional={GOOD: _load, BEST: _load}),
-                st.sampled_from([(0.0, 0.0), (0.0, 0.0), (0.0, 0.2), (0.3, 0.3)]),
-            ),
-            st.builds(
-                Sends,
-                st.sampled_from(TWO_WORKERS),
-                st.sampled_from(NAMES),
-                st.sampled_from([1, 8, 100]),
-                st.sampled_from([None, 0, 2]),
-                st.booleans(),
-            ),
-            st.builds(SendsToNone, st.sampled_from(NAMES)),
-            st.builds(Reprofiles, st.sampled_from(NAMES), st.sampled_from([1.0, 5.0])),
-        ),
-    ),
-    min_size=10,
-    max_size=40,
-)
-
-
-def _fresh() -> ClusterState:
-    return state_of(*(registered(name, ms=ms) for name, ms in zip(NAMES, (1.0, 4.0, 9.0), strict=True)))
-
-
-def _happen(state: ClusterState, event: Event, now: float) -> None:
-    match event:
-        case Says(worker, instances, backlogs_s):
-            place = TWO_WORKERS.index(worker)
-            said = [
-                instance(name, partitions=(place,), queued=queued, unread=unread, slowdown=slowdown, parallel=2)
-                for name, (queued, unread, slowdown) in instances.items()
-            ]
-            state.apply_status(status(*said, worker=worker, backlogs_s=backlogs_s, at=now), now)
-        case Sends(worker, variant, inputs, gap, offline):
-            running = state.workers[worker].instances.get(variant) if worker in state.workers else None
-            if running is not None:
-                _send(state, running, inputs, gap, now, offline=offline)
-        case SendsToNone(variant):
-            row = next(one for one in state.tasks[TASK].variants if one.name == variant)
-            state.sent(None, state.partitions(row)[0], 1, now, now)
-        case Reprofiles(variant, ms):
-            rows = [registered(name, ms=ms if name == variant else 2.0) for name in NAMES]
-            state.register([TASK], [row for row, _ in rows], {profile.variant: profile for _, profile in rows})
-
-
-def _send(state: ClusterState, running: Instance, inputs: int, gap: int | None, now: float, *, offline: bool) -> None:
-    (partition,) = running.offline_partitions if offline else running.partitions
-    if offline:
-        state.sent_offline(running, partition, inputs, now)
-    else:
-        state.sent(running, partition, inputs, now, now + 0.1)
-    if gap is not None:
-        state.acknowledged(running, partition, max(partition.end, 0) + gap, now)
-
-
-def _seen(state: ClusterState, now: float) -> dict[tuple[str, str], tuple[object, ...]]:
-    """Return all that decisions use of each instance, by worker and variant."""
-    return {
-        (worker.name, name): (
-            *(finish_s(running, batch, now, offline, due_s=now + 0.2) for batch in (1, 8) for offline in (False, True)),
-            running.waiting(now),
-            running.occupied_slots(now),
-            running.is_blocked(now),
-            running.lacks_slot,
-            running.work_s(now),
-            worker.online_at,
-        )
-        for worker in state.workers.values()
-        for name, running in worker.instances.items()
-    }
-
-
-_RESTING: Final = Says("w0", {FAST: REST, GOOD: REST}, (0.0, 0.0))
-_FULL: Final = Says("w0", {FAST: REST, GOOD: (9, 0, 1.0)}, (0.3, 0.3))
-_NEARLY_FREE: Final = _FULL._replace(backlogs_s=(0.0, 0.0))
-LATER_S: Final = 0.002
-
-
-@given(_histories)
-@example([(0.1, _RESTING), (0.1, SendsToNone(FAST)), (0.1, _RESTING)])
-@example([(0.1, _RESTING), (0.1, _FULL), (0.1, Sends("w0", FAST, 8, 0, offline=False)), (0.1, _FULL)])
-@example([(0.1, _RESTING), (0.1, _NEARLY_FREE), (0.1, Sends("w0", FAST, 8, 0, offline=False))])
-@example([(0.1, _RESTING), (0.1, Sends("w0", FAST, 1, 2, offline=True)), (0.1, _RESTING), (3.0, _RESTING)])
-@example([(0.1, _RESTING), (0.1, Reprofiles(FAST, 5.0)), (0.1, _RESTING), (0.1, _FULL)])
-@settings(deadline=None)
-def test_view_is_that_of_statuses_taken_whole(events: list[tuple[float, Event]]) -> None:
-    ours, whole, now = _fresh(), _fresh(), NOW
-    for pause_s, event in events:
-        now += pause_s
-        _happen(ours, event, now)
-        with every_instance():
-            _happen(whole, event, now)
-        for seen_at in (now, now + LATER_S):
-            assert _seen(ours, seen_at) == _seen(whole, seen_at)

@@ -47,8 +47,7 @@ def test_error_result_uses_stream_without_its_secret() -> None:
 
 
 def test_forwarded_query_keeps_its_reply_stream_but_no_claims() -> None:
-    claims = {"infaas_linger_ns": "1000000", "infaas_copied": "true"}
-    asked = record(infaas_id="1", infaas_reply_stream=STREAM, **claims)
+    asked = record(infaas_id="1", infaas_reply_stream=STREAM, infaas_linger_ns="1000000", infaas_copied="true")
     query, _fields, headers, *_ = astuple(READER.read(asked, 0.0))
     choice = Choice(PricedVariant(a_variant(), a_profile()), None, None, 0.0, 0.0, b"")  # pyright: ignore[reportArgumentType]
     for sent in (forwarded(query, choice, headers, 1.0, 0.0, None), moved(query, headers, 0.0)):

@@ -9,16 +9,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from schemas.errors import ErrorCode, Overloaded, RefusalReason, UnknownTask, Unsatisfiable
+from schemas.errors import ErrorCode, Overloaded, RefusalReason, Unsatisfiable
 from schemas.query import Mode, Query
 from schemas.status import InstanceState, InstanceStatus
 from selector.admission.received_query import error_result
 from selector.dispatch.explanation import explain
-from selector.policy import selection as policy
 from selector.policy.choice import Choice, PolicyConfig, Refusal
 from selector.policy.cluster_state import ClusterState
-from selector.policy.entities import Instance
-from selector.policy.prediction import cpu_share, drain_s, upgraded_share
+from selector.policy.prediction import cpu_share, drain_s
 from selector.policy.selection import choose
 from tests.unit.selector.story import (
     BEST,
@@ -172,18 +170,6 @@ def test_retry_after_is_time_until_the_backlog_is_computed() -> None:
     assert dict(error_result("results", "1", error, {}).headers)["infaas-retry-after-ms"] == b"11", "rounded up"
 
 
-def test_choose_moves_load_to_next_cheapest_then_refuses() -> None:
-    where, asked = apart(instance(FAST), instance(GOOD)), query(latency_ms=30)
-    for variant in (FAST, GOOD):
-        choice = chosen(asked, where)
-        assert choice.variant.name == variant
-        send(where, choice, 200)
-    assert isinstance(refused(asked, where).error, Overloaded)
-    same_slots = three()
-    send(same_slots, chosen(asked, same_slots), 200)
-    assert isinstance(refused(asked, same_slots).error, Overloaded)
-
-
 def test_choose_skips_dearer_variant_on_overloaded_worker() -> None:
     where = loaded(instance(FAST), instance(GOOD), backlogs_s=(0.02, 0.02))
     send(where, chosen(query(target=FAST), where), 500)
@@ -195,17 +181,6 @@ def test_choose_skips_dearer_variant_on_overloaded_worker() -> None:
     other = chosen(asked, where).instance
     assert other is not None
     assert other.worker.name == "cpu-1", "a worker with room takes what another has no time for"
-
-
-def test_choose_takes_dearer_variant_that_is_faster_when_idle() -> None:
-    cascade, measured = registered(FAST, ms=4)
-    uneven = tuple(msgspec.structs.replace(each, mean_s=each.p50_s, p99_s=0.03) for each in measured.latency)
-    where = state_of((cascade, msgspec.structs.replace(measured, latency=uneven)), registered(GOOD, ms=6))
-    where.apply_status(status(instance(FAST), instance(GOOD), backlogs_s=(0.0, 0.0)), NOW)
-    assert chosen(query(latency_ms=35), where).variant.name == FAST
-    where.apply_status(status(instance(FAST, queued=2), instance(GOOD, queued=1), backlogs_s=(0.01, 0.01)), NOW)
-    assert isinstance(refused(query(latency_ms=35, target=FAST), where).error, Overloaded)
-    assert chosen(query(latency_ms=35), where).variant.name == GOOD
 
 
 def test_replicas_share_by_predicted_finish_and_partitions_take_turns() -> None:
@@ -233,12 +208,6 @@ def test_choose_skips_silent_and_leaving_workers() -> None:
     assert chosen(query(), where, now=NOW + 3.1).instance is None
     where.apply_status(status(instance(FAST), leaving=True), NOW + 4)
     assert chosen(query(), where, now=NOW + 4).instance is None
-
-
-def test_status_of_earlier_epoch_is_ignored() -> None:
-    where = loaded(instance(GOOD), epoch=2)
-    where.apply_status(status(instance(FAST), instance(GOOD), epoch=1), NOW)
-    assert chosen(query(), where).variant.name == GOOD
 
 
 # -- free upgrades -----------------------------------------------------------------------------------------------------
@@ -316,26 +285,6 @@ def test_upgrades_are_limited_by_their_predicted_cpu_use() -> None:
     assert upgraded(where) == pytest.approx((LIMIT - 0.6) / 0.48, abs=0.08)
 
 
-def test_upgrade_examines_few_of_many_variants(monkeypatch: pytest.MonkeyPatch) -> None:
-    names = [f"v{place:02}.onnx-fp32.cpu" for place in range(60)]
-    where = state_of(*(registered(name, ms=1 + n / 10, accuracy=0.3 + n / 100) for n, name in enumerate(names)))
-    said = status(*(instance(name) for name in names))
-    where.apply_status(msgspec.structs.replace(said, cpus=4.0, cpu_busy=1.0), NOW)
-    examined: list[Instance] = []
-
-    def counted(running: Instance, batch: int, now: float, cpu_limit: float) -> float:
-        examined.append(running)
-        return upgraded_share(running, batch, now, cpu_limit)
-
-    monkeypatch.setattr(policy, "upgraded_share", counted)
-    assert chosen(query(latency_ms=100), where, config=UPGRADES).variant.name == names[0]
-    assert len(examined) == 16
-    chosen(query(latency_ms=100), where, config=UPGRADES)
-    assert len(examined) == 16, "it searched again where none could be upgraded just before"
-    where.apply_status(msgspec.structs.replace(said, cpus=4.0, cpu_busy=0.0), NOW + 0.1)
-    assert chosen(query(latency_ms=200), where, now=NOW + 0.1, config=UPGRADES).upgraded
-
-
 @given(
     base=st.floats(0.0, 1.0), cost_ms=st.floats(0.0, 2.0), rate=st.floats(1.0, 240.0), begin=st.floats(0.0, 1.0)
 )  # fmt: skip
@@ -356,17 +305,6 @@ def test_upgraded_share_settles_with_wrong_profile(base: float, cost_ms: float, 
 
 
 # -- cold starts -------------------------------------------------------------------------------------------------------
-
-
-def test_cold_start_takes_cheapest_that_fits() -> None:
-    where = state_of(
-        registered(FAST, ms=1, load_s=5), registered(GOOD, ms=4, load_s=1), registered(BEST, ms=16, load_s=2)
-    )
-    where.apply_status(status(), NOW)
-    for latency_ms, variant in ((6000, FAST), (2000, GOOD), (None, FAST)):
-        choice = chosen(query(latency_ms=latency_ms), where)
-        assert (choice.variant.name, choice.instance) == (variant, None)
-        assert choice.predicted_s > choice.variant.load_s
 
 
 def test_cold_start_is_not_caused_by_overload() -> None:
@@ -395,14 +333,6 @@ def test_cold_start_keeps_the_partition_of_a_query() -> None:
 
 
 # -- sizes, prices, modes ----------------------------------------------------------------------------------------------
-
-
-def test_query_without_deadline_uses_default_latency() -> None:
-    where = three()
-    send(where, chosen(query(target=FAST), where), 4000)
-    assert chosen(query(), where).variant.name == GOOD
-    send(where, chosen(query(target=GOOD), where), 5000)
-    assert chosen(query(), where).variant.name == FAST
 
 
 def test_offline_query_is_priced_in_full_batches() -> None:
@@ -436,18 +366,6 @@ def test_price_is_that_of_the_dearest_worker_at_present() -> None:
     assert isinstance(refused(asked, where).error, Unsatisfiable)
     where.apply_status(status(worker="dear", price=0.2, leaving=True), NOW)
     assert chosen(asked, where).variant.name == GOOD
-
-
-def test_instances_serve_after_catalog_change() -> None:
-    where = three()
-    variants = [registered(FAST, ms=1, accuracy=0.6), registered(GOOD, ms=4, accuracy=0.9)]
-    where.register(["digits"], [v for v, _ in variants], {p.variant: p for _, p in variants})
-    choice = chosen(query(), where)
-    assert (choice.instance is not None, choice.variant.accuracy) == (True, 0.6)
-    where.register(["digits"], [variants[1][0]], {GOOD: variants[1][1]})
-    assert chosen(query(), where).variant.name == GOOD
-    where.register([], [], {})
-    assert isinstance(refused(query(), where).error, UnknownTask)
 
 
 @pytest.mark.parametrize(
