@@ -4,7 +4,7 @@ The rows of docs/testing.md name the promises, their code and their tests. Of ea
 same for the same code and seed, is made with the operators of Cosmic Ray, and each is given to
 1. the unit tests that import its module,
 2. the other unit tests of its package,
-3. the integration tests that import its module, and those that the row names, without the system tests,
+3. the integration tests that import its module, and the integration tests of the row,
 until one fails. A mutant that no test kills is printed as a difference. The checkout is not touched: each of two
 processes works on a copy of it.
 

@@ -33,7 +33,7 @@ _CONTENTS: Final[Mapping[str, tuple[str, ...]]] = {
     ),
     "Reference": (
         "reference/cli", "reference/client", "reference/http", "reference/grpc", "reference/kafka",
-        "reference/settings", "glossary", "invariants", "reference/changelog", "reference/licence",
+        "reference/settings", "glossary", "invariants", "testing", "reference/changelog", "reference/licence",
     ),
     "Explanation": ("explanation/README", "reference/design", "explanation/*", "reference/contributing"),
     "Figures": (

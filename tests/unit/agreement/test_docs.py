@@ -1,5 +1,6 @@
 """Tests of the documentation: the links, files, tests, variables and commands that it names exist."""
 
+import ast
 import re
 import shlex
 from itertools import pairwise
@@ -84,10 +85,29 @@ def test_document_names_existing_tests(document: Path) -> None:
     assert missing == []
 
 
-def test_each_invariant_names_a_test() -> None:
-    rows = re.findall(r"^\| \*\*.+", (ROOT / "docs/invariants.md").read_text(), re.MULTILINE)
-    assert len(rows) > 15
-    assert [row for row in rows if "::" not in row] == []
+def test_each_invariant_has_code_and_tests_of_a_suite() -> None:
+    promised = re.findall(r"^\* \*\*(.+?)\*\*", (ROOT / "docs/invariants.md").read_text(), re.MULTILINE)
+    rows = re.findall(
+        r"^\| \*\*(.+?)\*\* \| (.+) \| (.+) \| (\w+) \|$", (ROOT / "docs/testing.md").read_text(), re.MULTILINE
+    )
+    assert len(promised) > 15
+    assert [promise for promise, *_ in rows] == promised
+    for _, code, tests, suite in rows:
+        assert all((ROOT / file).is_file() for file in re.findall(r"`(.+?)`", code))
+        suites = {_suite_of(*test) for test in re.findall(r"`(tests/[\w/]+\.py)::(\w+)`", tests)}
+        assert suite == ("contract" if "contract" in suites else "needs")
+
+
+def _suite_of(file: str, name: str) -> str:
+    text = (ROOT / file).read_text()
+    (found,) = (
+        node
+        for node in ast.parse(text).body
+        if getattr(node, "name", "") == name or (isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == name)
+    )
+    marks = [ast.unparse(one) for one in getattr(found, "decorator_list", [])]
+    marks += re.findall(r"^pytestmark = .*$", text, re.MULTILINE)
+    return "needs" if any(".needs_" in mark for mark in marks) else "contract"
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
