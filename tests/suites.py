@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Final
 
 import pytest
+from xdist.remote import Producer
+from xdist.scheduler import LoadFileScheduling
 
 NEEDS: Final = {
     "needs_torch": "torch, in .venv-torch",
@@ -29,6 +31,8 @@ NEEDS: Final = {
 }
 
 
+_SYSTEMS: Final = ("shared", "pairs", "guarded")
+"""Fixtures whose systems run until the suite ends; each belongs to one process, which starts it once."""
 _TESTS: Final = Path(__file__).parent
 _LAYERS: Final = ("system", "integration", "unit")
 """Layers in the order in which they run: the longest tests begin first, so that none is waited for at the end."""
@@ -61,3 +65,17 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         config.hook.pytest_deselected(items=[item for item in items if item not in set(selected)])
         items[:] = selected
     items.sort(key=lambda item: ("needs_quiet" in needs(item), _LAYERS.index(item.path.relative_to(_TESTS).parts[0])))
+
+
+class _Scheduling(LoadFileScheduling):
+    """Scheduling of `--dist=loadfile` that gives the files of a started system to one process."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        file = super()._split_scope(nodeid)
+        text = (self.config.rootpath / file).read_text()
+        return next((system for system in _SYSTEMS if f"{system}: Cli" in text), file)
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> _Scheduling | None:
+    """Schedule by started systems and files where a run is divided by files."""
+    return _Scheduling(config, log) if config.getvalue("dist") == "loadfile" else None

@@ -22,7 +22,7 @@ from store.pool import Pool
 from tests.processes import variables_of, words_of
 from tests.waiting import read_until
 
-pytestmark = pytest.mark.timeout(600)
+pytestmark = [pytest.mark.needs_ray, pytest.mark.timeout(600)]
 T = TypeVar("T")
 _SOON_S = 120.0
 _OFFER = '{"maximum": 6, "memory_bytes": 500000000}'

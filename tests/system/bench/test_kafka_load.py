@@ -8,6 +8,8 @@ from bench.load.http_load import LoadShape
 from bench.load.kafka_load import KafkaQuery, LibrdkafkaLoad, ReportedLoad
 from broker.kafka.settings import KafkaSettings
 
+pytestmark = pytest.mark.needs_minutes
+
 QUERIES = [KafkaQuery(value, []) for value in (b"first", b"second")]
 
 

@@ -11,7 +11,7 @@ from tests.chaos.campaign import CampaignReport
 from tests.waiting import until
 from zoo.samples import DATA
 
-pytestmark = pytest.mark.timeout(900)
+pytestmark = [pytest.mark.needs_campaign, pytest.mark.timeout(900)]
 FAULTS = ("SIGKILL of a selector and a worker", "SIGKILL of Kafka", "200 odd records")
 PATIENCE_S = 600.0
 

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-pytestmark = pytest.mark.timeout(600)
+pytestmark = [pytest.mark.needs_campaign, pytest.mark.timeout(600)]
 JOBS = 4000
 """Number of jobs; some must be open when the first one is seen to have ended."""
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 
 from infaas.batch.file_sink import read_checkpoint
 from runtimes.catalog import find_runtime
@@ -15,6 +16,8 @@ from tests.processes import begun_with, output_of
 from tests.system.infaas.conftest import Cli
 from tests.waiting import read_until
 from zoo.samples import DATA, labelled
+
+pytestmark = pytest.mark.needs_minutes
 
 ROWS = 4_000
 KILLS = 2

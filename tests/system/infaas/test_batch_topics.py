@@ -8,6 +8,7 @@ from collections.abc import AsyncGenerator
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any, cast
 
+import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRecord
 
 from broker.kafka.client import open_admin
@@ -19,6 +20,8 @@ from tests.system.infaas.conftest import Cli
 from tests.system.infaas.plain_client import query
 from tests.waiting import until
 from zoo.samples import labelled
+
+pytestmark = pytest.mark.needs_minutes
 
 IN, OUT, FAILED, GROUP = "images", "digits", "digits.failed", "a-job"
 PARTITIONS = 6

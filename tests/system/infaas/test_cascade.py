@@ -10,6 +10,7 @@ from uuid import uuid4
 
 import aiohttp
 import numpy as np
+import pytest
 from numpy.typing import NDArray
 
 from broker.kafka.settings import KafkaSettings
@@ -28,6 +29,8 @@ from tests.system.infaas.conftest import Cli
 from tests.system.infaas.plain_client import PATIENCE_S, body_of, post, steadily
 from tests.waiting import read_until, until
 from zoo.samples import DATA, labelled
+
+pytestmark = pytest.mark.needs_minutes
 
 SERVICES: Final = ("workers", "workers", "selector", "autoscaler", "gateway")
 FILES: Final = {"linear": "digits_linear.onnx", "cnn": "digits_cnn.onnx"}

@@ -32,6 +32,8 @@ from tests.processes import begun_with, output_of, service
 from tests.system.infaas.plain_client import body_of
 from tests.waiting import read_until
 
+pytestmark = pytest.mark.needs_faketime
+
 __all__ = ["producer", "site"]
 
 WORKERS = ("cpu-ahead", "cpu-behind")

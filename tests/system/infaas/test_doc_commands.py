@@ -17,6 +17,8 @@ from tests.doc_commands import block, run_commands
 from tests.system.infaas.conftest import Cli
 from zoo.samples import DATA, labelled
 
+pytestmark = pytest.mark.needs_minutes
+
 
 @pytest.fixture
 async def folder(shared: Cli, tmp_path: Path) -> Path:

@@ -19,6 +19,8 @@ from tests.kafka_fixtures import need_apache
 from tests.processes import environment
 from tests.system.infaas.conftest import Cli
 
+pytestmark = [pytest.mark.needs_node, pytest.mark.needs_jdk]
+
 EXAMPLES = Path(__file__).parents[3] / "docs" / "examples"
 PATIENCE_S = 180.0
 ANSWERS = "reviews.answers"

@@ -46,6 +46,8 @@ from tests.system.infaas.text_clients import (
 from tests.system.infaas.worker_counts import drafts_of, ended_with
 from tests.waiting import read_until
 
+pytestmark = pytest.mark.needs_language_model
+
 MODEL: Final = "tiny"
 STREAMS: Final = 200
 KILLED: Final = ("worker-cpu-0", "selector", "gateway")

@@ -28,6 +28,8 @@ from tests.maven_repository import Repository, serving
 from tests.system.infaas.conftest import FREE_PORTS, Cli
 from zoo.samples import labelled
 
+pytestmark = pytest.mark.needs_minutes
+
 
 @contextmanager
 def unseen() -> Generator[JarProgress]:

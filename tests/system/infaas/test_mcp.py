@@ -8,6 +8,7 @@ from typing import Any
 from uuid import uuid4
 
 import aiohttp
+import pytest
 from mcp import Client, StdioServerParameters
 from mcp.client.stdio import stdio_client
 
@@ -15,6 +16,8 @@ from process.sockets import free_port
 from tests.doc_commands import documented_commands
 from tests.system.infaas.conftest import Cli
 from tests.waiting import PATIENCE_S, until
+
+pytestmark = pytest.mark.needs_minutes
 
 BY_STDIN, BY_PORT = documented_commands("docs/mcp.md#0")
 

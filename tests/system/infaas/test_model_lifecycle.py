@@ -12,6 +12,7 @@ from contextlib import asynccontextmanager
 from typing import Any, Final
 
 import asyncpg
+import pytest
 from aiohttp import ClientSession, ClientTimeout
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from aiokafka.errors import KafkaError
@@ -23,6 +24,8 @@ from schemas.topics import offline_topic, results_topic, task_topic
 from tests.load import Pace
 from tests.system.infaas.conftest import Cli
 from tests.system.infaas.plain_client import query
+
+pytestmark = pytest.mark.needs_minutes
 
 TASK: Final = "leaving"
 MODELS: Final = {"leaver": "digits_linear.onnx", "stayer": "digits_mlp.onnx"}

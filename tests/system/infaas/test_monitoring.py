@@ -23,6 +23,8 @@ from tests.system.infaas.dashboard import MONITORING, panel_queries, task_variab
 from tests.system.infaas.traced_queries import check_traces
 from tests.waiting import read_until, until
 
+pytestmark = pytest.mark.needs_prometheus
+
 PAGE: Final = os.environ.get("DASHBOARD_VALUES")
 """File to which the values under load are written."""
 CLIENTS: Final = 8 if PAGE else 1

@@ -6,12 +6,16 @@ import signal
 from collections import Counter
 from typing import Final
 
+import pytest
+
 from infaas.client import Answer, InfaasClient
 from schemas.topics import offline_topic, results_topic, task_topic
 from tests.system.infaas.conftest import Cli
 from tests.system.infaas.plain_client import results_of, write, written
 from tests.system.infaas.test_selectors import REGISTERED, forwarded, register
 from zoo.samples import labelled
+
+pytestmark = pytest.mark.needs_minutes
 
 TASK: Final = "flooded"
 FLOOD: Final = 12_000

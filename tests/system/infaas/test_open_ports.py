@@ -15,9 +15,12 @@ from typing import Any, Final, NamedTuple
 
 import grpc.aio
 import psutil
+import pytest
 
 from tests.processes import name_of
 from tests.system.infaas.conftest import Cli
+
+pytestmark = pytest.mark.needs_minutes
 
 PAGE: Final = Path(__file__).parents[3] / "docs" / "security.md"
 BEGIN, END = "<!-- ports:begin -->", "<!-- ports:end -->"

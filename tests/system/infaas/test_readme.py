@@ -8,9 +8,13 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from tests.installed import Environment, build_client
 from tests.system.infaas.conftest import Cli
 from zoo.samples import DATA
+
+pytestmark = pytest.mark.needs_minutes
 
 ROOT = Path(__file__).parents[3]
 README = (ROOT / "README.md").read_text()

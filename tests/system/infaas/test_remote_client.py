@@ -11,6 +11,7 @@ from uuid import uuid4
 
 import aiohttp
 import numpy as np
+import pytest
 
 from tests.doc_commands import block, run_commands, without_start
 from tests.processes import suspended
@@ -19,6 +20,8 @@ from tests.system.infaas.idleness import until_idle
 from tests.system.infaas.plain_client import query
 from tests.waiting import read_until
 from zoo.samples import DATA, labelled
+
+pytestmark = pytest.mark.needs_minutes
 
 
 async def test_remote_registration_survives_killed_registrar(guarded: Cli, tmp_path: Path) -> None:

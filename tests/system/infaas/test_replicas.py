@@ -4,6 +4,7 @@ import asyncio
 from collections import Counter
 from pathlib import Path
 
+import pytest
 import trustme
 
 from schemas.topics import task_topic, variant_topics
@@ -13,6 +14,8 @@ from tests.load import Pace
 from tests.system.infaas.conftest import Cli
 from tests.system.infaas.plain_client import PATIENCE_S, partitions, results_of, topic_in, write, write_steadily
 from tests.waiting import until
+
+pytestmark = pytest.mark.needs_minutes
 
 TASK = "replicated"
 VARIANT = f"{TASK}-linear.onnx-fp32.cpu"

@@ -23,7 +23,7 @@ from tests.system.infaas.conftest import PREFIX, Cli
 from tests.waiting import read_until, until
 from zoo.samples import labelled
 
-pytestmark = pytest.mark.timeout(600)
+pytestmark = [pytest.mark.needs_minutes, pytest.mark.timeout(600)]
 SECOND = f"{PREFIX}cpu-1"
 WORKERS = {f"{PREFIX}cpu-0", SECOND}
 EAGER = {

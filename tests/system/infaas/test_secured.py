@@ -43,6 +43,8 @@ from tests.system.infaas.secrets import places_that_show
 from tests.waiting import read_until, until
 from zoo.samples import labelled
 
+pytestmark = pytest.mark.needs_minutes
+
 PAGE: Final = Path(__file__).parents[3] / "docs" / "security.md"
 SYSTEM, TENANT, STRANGER = "infaas", "acme", "globex"
 PASSWORD = "of-the-system"  # pragma: allowlist secret

@@ -14,6 +14,8 @@ from tests.processes import variables_of
 from tests.system.infaas.conftest import FREE_PORTS, Cli
 from tests.system.infaas.plain_client import partitions, results_of, write
 
+pytestmark = pytest.mark.needs_minutes
+
 ASKED = 300
 
 

@@ -16,6 +16,8 @@ from tests.processes import suspended
 from tests.system.infaas.conftest import PREFIX, Cli, running
 from tests.waiting import read_until, until
 
+pytestmark = pytest.mark.needs_minutes
+
 HANGING: Final = ("selector", "gateway", "autoscaler")
 FIRST, SECOND = (f"{PREFIX}cpu-{number}" for number in range(2))
 SERVICE: Final = f"worker-{SECOND}"

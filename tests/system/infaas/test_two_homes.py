@@ -22,7 +22,7 @@ from tests.system.infaas.conftest import Cli
 from tests.system.infaas.plain_client import PATIENCE_S, results_of, write_steadily
 from tests.waiting import read_until
 
-pytestmark = pytest.mark.timeout(500)
+pytestmark = [pytest.mark.needs_minutes, pytest.mark.timeout(500)]
 RATE = 50.0
 ASKED = 300
 PARTITIONS = 4

@@ -8,6 +8,7 @@ from typing import Final
 from uuid import uuid4
 
 import aiohttp
+import pytest
 
 from broker.kafka.settings import KafkaSettings
 from broker.kafka.topics import ensure_system_topics
@@ -23,6 +24,8 @@ from tests.system.infaas.conftest import Cli
 from tests.system.infaas.plain_client import PATIENCE_S, post, query, results_of, steadily, write_steadily
 from tests.system.infaas.test_selectors import decisions
 from tests.waiting import read_until, until
+
+pytestmark = pytest.mark.needs_minutes
 
 SERVICES: Final = ("workers", "selector", "autoscaler", "gateway.jobs", "gateway")
 PARTITIONS: Final = 4

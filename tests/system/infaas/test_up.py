@@ -21,6 +21,8 @@ from tests.unit.infaas.conftest import shell
 from tests.unit.infaas.shell import Shell
 from tests.waiting import read_until
 
+pytestmark = pytest.mark.needs_minutes
+
 __all__ = ["shell"]
 
 SECRETS = {

@@ -14,7 +14,7 @@ from broker.kafka.settings import KafkaSettings
 from store.settings import ENV as POSTGRES_ENV
 from tests.installed import PATIENCE_S, Environment, build_wheels, requirements
 
-pytestmark = pytest.mark.timeout(240)
+pytestmark = [pytest.mark.needs_minutes, pytest.mark.timeout(240)]
 ROOT = Path(__file__).parents[3]
 MOST_BYTES = {"": 1_800_000, "simulator/traces": 1_500_000, "simulator/catalogues": 400_000, "manual": 2_500_000}
 """Compressed size of each folder, and of the rest; the manual is there where `make docs-site` made it."""

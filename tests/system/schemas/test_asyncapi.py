@@ -7,6 +7,8 @@ import pytest
 from schemas.documents.__main__ import FOLDER
 from tests.installed import npm_installed
 
+pytestmark = pytest.mark.needs_node
+
 
 @pytest.mark.needs_node
 def test_asyncapi_is_valid() -> None:

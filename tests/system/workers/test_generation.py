@@ -3,6 +3,8 @@
 import asyncio
 from pathlib import Path
 
+import pytest
+
 from broker.delivery.consumer import Record
 from broker.fetch.tail import Tail
 from broker.producing.producer import Producer
@@ -11,6 +13,8 @@ from schemas.oip import decode_response
 from tests.integration.workers.conftest import Site
 from tests.integration.workers.test_generation import SLOW_LAYERS, asked, part_of, registered
 from tests.system.workers.test_crash import process
+
+pytestmark = pytest.mark.needs_language_model
 
 QUERIES = 6
 TOKENS = 150

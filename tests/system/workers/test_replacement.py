@@ -17,6 +17,8 @@ from tests.processes import begun_with
 from tests.system.workers.conftest import replaced_worker
 from tests.waiting import read_until
 
+pytestmark = pytest.mark.needs_minutes
+
 LIMITS = {"INFAAS_WORKERS_COMPUTE_LIMIT_S": "1", "INFAAS_HANG_S": "2"}
 
 

@@ -15,7 +15,7 @@ from store.removals import put_removal
 from tests.browser import DESKTOP, PHONE
 from tests.system.infaas.console.conftest import ConsoleSite, ImageTask, TensorTask, Visitor, visiting
 
-pytestmark = pytest.mark.asyncio(loop_scope="package")
+pytestmark = [pytest.mark.needs_browser, pytest.mark.asyncio(loop_scope="package")]
 
 NO_TASK = "/console/tasks/none"
 """Address of an error page."""

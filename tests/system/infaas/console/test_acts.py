@@ -25,7 +25,7 @@ from tests.system.infaas.console.conftest import ConsoleSite, ImageTask, TensorT
 from tests.waiting import read_until
 from zoo.samples import DATA, TOKENIZER, labelled
 
-pytestmark = pytest.mark.asyncio(loop_scope="package")
+pytestmark = [pytest.mark.needs_browser, pytest.mark.asyncio(loop_scope="package")]
 
 PAUSE = "Pause scaling? Until it is resumed, load changes nothing; failed processes are still replaced."
 PIN = "Set these bounds? Until they are removed, scaling stays within them, whatever the load is."

@@ -16,7 +16,7 @@ from tests.system.infaas.console.conftest import ConsoleSite, ImageTask, Visitor
 from tests.waiting import read_until
 from zoo.samples import DATA
 
-pytestmark = pytest.mark.asyncio(loop_scope="package")
+pytestmark = [pytest.mark.needs_browser, pytest.mark.asyncio(loop_scope="package")]
 
 LINEAR = (str(DATA / "digits_linear.onnx"), "--accuracy=0.9", "--max-batch=2", "--variant=onnx-fp32")
 """Arguments of `infaas register` for a model that is registered in seconds."""

@@ -11,7 +11,7 @@ from playwright.async_api import expect
 from tests.system.infaas.console.conftest import ConsoleSite, ImageTask, Visitor
 from zoo.samples import DATA
 
-pytestmark = pytest.mark.asyncio(loop_scope="package")
+pytestmark = [pytest.mark.needs_browser, pytest.mark.asyncio(loop_scope="package")]
 
 
 async def test_dropped_image_is_answered_and_explained(administrator: Visitor, image_task: ImageTask) -> None:

@@ -8,7 +8,7 @@ from gateway.console.pages import PAGES
 from schemas.access import Role
 from tests.system.infaas.console.conftest import ConsoleSite, Visitor, visiting
 
-pytestmark = pytest.mark.asyncio(loop_scope="package")
+pytestmark = [pytest.mark.needs_browser, pytest.mark.asyncio(loop_scope="package")]
 
 
 async def test_sign_in_leads_to_requested_page_and_out_again(visitor: Visitor) -> None:
