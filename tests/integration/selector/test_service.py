@@ -284,28 +284,6 @@ async def test_selector_follows_catalog(stage: Stage, client: Producer) -> None:
         await stage.wait(DEAD_LETTERS)
 
 
-async def test_silent_worker_gets_no_queries(stage: Stage, client: Producer) -> None:
-    for name, ms, accuracy in ((stage.cheap, 1, 0.8), (stage.good, 3, 0.9)):
-        await stage.register(name, ms=ms, accuracy=accuracy, load_s=WAIT_S)  # no variant loads in time
-    async with selecting(stage, status_ttl_s="3"):
-        await stage.ask(client, latency_ms="20000")
-        await stage.wait(variant_topic(stage.cheap))
-        stage.worker = f"other{stage.worker}"
-        stage.said = []
-        while True:  # until the first worker's last status has expired
-            await stage.ask(client, latency_ms="20000")
-            topics = (stage.replies, variant_topic(stage.cheap))
-            async with asyncio.timeout(WAIT_S):
-                while not any(stage.heard.get(topic) for topic in topics):
-                    stage.news.clear()
-                    await stage.news.wait()
-            if stage.heard.get(stage.replies):
-                break
-            stage.heard.clear()
-        (record,) = await stage.wait(stage.replies)
-        assert fields(record)[h.STATUS] == "overloaded"
-
-
 async def test_selector_uses_new_partitions(stage: Stage, client: Producer) -> None:
     async with selecting(stage, attempts="1"):
         await stage.ask(client)

@@ -5,8 +5,7 @@ import math
 import pytest
 from msgspec.structs import replace
 
-from autoscaler.decide.throughput import best_throughput
-from schemas.latency import PIECES_SHARE, BatchLatency, LatencyModel
+from schemas.latency import PIECES_SHARE, BatchLatency
 from selector.admission.overload import LoadShedder
 from selector.policy.choice import Choice
 from selector.policy.cluster_state import ClusterState
@@ -203,13 +202,6 @@ def test_uneven_variant_is_priced_by_mean_and_chosen_if_p99_is_in_time() -> None
     assert choice.predicted_s >= 0.012
     assert chosen(query(latency_ms=13), state).variant.name == EVEN
     refused(query(latency_ms=7), state)
-
-
-def test_best_throughput_of_uneven_variant_uses_mean() -> None:
-    latency = LatencyModel(UNEVEN, 8)
-    assert best_throughput(latency, math.inf, 1.0, 1.0).rate == pytest.approx(8 / 0.025)
-    assert best_throughput(latency, 0.160, 1.0, 1.0).rate == pytest.approx(4 / 0.013), "8 are less than 5 % faster"
-    assert best_throughput(latency, 0.011, 1.0, 1.0).rate == 0.0
 
 
 LARGE = 6000
