@@ -76,10 +76,9 @@ test-all-needs: $(TORCH)/dev.stamp $(CLIENTS)/stamp ## install the needs of test
 mutants: $(VENV)/dev.stamp ## run the tests against mutants of the code behind each promise; MUTANTS="--each 7 --only owner"
 	$(BIN)/python -m tools.mutants $(MUTANTS)
 
-lint: $(VENV)/dev.stamp ## ruff, the rules of the house and of its English, layers of imports, secrets, pyright strict
+lint: $(VENV)/dev.stamp ## ruff, prose, layers of imports, secrets, pyright strict
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/python tools/lint_house.py --figures
 	$(BIN)/python tools/lint_prose.py --figures
 	$(BIN)/lint-imports
 	@$(MAKE) --no-print-directory scan-secrets

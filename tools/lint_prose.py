@@ -166,7 +166,8 @@ def main(words: Sequence[str] | None = None) -> int:
     parser.add_argument("--fragments", action="store_true", help="list first sentences that look like fragments")
     asked = parser.parse_args(words)
     root = Path(__file__).parents[1]
-    files = [path for path in tracked_files(root, asked.paths) if path.suffix in (".py", ".md")]
+    tracked = [path for path in tracked_files(root, asked.paths) if (root / path).exists()]
+    files = [path for path in tracked if path.suffix in (".py", ".md")]
     if asked.fragments:
         print(*fragments(root, files), sep="\n")
         return 0
