@@ -1,18 +1,24 @@
-"""Tests of the lifecycle of a service process: drain, exit code, end of a process that hangs."""
+"""Tests of the lifecycle of a service process: its start, drain and exit code, and the end of one that hangs."""
 
 import asyncio
+import gc
+import os
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from aiohttp import ClientSession, web
+from prometheus_client import REGISTRY
 
 from process.health import health_server, responds, wait_until_hung
+from process.loop_delay import DelayCause, main_cause, sample_loop_delay
 from process.run import EXIT_FAILED
 from process.sockets import LOOPBACK, free_port
-from tests.waiting import PATIENCE_S
+from tests.waiting import PATIENCE_S, until
 
+ROOT = Path(__file__).parents[3]
 SERVICE = """
 import asyncio, sys
 from schemas.errors import OperatorError
@@ -46,6 +52,12 @@ async def serve(stop):
     threading.Event().wait()
 
 sys.exit(run_service(serve, drain_timeout_s=1, log_level="INFO", hang_s=1.0))
+"""
+ENDLESS_IMPORT = """
+import signal
+print("importing", flush=True)
+while True:
+    signal.pause()
 """
 
 
@@ -132,3 +144,57 @@ async def test_health_server_reports_not_live() -> None:
         assert await responds(http, url)
         well[0] = False
         assert not await responds(http, url)
+
+
+@pytest.mark.parametrize(
+    ("words", "number", "code"),
+    [
+        (["autoscaler"], signal.SIGTERM, 0),
+        (["gateway"], signal.SIGTERM, 0),
+        (["selector"], signal.SIGTERM, 0),
+        (["workers"], signal.SIGTERM, 0),
+        (["workers"], signal.SIGINT, 0),
+        (["gateway", "--check"], signal.SIGTERM, -signal.SIGTERM),
+    ],
+    ids=["autoscaler", "gateway", "selector", "workers", "Ctrl-C", "an interrupted check"],
+)
+def test_signal_during_imports_ends_service(
+    words: list[str], number: signal.Signals, code: int, tmp_path: Path
+) -> None:
+    (tmp_path / "uvloop.py").write_text(ENDLESS_IMPORT)
+    environment = os.environ | {"PYTHONPATH": f"{tmp_path}{os.pathsep}{ROOT}"}
+    pipe = subprocess.PIPE
+    with subprocess.Popen(
+        [sys.executable, "-m", *words], env=environment, stdout=pipe, stderr=pipe, text=True
+    ) as process:
+        try:
+            assert process.stdout is not None
+            assert process.stdout.readline() == "importing\n"
+            process.send_signal(number)
+            _, errors = process.communicate(timeout=60)
+        finally:
+            process.kill()
+    assert (process.returncode, errors) == (code, "")
+
+
+async def test_delay_of_the_loop_is_sampled_while_asked() -> None:
+    def samples() -> float:
+        name = "infaas_event_loop_delay_seconds_count"
+        return sum(REGISTRY.get_sample_value(name, {"cause": str(cause)}) or 0.0 for cause in DelayCause)
+
+    before, callbacks = samples(), len(gc.callbacks)
+    sampling = asyncio.create_task(sample_loop_delay())
+    await until(lambda: samples() >= before + 3)
+    sampling.cancel()
+    await asyncio.wait([sampling])
+    assert len(gc.callbacks) == callbacks
+
+
+@pytest.mark.parametrize(
+    ("collecting_s", "running_s", "cause"),
+    [(0.02, 0.04, DelayCause.COLLECTOR), (0.01, 0.04, DelayCause.CALLBACKS), (0.01, 0.01, DelayCause.CORE)],
+)
+def test_main_cause_of_a_delay_explains_more_than_half_of_it(
+    collecting_s: float, running_s: float, cause: DelayCause
+) -> None:
+    assert main_cause(0.03, collecting_s, running_s) is cause

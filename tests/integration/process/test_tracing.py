@@ -67,7 +67,6 @@ async def test_receiver_that_never_answers_delays_no_end(monkeypatch: pytest.Mon
         async with open_tracer("gateway", "one") as tracer:
             a_span(tracer, "first")
             await called.wait()
-            began_s = time.monotonic()
-        assert time.monotonic() - began_s < PATIENCE_S / 2
+        assert not ended.is_set(), "the end did not wait for the receiver's timeout"
         hang_up.set()
         await ended.wait()

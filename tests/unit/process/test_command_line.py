@@ -4,10 +4,10 @@ import asyncio
 import sys
 
 import pytest
-from pydantic import Field, SecretStr
+from pydantic import SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from process.command_line import Dependency, check_service, read_command, run_command, settings_variables
+from process.command_line import Dependency, read_command, run_command
 from process.settings import ServiceSettings
 from schemas.errors import OperatorError
 
@@ -25,44 +25,10 @@ def test_read_command_names_flag_of_invalid_value() -> None:
         read_command(ServiceSettings, "x", ["--metrics-port", "70000"])
 
 
-def test_read_command_exits_on_unknown_flag(capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit):
-        read_command(ServiceSettings, "x", ["--nothing", "1"])
-    assert "--nothing" in capsys.readouterr().err
-
-
-async def test_check_service_prints_settings_and_raises(capsys: pytest.CaptureFixture[str]) -> None:
-    async def good() -> None: ...
-
-    async def bad() -> None:
-        raise OperatorError("Kafka is away")
-
-    with pytest.raises(OperatorError, match="away"):
-        await check_service([ServiceSettings()], {"Postgres": good, "Kafka": bad})
-    shown = capsys.readouterr().out
-    assert "metrics_port = 0" in shown
-    assert "Postgres: ok" in shown
-    assert "Kafka: ok" not in shown
-
-
 class _PartSettings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix="INFAAS_PART_")
 
     place: str = "here"
-
-
-class _WholeSettings(BaseSettings):
-    model_config = SettingsConfigDict(env_prefix="INFAAS_WHOLE_")
-
-    part: _PartSettings = Field(default_factory=_PartSettings)
-    other: int = Field(default=1, validation_alias="INFAAS_OTHER")
-    last: bool = False
-
-
-def test_settings_variables_names_those_of_parts() -> None:
-    found = dict(settings_variables(_WholeSettings))
-    assert list(found) == ["INFAAS_PART_PLACE", "INFAAS_OTHER", "INFAAS_WHOLE_LAST"]
-    assert [field.default for field in found.values()] == ["here", 1, False]
 
 
 async def _there(settings: _PartSettings) -> None:
@@ -95,22 +61,6 @@ def test_run_command_checks_or_serves(
     assert joins == ([] if code else ["here"])
 
 
-def test_run_command_help_names_flags_and_variables(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    async def serve(*_: object) -> None:
-        raise AssertionError("help serves nothing")
-
-    monkeypatch.setattr(sys, "argv", ["x", "--help"])
-    part = Dependency("Kafka", _PartSettings, _there)
-    with pytest.raises(SystemExit):
-        run_command("x", ServiceSettings, part, part, serve, serve)
-    shown = capsys.readouterr().out
-    assert "Folder of artifacts, logs and embedded servers." in shown
-    assert "Kafka: INFAAS_PART_PLACE" in shown
-    assert "--check" in shown
-
-
 def test_run_command_check_fails_without_dependency(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -120,7 +70,10 @@ def test_run_command_check_fails_without_dependency(
     monkeypatch.setattr(sys, "argv", ["x", "--check"])
     parts = Dependency("Kafka", _PartSettings, _there), Dependency("Postgres", _PartSettings, _away)
     assert run_command("x", ServiceSettings, *parts, serve, serve) == 1
-    assert "Kafka: ok" in capsys.readouterr().out
+    shown = capsys.readouterr().out
+    assert "metrics_port = 0" in shown
+    assert "Kafka: ok" in shown
+    assert "Postgres: ok" not in shown
     assert "nothing answers here" in caplog.text
 
 

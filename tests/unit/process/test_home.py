@@ -18,7 +18,6 @@ from process.home import (
     command_server,
     send_command,
 )
-from schemas.errors import OperatorError
 
 POOL = ProcessPool(hardware="cpu", maximum=3, cores=1, memory_bytes=1)
 
@@ -77,9 +76,3 @@ async def test_stale_socket_is_reported_and_replaced(home: Path) -> None:
         await send_command(home, SupervisorCommand(verb="list"))
     async with command_server(home, lambda _order: CommandReply()):
         await send_command(home, SupervisorCommand(verb="list"))
-
-
-async def test_command_server_reports_missing_home(tmp_path: Path) -> None:
-    with pytest.raises(OperatorError, match="cannot open"):
-        async with command_server(tmp_path / "absent", lambda _order: CommandReply()):
-            pass

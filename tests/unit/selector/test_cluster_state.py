@@ -49,7 +49,7 @@ Catalog = dict[str, tuple[Variant, Profile]]
 
 
 class Serves(NamedTuple):
-    """What a worker says of an instance."""
+    """Status of an instance in the heartbeat of its worker."""
 
     state: InstanceState = InstanceState.ACTIVE
     queued: int = 0

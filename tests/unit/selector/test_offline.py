@@ -1,4 +1,4 @@
-"""Tests of offline queries: the instances that get them, the reasons to wait, and the turns of those that are held."""
+"""Tests of offline queries: the instances that get them, the reasons to wait, and the turns of held queries."""
 
 import math
 from collections import Counter

@@ -55,18 +55,6 @@ def test_read_key_refuses_any_other_text(text: str) -> None:
 def test_api_key_hides_secret_in_repr() -> None:
     key = make_key(bytes(range(ID_BYTES + SECRET_BYTES)))
     assert key.secret not in repr(key)
-    assert key.secret not in repr({"key": key})
-    assert key.secret in str(key)
-
-
-def test_make_key_requires_enough_random_bytes() -> None:
-    with pytest.raises(ValueError, match="38 bytes, not 16"):
-        make_key(b"0" * 16)
-
-
-def test_is_key_compares_the_whole_secret() -> None:
-    key = make_key(b"0" * (ID_BYTES + SECRET_BYTES))
-    assert not is_key(str(key)[:-1], key.id, key.hash())
 
 
 def test_what_exceeds_accepts_equal_or_lesser_rights() -> None:
