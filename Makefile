@@ -58,7 +58,7 @@ check-types: # of the files that differ from BASE; `make lint` checks all
 check-unit:
 	HYPOTHESIS_PROFILE=quick $(BIN)/python -m pytest -q --suite=contract --numprocesses=auto tests/unit
 
-# One run, whose processes share a broker and a database server (tests/servers.py). TESTS runs some tests, whatever they need.
+# One run, whose processes share a database server (tests/servers.py). TESTS runs some tests, whatever they need.
 test: $(VENV)/dev.stamp ## the contract: what needs Linux, make and Python only; TESTS="tests/integration/broker -k lag" runs some tests
 ifneq ($(strip $(TESTS)),)
 	$(PYTEST) $(TESTS)

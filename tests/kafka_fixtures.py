@@ -1,4 +1,4 @@
-"""Fixtures for Kafka: one broker a run. Tests use Apache Kafka, except tests of the embedded broker."""
+"""Fixtures for Kafka: one broker a process. Tests use Apache Kafka, except tests of the embedded broker."""
 
 import asyncio
 from collections.abc import Generator

@@ -1,7 +1,8 @@
-"""Pytest plugin for the servers of a run: each starts when the first test asks for it, and all processes share it.
+"""Pytest plugin for the servers of a run: each starts when the first test asks for it.
 
-With pytest-xdist the process that distributes the tests runs the servers; the others ask it over a Unix socket. Tests
-therefore use topics, groups and databases of their own, and neither stop nor reconfigure a server.
+All processes of pytest-xdist share the database server: the process that distributes the tests runs it, and the others
+ask it over a Unix socket. A broker belongs to one process, because groups and the topics of the system have constant
+names. Tests use topics and databases of their own, and neither stop nor reconfigure a server.
 """
 
 import asyncio
@@ -24,6 +25,7 @@ Start = Callable[[Path], AbstractContextManager[Any]]
 """Runs a server, given an empty folder, and yields what tests need to reach it, a value that pickle accepts."""
 starts: Final[dict[str, Start]] = {}
 """Servers by name; the plugins that have their fixtures add them."""
+_SHARED: Final = "postgres"
 _SOCKET: Final = "servers"
 _held = pytest.StashKey["Servers"]()
 
@@ -122,20 +124,27 @@ class _Door(socketserver.ThreadingMixIn, socketserver.UnixStreamServer):
         super().__init__(str(path), _Answers)
 
 
-class _SharedServers:
-    """Servers that another process runs, behind the door at this path."""
+class _ProcessServers:
+    """Servers of one process of several: its own, and the shared one, behind the door at this path."""
 
     def __init__(self, path: str) -> None:
         self._path = path
-        self._known: dict[str, Any] = {}
+        self._own = _OwnServers()
+        self._shared: Any = None
 
     def get(self, name: str) -> Any:
-        if name not in self._known:
+        if name != _SHARED:
+            return self._own.get(name)
+        if self._shared is None:
             with socket.socket(socket.AF_UNIX) as connection:
                 connection.connect(self._path)
                 connection.sendall(f"{name}\n".encode())
-                self._known[name] = pickle.loads(connection.makefile("rb").read())
-        return _or_raised(self._known[name])
+                self._shared = pickle.loads(connection.makefile("rb").read())
+        return _or_raised(self._shared)
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_sessionfinish(self) -> None:
+        self._own.close()
 
 
 def _or_raised(answer: Any) -> Any:
@@ -170,4 +179,5 @@ def pytest_configure(config: pytest.Config) -> None:
     if workerinput is None:
         config.pluginmanager.register(_Running(config))
     else:
-        config.stash[_held] = _SharedServers(workerinput[_SOCKET])
+        config.stash[_held] = own = _ProcessServers(workerinput[_SOCKET])
+        config.pluginmanager.register(own)

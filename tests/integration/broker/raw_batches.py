@@ -2,6 +2,7 @@
 
 import struct
 from pathlib import Path
+from tempfile import gettempdir
 
 from aiokafka import TopicPartition
 from aiokafka.client import AIOKafkaClient
@@ -57,9 +58,9 @@ async def write_batch(kafka: KafkaSettings, topic: str, partition: int, batch: b
         await client.close()
 
 
-def damage_on_disk(base: Path, topic: str, partition: int, value: bytes) -> None:
+def damage_on_disk(topic: str, partition: int, value: bytes) -> None:
     """Change `value` in the partition's log on disk, so that its batch no longer matches its checksum."""
-    (log,) = (file for file in base.rglob("00000000000000000000.log") if file.parent.name == f"{topic}-{partition}")
+    (log,) = Path(gettempdir()).glob(f"kafka-*/data/{topic}-{partition}/00000000000000000000.log")
     at = log.read_bytes().index(value)
     with log.open("r+b") as file:
         file.seek(at)

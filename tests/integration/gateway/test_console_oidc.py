@@ -74,6 +74,7 @@ async def offering(kafka: KafkaSettings, database: str, folder: Path) -> AsyncGe
         yield gateway
 
 
+@pytest.mark.needs_browser
 async def test_sign_in_at_issuer_gives_session_with_rights_of_claims(
     kafka: KafkaSettings, database: str, tmp_path: Path
 ) -> None:
@@ -99,6 +100,7 @@ async def test_sign_in_at_issuer_gives_session_with_rights_of_claims(
         assert (cookie.get("name"), cookie.get("sameSite")) == ("infaas-console", "Strict")
 
 
+@pytest.mark.needs_browser
 async def test_pages_of_sign_in_at_issuer_are_accessible(kafka: KafkaSettings, database: str, tmp_path: Path) -> None:
     """The page after the sign-in leads on at once, so a copy of it that stays is checked."""
     done = Rendering("1").text("oidc_done.html", target="/console").replace('http-equiv="refresh"', "")

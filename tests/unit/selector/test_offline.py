@@ -166,7 +166,7 @@ class Holding:
         return moved
 
 
-@pytest.mark.parametrize(("topic", "source"), [(LANES, (LANES, 0)), (TENANTS, TENANTS)])
+@pytest.mark.parametrize(("topic", "source"), [(LANES, (LANES, 0)), (TENANTS, TENANTS)], ids=["lane", "tenants"])
 def test_hold_stops_reading_a_full_source(topic: str, source: Source) -> None:
     holding = Holding()
     assert holding.hold("acme", HELD - 1, topic) == []
