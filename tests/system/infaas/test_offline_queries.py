@@ -18,7 +18,7 @@ from zoo.samples import labelled
 pytestmark = pytest.mark.needs_minutes
 
 TASK: Final = "flooded"
-FLOOD: Final = 12_000
+FLOOD: Final = 24_000
 ONLINE: Final = 20
 LATENCY_MS: Final = 10_000
 """Long enough for a busy machine; a count shows that online queries do not wait for the flood."""
