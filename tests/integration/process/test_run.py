@@ -13,7 +13,7 @@ from aiohttp import ClientSession, web
 from prometheus_client import REGISTRY
 
 from process.health import health_server, responds, wait_until_hung
-from process.loop_delay import DelayCause, main_cause, sample_loop_delay
+from process.loop_delay import DelayCause, sample_loop_delay
 from process.run import EXIT_FAILED
 from process.sockets import LOOPBACK, free_port
 from tests.waiting import PATIENCE_S, until
@@ -188,13 +188,3 @@ async def test_delay_of_the_loop_is_sampled_while_asked() -> None:
     sampling.cancel()
     await asyncio.wait([sampling])
     assert len(gc.callbacks) == callbacks
-
-
-@pytest.mark.parametrize(
-    ("collecting_s", "running_s", "cause"),
-    [(0.02, 0.04, DelayCause.COLLECTOR), (0.01, 0.04, DelayCause.CALLBACKS), (0.01, 0.01, DelayCause.CORE)],
-)
-def test_main_cause_of_a_delay_explains_more_than_half_of_it(
-    collecting_s: float, running_s: float, cause: DelayCause
-) -> None:
-    assert main_cause(0.03, collecting_s, running_s) is cause

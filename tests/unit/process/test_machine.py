@@ -2,6 +2,7 @@
 
 import os
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -113,6 +114,20 @@ def test_cpu_meter_reports_full_cgroup(clock: Clock, tmp_path: Path) -> None:
         quota(tmp_path, 0.05 * step, "50000 100000")
         meter.busy()
     assert meter.busy() == pytest.approx(1.0)
+
+
+def test_cpu_meter_ignores_cgroup_without_quota(clock: Clock, tmp_path: Path) -> None:
+    meter = CpuMeter(lambda: 0.3, quota(tmp_path, 50.0, "max 100000"))
+    assert meter.cpus == os.cpu_count()
+    assert settled(meter, clock) == pytest.approx(0.3)
+
+
+def test_cpu_meter_reads_this_machine(clock: Clock, tmp_path: Path) -> None:
+    meter, began_s = CpuMeter(cgroup=tmp_path), time.process_time()
+    while time.process_time() - began_s < 0.1:  # the kernel counts in ticks of 10 ms
+        pass
+    clock.now += 10.0
+    assert 0.0 < meter.busy() <= 1.0
 
 
 def test_machine_share_is_of_time_since_last_reading(tmp_path: Path) -> None:
