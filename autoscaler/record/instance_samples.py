@@ -27,28 +27,36 @@ class InstanceSampler:
 
     def __init__(self) -> None:
         self._before: dict[tuple[str, str], _Before] = {}
+        self._workers = set[str]()
 
     def samples(self, at: datetime, workers: Iterable[WorkerStatus]) -> list[InstanceSample]:
         """Return the samples to record at this time."""
         found: list[InstanceSample] = []
         seen: dict[tuple[str, str], _Before] = {}
+        known = set[str]()
         for worker in workers:
+            known.add(worker.worker)
             for status in worker.instances:
                 key = worker.worker, status.variant
                 before = self._before.get(key)
-                sample = _sample(at, worker, status, before)
+                sample = _sample(at, worker, status, before, is_new=worker.worker not in self._workers)
                 is_told = before is None or _is_news(sample, before) or at - before.at >= _REPEAT
                 seen[key] = _Before(at if before is None or is_told else before.at, worker.epoch, status)
                 if is_told:
                     found.append(sample)
-        self._before = seen
+        self._before, self._workers = seen, known
         return found
 
 
-def _sample(at: datetime, worker: WorkerStatus, status: InstanceStatus, before: _Before | None) -> InstanceSample:
-    # Counters restart at zero with a new epoch or a new load; at the first status the difference is unknown.
-    base = status if before is None else before.status
-    if before is not None and (before.epoch != worker.epoch or status.answered < base.answered):
+def _sample(
+    at: datetime, worker: WorkerStatus, status: InstanceStatus, before: _Before | None, *, is_new: bool
+) -> InstanceSample:
+    # Counters begin at zero with a new epoch or a new load; at the first status of a worker the difference is unknown.
+    if before is not None and before.epoch == worker.epoch and status.answered >= before.status.answered:
+        base = before.status
+    elif before is None and is_new:
+        base = status
+    else:
         base = InstanceStatus(variant=status.variant, state=InstanceState.INACTIVE)
     return InstanceSample(
         at=at,

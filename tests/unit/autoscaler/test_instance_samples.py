@@ -2,6 +2,8 @@
 
 from datetime import UTC, datetime, timedelta
 
+import msgspec
+
 from autoscaler.decide.snapshot import WorkerLoad
 from autoscaler.record.instance_samples import InstanceSampler, worker_samples
 from schemas.status import InstanceState, InstanceStatus, WorkerStatus
@@ -32,6 +34,12 @@ def test_instance_sampler_returns_differences() -> None:
     assert told(sampler, 1, a_worker(110)) == [(10, 20, 5)]
     assert told(sampler, 2, a_worker(4, epoch=2)) == [(4, 8, 2)], "a later life counts from zero"
     assert told(sampler, 3, a_worker(1, epoch=2)) == [(1, 2, 0)], "so does one that was loaded again"
+
+
+def test_instance_sampler_counts_first_answers_of_instance_on_known_worker() -> None:
+    sampler = InstanceSampler()
+    assert sampler.samples(AT, [msgspec.structs.replace(a_worker(), instances=())]) == []
+    assert told(sampler, 1, a_worker(6)) == [(6, 12, 3)], "it was loaded and answered between two readings"
 
 
 def test_instance_sampler_reports_idle_once_a_minute() -> None:
